@@ -1,0 +1,78 @@
+//! Locks with ranks.
+//!
+//! A [`Lock`] guards state that has no single owning processor. The state itself is made of [`crate::var::Var`]s, so the
+//! lock is only an order: it hands out a [`Guard`], and functions that need it take `&Guard<RANK>` as proof. Taking a
+//! lock consumes (borrows) proof of a lower rank, so a wrong order does not compile. Ranks, in the order in which they
+//! may be taken, are in [`rank`]; docs/locks.md lists owners and who may wait.
+
+use core::sync::atomic::{AtomicBool, Ordering};
+
+/// The ranks, lowest first.
+pub mod rank {
+    /// Nothing held: what every kernel entry starts with.
+    pub const NONE: u8 = 0;
+    /// The tables of one address space may be filled.
+    pub const SPACE: u8 = 1;
+    /// The mapping trees of one region of physical memory.
+    pub const TREE: u8 = 2;
+    /// The free list of mapping nodes.
+    pub const NODES: u8 = 3;
+    /// The frames of kernel memory.
+    pub const KMEM: u8 = 4;
+}
+
+/// Proof that the locks held have rank `R` at most. Not `Copy`: while a higher lock is held, the proof is borrowed.
+pub struct Held<const R: u8>(());
+
+impl Held<{ rank::NONE }> {
+    /// Proof that no lock is held. The image makes one per kernel entry.
+    pub const fn nothing() -> Self {
+        Held(())
+    }
+}
+
+/// A spin lock of rank `R`.
+#[derive(Default)]
+pub struct Lock<const R: u8> {
+    taken: AtomicBool,
+}
+
+impl<const R: u8> Lock<R> {
+    /// A free lock.
+    pub const fn new() -> Self {
+        Self { taken: AtomicBool::new(false) }
+    }
+
+    /// Takes the lock; waits while another processor holds it. The borrow of `below` keeps its holder from taking
+    /// anything else of its own rank in between.
+    #[inline]
+    pub fn lock<'a, const P: u8>(&'a self, below: &'a mut Held<P>) -> Guard<'a, R> {
+        const { assert!(P < R, "locks are taken in rising rank") };
+        let Held(()) = below;
+        while self.taken.swap(true, Ordering::Acquire) {
+            core::hint::spin_loop();
+        }
+        Guard { lock: self, held: Held(()) }
+    }
+}
+
+/// A taken lock; dropping it gives it back.
+pub struct Guard<'a, const R: u8> {
+    lock: &'a Lock<R>,
+    held: Held<R>,
+}
+
+impl<const R: u8> Guard<'_, R> {
+    /// The proof needed to take a lock of higher rank.
+    #[inline(always)]
+    pub fn held(&mut self) -> &mut Held<R> {
+        &mut self.held
+    }
+}
+
+impl<const R: u8> Drop for Guard<'_, R> {
+    #[inline]
+    fn drop(&mut self) {
+        self.lock.taken.store(false, Ordering::Release);
+    }
+}
