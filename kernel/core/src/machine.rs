@@ -1,5 +1,7 @@
 //! What the core asks of the machine, and the types that both sides use.
 
+use core::sync::atomic::{AtomicU32, AtomicUsize};
+
 use crate::var::AsWord;
 
 macro_rules! index_type {
@@ -22,6 +24,7 @@ macro_rules! index_type {
         }
 
         impl AsWord for Option<$name> {
+            type Cell = AtomicU32;
             #[inline(always)]
             fn to_word(self) -> usize {
                 match self {
@@ -62,6 +65,7 @@ index_type!(
 pub struct PhysAddr(pub u64);
 
 impl AsWord for PhysAddr {
+    type Cell = AtomicUsize;
     // Kernel memory, the only memory whose address a `Var` holds, lies below 4 GiB on 32-bit machines.
     #[inline(always)]
     fn to_word(self) -> usize {

@@ -3,48 +3,76 @@
 //! A [`Var`] is a word that any processor may read and its owner may write: a relaxed atomic with a type. Relaxed loads
 //! and stores are plain moves on x86, so a `Var` costs what a `Cell` costs; unlike a `Cell` it is `Sync`, so the tables
 //! of the core can be shared between processors without `unsafe`. A `Var` gives no order: order comes from locks and
-//! mailboxes.
+//! mailboxes. It takes as many bytes as its type's [`AsWord::Cell`] has.
 
-use core::marker::PhantomData;
-use core::sync::atomic::{AtomicUsize, Ordering};
+use core::sync::atomic::{AtomicU8, AtomicU16, AtomicU32, AtomicUsize, Ordering};
 
 /// A value that fits a machine word, and back.
 pub trait AsWord: Copy {
-    /// The value as a word.
+    /// The atomic that holds it.
+    type Cell: Cell;
+    /// The value as a word that fits the cell.
     fn to_word(self) -> usize;
     /// The value of a word made by [`AsWord::to_word`]. A zero word must be a valid value: tables start zeroed.
     fn from_word(word: usize) -> Self;
 }
 
-/// A mutable word in a shared table; zero when the table is fresh.
-#[repr(transparent)]
-pub struct Var<T> {
-    word: AtomicUsize,
-    value: PhantomData<T>,
+/// An atomic of some width, accessed relaxed.
+pub trait Cell {
+    /// A cell that holds zero.
+    const ZERO: Self;
+    /// The word in the cell.
+    fn load(&self) -> usize;
+    /// Replaces the word; it fits.
+    fn store(&self, word: usize);
 }
 
-// `PhantomData<T>` would make `Var<T>` depend on `T: Sync`; every `AsWord` type used here is plain data, so it is.
+macro_rules! cell {
+    ($($atomic:ty as $t:ty),*) => {$(
+        impl Cell for $atomic {
+            const ZERO: Self = Self::new(0);
+            #[inline(always)]
+            fn load(&self) -> usize {
+                <$atomic>::load(self, Ordering::Relaxed) as usize
+            }
+            #[inline(always)]
+            fn store(&self, word: usize) {
+                <$atomic>::store(self, word as $t, Ordering::Relaxed);
+            }
+        }
+    )*};
+}
+cell!(AtomicU8 as u8, AtomicU16 as u16, AtomicU32 as u32, AtomicUsize as usize);
+
+/// A mutable word in a shared table; zero when the table is fresh.
+#[repr(transparent)]
+pub struct Var<T: AsWord> {
+    cell: T::Cell,
+}
+
 impl<T: AsWord> Var<T> {
     /// A `Var` whose word is zero.
     pub const fn zero() -> Self {
-        Self { word: AtomicUsize::new(0), value: PhantomData }
+        Self { cell: T::Cell::ZERO }
     }
 
     /// A `Var` that holds `value`.
     pub fn new(value: T) -> Self {
-        Self { word: AtomicUsize::new(value.to_word()), value: PhantomData }
+        let var = Self::zero();
+        var.set(value);
+        var
     }
 
     /// The value.
     #[inline(always)]
     pub fn get(&self) -> T {
-        T::from_word(self.word.load(Ordering::Relaxed))
+        T::from_word(self.cell.load())
     }
 
     /// Replaces the value.
     #[inline(always)]
     pub fn set(&self, value: T) {
-        self.word.store(value.to_word(), Ordering::Relaxed);
+        self.cell.store(value.to_word());
     }
 
     /// Replaces the value and returns the old one. Not atomic between processors: only the owner writes.
@@ -68,20 +96,10 @@ impl<T: AsWord + core::fmt::Debug> core::fmt::Debug for Var<T> {
     }
 }
 
-impl AsWord for usize {
-    #[inline(always)]
-    fn to_word(self) -> usize {
-        self
-    }
-    #[inline(always)]
-    fn from_word(word: usize) -> Self {
-        word
-    }
-}
-
-macro_rules! small_as_word {
-    ($($t:ty),*) => {$(
+macro_rules! integer_as_word {
+    ($($t:ty => $cell:ty),*) => {$(
         impl AsWord for $t {
+            type Cell = $cell;
             #[inline(always)]
             fn to_word(self) -> usize {
                 self as usize
@@ -93,9 +111,10 @@ macro_rules! small_as_word {
         }
     )*};
 }
-small_as_word!(u8, u16, u32);
+integer_as_word!(u8 => AtomicU8, u16 => AtomicU16, u32 => AtomicU32, usize => AtomicUsize);
 
 impl AsWord for bool {
+    type Cell = AtomicU8;
     #[inline(always)]
     fn to_word(self) -> usize {
         usize::from(self)
@@ -110,35 +129,21 @@ impl AsWord for bool {
 /// the owner may read it.
 #[derive(Default)]
 pub struct Var64 {
-    #[cfg(target_pointer_width = "64")]
-    whole: Var<usize>,
-    #[cfg(target_pointer_width = "32")]
-    halves: [Var<u32>; 2],
+    low: Var<u32>,
+    high: Var<u32>,
 }
 
-#[cfg(target_pointer_width = "64")]
 impl Var64 {
     /// The value.
     #[inline(always)]
     pub fn get(&self) -> u64 {
-        self.whole.get() as u64
+        u64::from(self.low.get()) | u64::from(self.high.get()) << 32
     }
+
     /// Replaces the value.
     #[inline(always)]
     pub fn set(&self, value: u64) {
-        self.whole.set(value as usize);
-    }
-}
-
-#[cfg(target_pointer_width = "32")]
-impl Var64 {
-    /// The value.
-    pub fn get(&self) -> u64 {
-        u64::from(self.halves[0].get()) | u64::from(self.halves[1].get()) << 32
-    }
-    /// Replaces the value.
-    pub fn set(&self, value: u64) {
-        self.halves[0].set(value as u32);
-        self.halves[1].set((value >> 32) as u32);
+        self.low.set(value as u32);
+        self.high.set((value >> 32) as u32);
     }
 }
