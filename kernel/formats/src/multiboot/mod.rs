@@ -1,0 +1,98 @@
+//! What a Multiboot loader tells a kernel: its command line, the modules, the memory map (Multiboot Specification,
+//! Boot information format; Multiboot2 Specification, Boot information).
+//!
+//! [`v1::Info`] and [`v2::Info`] read the two formats out of [`Physical`] memory; [`Info`] is what they have in common.
+
+use core::fmt;
+
+pub mod v1;
+pub mod v2;
+
+#[cfg(test)]
+mod tests;
+
+/// Longest string that is read, in bytes without its NUL.
+pub const MAX_STRING_BYTES: usize = 4096;
+
+/// Memory that is read by physical address.
+pub trait Physical {
+    /// The `len` bytes from `start`; `None` unless all of them can be read.
+    fn bytes(&self, start: u64, len: u64) -> Option<&[u8]>;
+}
+
+/// A file that the loader put into memory.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Module<'m> {
+    /// Physical address of its first byte.
+    pub start: u64,
+    /// Physical address after its last byte. A hostile loader may put it below `start`.
+    pub end: u64,
+    /// Its command line, without NUL.
+    pub command_line: &'m [u8],
+}
+
+/// An entry of the memory map.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Region {
+    /// Physical address of its first byte.
+    pub start: u64,
+    /// Size in bytes. A hostile loader may make it wrap.
+    pub len: u64,
+    /// BIOS type; [`Region::AVAILABLE`] is RAM.
+    pub kind: u32,
+}
+
+impl Region {
+    /// The type of RAM that is free to use.
+    pub const AVAILABLE: u32 = 1;
+}
+
+/// Sizes of the two parts of memory of the first PC, in KiB.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct BasicMemory {
+    /// From address 0.
+    pub lower_kib: u32,
+    /// From 1 MiB to the first hole.
+    pub upper_kib: u32,
+}
+
+/// What both formats have.
+pub trait Info {
+    /// Command line of the kernel, without NUL; empty if there is none.
+    fn command_line(&self) -> Result<&[u8], Error>;
+
+    /// The modules, in the order in which the user named them.
+    fn modules(&self) -> Result<impl Iterator<Item = Result<Module<'_>, Error>>, Error>;
+
+    /// The memory map, in the loader's order; `None` if the loader has none.
+    fn memory_map(&self) -> Result<Option<impl Iterator<Item = Result<Region, Error>>>, Error>;
+
+    /// Sizes for a loader without memory map.
+    fn basic_memory(&self) -> Option<BasicMemory>;
+}
+
+/// Why boot information cannot be read.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Error {
+    /// The named part lies where no memory can be read.
+    Unreachable(&'static str),
+    /// A string has no end within [`MAX_STRING_BYTES`].
+    EndlessString,
+    /// The named part is smaller than its format, or does not fit into what holds it.
+    BadSize(&'static str),
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unreachable(part) => write!(f, "its {part} is not in memory"),
+            Self::EndlessString => write!(f, "a command line has no end"),
+            Self::BadSize(part) => write!(f, "its {part} has an impossible size"),
+        }
+    }
+}
+
+/// `bytes` up to the first NUL; all of them if there is none.
+fn until_nul(bytes: &[u8]) -> &[u8] {
+    bytes.split(|byte| *byte == 0).next().unwrap_or_default()
+}
