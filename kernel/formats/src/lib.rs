@@ -8,3 +8,4 @@
 pub mod elf;
 pub mod le;
 pub mod multiboot;
+pub mod paging;
