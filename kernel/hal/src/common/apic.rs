@@ -1,0 +1,174 @@
+//! The local APIC through its memory page (Intel SDM 3A, Advanced Programmable Interrupt Controller).
+
+use core::ptr::NonNull;
+
+use crate::irq::IrqOff;
+use crate::msr::Msr;
+
+/// A register, by byte offset in the page.
+#[derive(Clone, Copy)]
+struct Register(usize);
+
+impl Register {
+    const ID: Self = Self(0x020);
+    const TASK_PRIORITY: Self = Self(0x080);
+    const END_OF_INTERRUPT: Self = Self(0x0B0);
+    const SPURIOUS: Self = Self(0x0F0);
+    const ERROR_STATUS: Self = Self(0x280);
+    const LVT_TIMER: Self = Self(0x320);
+    const LVT_LINT0: Self = Self(0x350);
+    const LVT_LINT1: Self = Self(0x360);
+    const LVT_ERROR: Self = Self(0x370);
+    const TIMER_INITIAL: Self = Self(0x380);
+    const TIMER_CURRENT: Self = Self(0x390);
+    const TIMER_DIVIDE: Self = Self(0x3E0);
+}
+
+const MASKED: u32 = 1 << 16;
+const DELIVER_NMI: u32 = 0b100 << 8;
+const SOFTWARE_ENABLED: u32 = 1 << 8;
+
+/// By what the timer's input clock is divided.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u32)]
+#[allow(missing_docs, reason = "the numbers say it")]
+pub enum Divider {
+    By1 = 0b1011,
+    By2 = 0b0000,
+    By4 = 0b0001,
+    By8 = 0b0010,
+    By16 = 0b0011,
+    By32 = 0b1000,
+    By64 = 0b1001,
+    By128 = 0b1010,
+}
+
+impl Divider {
+    /// The divisor.
+    pub const fn divisor(self) -> u64 {
+        match self {
+            Self::By1 => 1,
+            Self::By2 => 2,
+            Self::By4 => 4,
+            Self::By8 => 8,
+            Self::By16 => 16,
+            Self::By32 => 32,
+            Self::By64 => 64,
+            Self::By128 => 128,
+        }
+    }
+}
+
+/// The local APIC of this processor.
+pub struct LocalApic {
+    page: NonNull<u32>,
+    divider: Divider,
+}
+
+impl LocalApic {
+    /// The local APIC whose registers are at `page`. Changes nothing; see [`LocalApic::enable`].
+    ///
+    /// # Safety
+    /// 1. `page` maps the 4 KiB of registers at [`physical_base`], uncached and writable, from now on.
+    /// 2. This processor has no other `LocalApic` in use, and the value stays on it.
+    pub const unsafe fn new(page: NonNull<u32>) -> Self {
+        Self { page, divider: Divider::By2 }
+    }
+
+    fn at(&self, register: Register) -> *mut u32 {
+        self.page.as_ptr().wrapping_byte_add(register.0)
+    }
+
+    fn read(&self, register: Register) -> u32 {
+        // SAFETY: mapped by `new` 1.; reading these registers has no side effect.
+        unsafe { self.at(register).read_volatile() }
+    }
+
+    fn write(&mut self, register: Register, value: u32) {
+        // SAFETY: mapped by `new` 1.; by 2. and `&mut self` nobody else writes it. What is written makes the APIC
+        // deliver interrupts at most, and the kernel's handlers are sound for every vector.
+        unsafe { self.at(register).write_volatile(value) }
+    }
+
+    /// Switches the APIC on: all priorities accepted, timer stopped, the 8259A input masked, NMI let in; spurious
+    /// interrupts arrive at `spurious_vector`, whose low four bits should be set and which needs no end of interrupt.
+    pub fn enable(&mut self, spurious_vector: u8, _: &mut IrqOff) {
+        self.write(Register::LVT_TIMER, MASKED);
+        self.write(Register::LVT_LINT0, MASKED);
+        self.write(Register::LVT_LINT1, DELIVER_NMI);
+        self.write(Register::LVT_ERROR, MASKED);
+        self.write(Register::TIMER_INITIAL, 0);
+        self.set_divider(Divider::By2);
+        self.write(Register::TASK_PRIORITY, 0);
+        self.write(Register::SPURIOUS, SOFTWARE_ENABLED | u32::from(spurious_vector));
+        self.write(Register::ERROR_STATUS, 0);
+    }
+
+    /// The APIC's number, by which other processors address it.
+    pub fn id(&self) -> u8 {
+        (self.read(Register::ID) >> 24) as u8
+    }
+
+    /// Ends the interrupt in service.
+    #[inline(always)]
+    pub fn end_of_interrupt(&mut self, _: &IrqOff) {
+        self.write(Register::END_OF_INTERRUPT, 0);
+    }
+
+    /// Divides the timer's input clock; stop the timer first.
+    pub fn set_divider(&mut self, divider: Divider) {
+        self.divider = divider;
+        self.write(Register::TIMER_DIVIDE, divider as u32);
+    }
+
+    /// By what the timer's input clock is divided.
+    pub const fn divider(&self) -> Divider {
+        self.divider
+    }
+
+    /// One interrupt at `vector` after `ticks` of the divided clock, from now; replaces an earlier request. 0 stops.
+    #[inline(always)]
+    pub fn start_timer(&mut self, vector: u8, ticks: u32) {
+        self.write(Register::LVT_TIMER, u32::from(vector));
+        self.write(Register::TIMER_INITIAL, ticks);
+    }
+
+    /// Counts down from `ticks` without an interrupt.
+    pub fn start_silent_timer(&mut self, ticks: u32) {
+        self.write(Register::LVT_TIMER, MASKED);
+        self.write(Register::TIMER_INITIAL, ticks);
+    }
+
+    /// Stops the timer; an interrupt that is already pending still arrives.
+    #[inline(always)]
+    pub fn stop_timer(&mut self) {
+        self.write(Register::TIMER_INITIAL, 0);
+    }
+
+    /// Ticks left until the timer's interrupt; 0 when stopped or over.
+    #[inline(always)]
+    pub fn timer_ticks_left(&self) -> u32 {
+        self.read(Register::TIMER_CURRENT)
+    }
+}
+
+/// Makes sure that the local APIC is on and answers at its memory page, and returns the physical address of the page.
+///
+/// # Safety
+/// 1. The processor has a local APIC.
+/// 2. Nobody relies on its present state, which is lost if firmware left it off or in x2APIC mode.
+pub unsafe fn physical_base(_: &mut IrqOff) -> u64 {
+    const GLOBAL_ENABLE: u64 = 1 << 11;
+    const X2APIC_MODE: u64 = 1 << 10;
+    const ADDRESS: u64 = 0x000F_FFFF_FFFF_F000;
+    // SAFETY: every processor with a local APIC that knows long mode has the register.
+    let base = unsafe { Msr::APIC_BASE.read() };
+    if base & X2APIC_MODE != 0 {
+        // The memory page comes back only by way of off (Intel SDM 3A, x2APIC State Transitions).
+        // SAFETY: by 2.
+        unsafe { Msr::APIC_BASE.write(base & !(GLOBAL_ENABLE | X2APIC_MODE)) };
+    }
+    // SAFETY: by 2.; the address stays.
+    unsafe { Msr::APIC_BASE.write(base & !X2APIC_MODE | GLOBAL_ENABLE) };
+    base & ADDRESS
+}

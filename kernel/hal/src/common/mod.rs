@@ -1,0 +1,13 @@
+//! What is the same on both widths.
+
+pub mod apic;
+pub mod cpu;
+pub mod cr;
+pub mod irq;
+pub mod msr;
+pub mod pic;
+pub mod pit;
+pub mod port;
+pub mod timer;
+pub mod tlb;
+pub mod uart;

@@ -1,0 +1,255 @@
+//! Clocks: reading the time-stamp counter, how fast it and the APIC timer run, and conversion to and from microseconds.
+//!
+//! The kernel's clock is `microseconds = Clocks::tsc_to_us().floor(ticks)`: one multiplication. A deadline is converted
+//! by [`Scale::ceil`], so that a timer armed with the result never fires before the clock shows the deadline.
+
+use core::arch::asm;
+
+use crate::apic::LocalApic;
+use crate::cpu::ClaimedClocks;
+use crate::irq::IrqOff;
+use crate::pit::{self, Pit};
+
+/// The time-stamp counter. Not ordered with the instructions around it.
+#[inline(always)]
+pub fn tsc() -> u64 {
+    let (low, high): (u32, u32);
+    // SAFETY: reading the counter changes nothing; every processor that the kernel runs on has it.
+    unsafe { asm!("rdtsc", out("eax") low, out("edx") high, options(nomem, nostack, preserves_flags)) };
+    u64::from(high) << 32 | u64::from(low)
+}
+
+/// A fixed factor: 64 bits before and 64 bits behind the binary point, rounded up.
+///
+/// As the factor is rounded up, so is each product, by less than `x / 2^64`: `floor` is exact as long as `x` times the
+/// denominator is below 2^64 and can be one too large beyond.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Scale {
+    whole: u64,
+    fraction: u64,
+}
+
+impl Scale {
+    /// The factor `numerator / denominator`.
+    ///
+    /// # Panics
+    /// If `denominator` is 0, or both are so far apart that the factor does not fit.
+    pub const fn new(numerator: u64, denominator: u64) -> Self {
+        assert!(denominator != 0, "a factor has a denominator");
+        let factor = ((numerator as u128) << 64).div_ceil(denominator as u128);
+        Self { whole: (factor >> 64) as u64, fraction: factor as u64 }
+    }
+
+    /// `x` times the factor, rounded down; `u64::MAX` if it does not fit.
+    #[inline(always)]
+    pub const fn floor(self, x: u64) -> u64 {
+        let fraction = (x as u128 * self.fraction as u128) >> 64;
+        x.saturating_mul(self.whole).saturating_add(fraction as u64)
+    }
+
+    /// `x` times the factor, rounded up; `u64::MAX` if it does not fit.
+    #[inline(always)]
+    pub const fn ceil(self, x: u64) -> u64 {
+        let product = x as u128 * self.fraction as u128;
+        let fraction = (product >> 64) as u64 + (product as u64 != 0) as u64;
+        x.saturating_mul(self.whole).saturating_add(fraction)
+    }
+}
+
+/// How fast the clocks run.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Clocks {
+    /// The time-stamp counter, kHz.
+    pub tsc_khz: u64,
+    /// The local APIC's timer before its divider, kHz.
+    pub apic_khz: u64,
+}
+
+impl Clocks {
+    /// Microseconds per tick of the time-stamp counter.
+    pub const fn tsc_to_us(self) -> Scale {
+        Scale::new(1000, self.tsc_khz)
+    }
+
+    /// Ticks of the time-stamp counter per microsecond.
+    pub const fn us_to_tsc(self) -> Scale {
+        Scale::new(self.tsc_khz, 1000)
+    }
+
+    /// Ticks of the APIC timer, divided by `divisor`, per microsecond.
+    pub const fn us_to_apic(self, divisor: u64) -> Scale {
+        Scale::new(self.apic_khz, 1000 * divisor)
+    }
+
+    /// Ticks of the APIC timer, divided by `divisor`, per tick of the time-stamp counter.
+    pub const fn tsc_to_apic(self, divisor: u64) -> Scale {
+        Scale::new(self.apic_khz, self.tsc_khz * divisor)
+    }
+
+    /// The clocks from a measurement, which is off by a fraction of a percent, and from what the processor claims, which
+    /// is exact or nonsense: a claim counts if the measurement agrees.
+    fn settle(measured: Option<Clocks>, claimed: ClaimedClocks) -> Option<Clocks> {
+        const TOLERANCE: u64 = 100;
+        let agreed = |measured: u64, claim: Option<u64>| match claim {
+            Some(claim) if claim.abs_diff(measured) <= measured / TOLERANCE => claim,
+            _ => measured,
+        };
+        match measured {
+            Some(m) => Some(Clocks {
+                tsc_khz: agreed(m.tsc_khz, claimed.tsc_khz),
+                apic_khz: agreed(m.apic_khz, claimed.apic_khz),
+            }),
+            None => Some(Clocks { tsc_khz: claimed.tsc_khz.or(claimed.tsc_about_khz)?, apic_khz: claimed.apic_khz? }),
+        }
+    }
+}
+
+/// Finds out how fast the clocks run: measured against the PIT in some 8 ms, made exact by what the processor claims
+/// where both agree within a percent. `None` if there is no working PIT and nothing is claimed. Stops the APIC timer.
+pub fn calibrate(pit: &mut Pit, apic: &mut LocalApic, _: &mut IrqOff) -> Option<Clocks> {
+    pit.start();
+    apic.start_silent_timer(u32::MAX);
+    let measured = measure(pit, apic);
+    apic.stop_timer();
+    pit.stop();
+    Clocks::settle(measured, ClaimedClocks::detect())
+}
+
+/// All clocks at one moment.
+#[derive(Clone, Copy)]
+struct Sample {
+    pit: u16,
+    tsc: u64,
+    apic: u32,
+    /// How long taking the sample took, in ticks of the time-stamp counter: how far it may be off.
+    width: u64,
+}
+
+fn measure(pit: &mut Pit, apic: &LocalApic) -> Option<Clocks> {
+    const INTERVAL_TICKS: u16 = (pit::FREQUENCY_HZ * 8 / 1000) as u16;
+    let from = sharp_sample(pit, apic)?;
+    while from.pit.wrapping_sub(pit.count()) < INTERVAL_TICKS {
+        // Reading the PIT is slow, on an emulator very slow, and there is nothing to see yet.
+        for i in 0..1000 {
+            core::hint::black_box(i);
+        }
+    }
+    let to = sharp_sample(pit, apic)?;
+    Some(rates(from, to, apic.divider().divisor()))
+}
+
+fn rates(from: Sample, to: Sample, apic_divisor: u64) -> Clocks {
+    let pit_ticks = u64::from(from.pit.wrapping_sub(to.pit));
+    let khz = |ticks: u64| {
+        let per_second = u128::from(ticks) * u128::from(pit::FREQUENCY_HZ) / u128::from(pit_ticks);
+        (per_second / 1000) as u64
+    };
+    Clocks { tsc_khz: khz(to.tsc - from.tsc), apic_khz: khz(u64::from(from.apic.wrapping_sub(to.apic)) * apic_divisor) }
+}
+
+/// The sharpest of a few samples at changes of the PIT's counter: a processor that was taken away in the middle of one
+/// (by a hypervisor, by system management) leaves a wide sample. `None` if the PIT does not count.
+fn sharp_sample(pit: &mut Pit, apic: &LocalApic) -> Option<Sample> {
+    const SAMPLES: usize = 8;
+    let mut best: Option<Sample> = None;
+    for _ in 0..SAMPLES {
+        let sample = sample_at_change(pit, apic)?;
+        if best.is_none_or(|b| sample.width < b.width) {
+            best = Some(sample);
+        }
+    }
+    best
+}
+
+fn sample_at_change(pit: &mut Pit, apic: &LocalApic) -> Option<Sample> {
+    /// Far more polls than fit between two ticks of a PIT that counts.
+    const PATIENCE_POLLS: usize = 10_000;
+    let before = pit.count();
+    for _ in 0..PATIENCE_POLLS {
+        let (tsc, apic) = (tsc(), apic.timer_ticks_left());
+        let pit = pit.count();
+        if pit != before {
+            return Some(Sample { pit, tsc, apic, width: self::tsc() - tsc });
+        }
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SPEEDS_KHZ: [u64; 7] = [24_000, 33_333, 1_000_000, 1_193_182, 2_112_000, 2_999_997, 5_800_001];
+
+    #[test]
+    fn products_are_rounded_as_asked() {
+        let check = |numerator, denominator, x, floor, ceil| {
+            let scale = Scale::new(numerator, denominator);
+            assert_eq!((scale.floor(x), scale.ceil(x)), (floor, ceil), "{x} * {numerator} / {denominator}");
+        };
+        check(1, 1, 17, 17, 17);
+        check(1, 2, 7, 3, 4);
+        check(1000, 3_000_000, 3_000_000, 1000, 1001);
+        check(1000, 2_112_000, 2_111_999, 999, 1000);
+        check(3_000_000, 1000, 5, 15_000, 15_000);
+        check(7, 3, 0, 0, 0);
+    }
+
+    #[test]
+    fn products_that_do_not_fit_saturate() {
+        let scale = Scale::new(3_000_000, 1000);
+        assert_eq!(scale.ceil(u64::MAX), u64::MAX);
+        assert_eq!(scale.floor(u64::MAX / 2), u64::MAX);
+        assert_eq!(Scale::new(3, 2).ceil(u64::MAX), u64::MAX);
+        assert_eq!(Scale::new(1, 1).ceil(u64::MAX), u64::MAX);
+    }
+
+    /// What SystemClock promises to timeouts: when the timer fires, the clock shows the deadline or a little more.
+    #[test]
+    fn the_clock_has_reached_a_deadline_when_its_ticks_are_over() {
+        for tsc_khz in SPEEDS_KHZ {
+            let clocks = Clocks { tsc_khz, apic_khz: tsc_khz };
+            for deadline_us in [0, 1, 2, 999, 1000, 123_457, 3_600_000_000, 86_400_000_000 * 365] {
+                let shown = clocks.tsc_to_us().floor(clocks.us_to_tsc().ceil(deadline_us));
+                assert!((deadline_us..=deadline_us + 1).contains(&shown), "{tsc_khz} kHz, {deadline_us} us: {shown}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_clock_is_exact_for_the_first_minutes_and_never_behind() {
+        for tsc_khz in SPEEDS_KHZ {
+            let scale = Clocks { tsc_khz, apic_khz: 1 }.tsc_to_us();
+            for ticks in (0..60).map(|second| second * tsc_khz * 1000 + second % 7) {
+                assert_eq!(scale.floor(ticks), ticks * 1000 / tsc_khz, "{tsc_khz} kHz, {ticks} ticks");
+            }
+            let exact = |ticks: u64| (u128::from(ticks) * 1000 / u128::from(tsc_khz)) as u64;
+            for ticks in [u64::MAX, u64::MAX / 3, 1 << 50] {
+                assert!((0..=1).contains(&(scale.floor(ticks) - exact(ticks))), "{tsc_khz} kHz, {ticks} ticks");
+            }
+        }
+    }
+
+    #[test]
+    fn claims_count_only_if_measured_too() {
+        let clocks = |tsc_khz, apic_khz| Clocks { tsc_khz, apic_khz };
+        let claims = |tsc_khz, apic_khz, tsc_about_khz| ClaimedClocks { tsc_khz, apic_khz, tsc_about_khz };
+        let check = |measured, claimed, settled| assert_eq!(Clocks::settle(measured, claimed), settled);
+        let measured = Some(clocks(2_111_800, 24_010));
+        check(measured, claims(None, None, None), measured);
+        check(measured, claims(Some(2_112_000), Some(24_000), None), Some(clocks(2_112_000, 24_000)));
+        check(measured, claims(Some(3_000_000), Some(1), Some(2_100_000)), measured);
+        check(None, claims(Some(2_112_000), Some(24_000), None), Some(clocks(2_112_000, 24_000)));
+        check(None, claims(None, Some(24_000), Some(2_100_000)), Some(clocks(2_100_000, 24_000)));
+        check(None, claims(Some(2_112_000), None, None), None);
+        check(None, claims(None, None, None), None);
+    }
+
+    #[test]
+    fn rates_follow_from_two_samples_across_a_wrap_of_the_pit() {
+        let from = Sample { pit: 1000, tsc: 5_000_000, apic: u32::MAX, width: 0 };
+        // 11931.82 PIT ticks are 10 ms.
+        let to = Sample { pit: 1000u16.wrapping_sub(11_932), tsc: 35_000_000, apic: u32::MAX - 625_000, width: 0 };
+        assert_eq!(rates(from, to, 16), Clocks { tsc_khz: 2_999_954, apic_khz: 999_984 });
+    }
+}
