@@ -8,6 +8,7 @@ pub mod msr;
 pub mod pic;
 pub mod pit;
 pub mod port;
+pub mod tables;
 pub mod timer;
 pub mod tlb;
 pub mod uart;

@@ -1,0 +1,228 @@
+//! Page tables of the kernel's own part of the address space, in the format of either width.
+//!
+//! They are built once and then only grow; their entries are the same in every space. Each page has a [`PageKind`], and
+//! no kind is writable and executable at once. Where a table of the kernel is sparse and must read as zero in between,
+//! the gaps map one frame of zeroes, through one page table that all gaps share ([`KernelTables::map_zeroes`]); the
+//! first page mapped into such a gap gives it a page table of its own.
+
+use kformats::paging::{Access, Entry, Leaf, PAGE_LOG2, PageFormat, PatIndex, Status};
+
+/// The memory that tables are made of, by physical address.
+pub trait TableMemory {
+    /// The entry at `at`, which lies in a frame that came from [`TableMemory::take_frame`].
+    fn read(&self, at: u64) -> u64;
+    /// Replaces that entry.
+    fn write(&mut self, at: u64, entry: u64);
+    /// A frame of 4 KiB filled with zeroes, never given back; `None` if there is no more.
+    fn take_frame(&mut self) -> Option<u64>;
+}
+
+/// There is no frame left for a table.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct NoFrame;
+
+/// Who uses a page, and for what.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum PageKind {
+    /// The kernel executes and reads.
+    KernelCode,
+    /// The kernel reads.
+    KernelConst,
+    /// The kernel reads and writes.
+    KernelData,
+    /// The kernel reads and writes a device: not cached.
+    KernelDevice,
+    /// All execute and read.
+    UserCode,
+    /// All read.
+    UserConst,
+}
+
+impl PageKind {
+    /// The entry of the page attribute table for "uncached", as processors come up with it (Intel SDM 3A, Programming
+    /// the PAT).
+    const UNCACHED: PatIndex = PatIndex::new(3).expect("3 is an index");
+
+    /// An entry of this kind for the page at `frame`. Accessed and dirty from the start: nobody looks at these bits
+    /// here, and the processor then has no reason to write the entry.
+    const fn leaf(self, frame: u64) -> Leaf {
+        let write = matches!(self, Self::KernelData | Self::KernelDevice);
+        let execute = matches!(self, Self::KernelCode | Self::UserCode);
+        Leaf {
+            frame,
+            access: Access { write, execute },
+            user: matches!(self, Self::UserCode | Self::UserConst),
+            global: true,
+            cache: if matches!(self, Self::KernelDevice) {
+                Self::UNCACHED
+            } else {
+                PatIndex::new(0).expect("0 is one")
+            },
+            status: Status { accessed: true, dirty: write },
+        }
+    }
+}
+
+const PAGES: u32 = 0;
+const LARGE_PAGES: u32 = 1;
+
+/// The tables of the kernel.
+#[derive(Clone, Copy, Debug)]
+pub struct KernelTables<F> {
+    format: F,
+    root: u64,
+    /// The page table whose entries all map the frame of zeroes.
+    zeroes: u64,
+}
+
+impl<F: PageFormat> KernelTables<F> {
+    /// Bytes of a page.
+    pub const PAGE_BYTES: u64 = 1 << PAGE_LOG2;
+    /// Bytes that a page table covers, and of a large page.
+    pub const LARGE_PAGE_BYTES: u64 = 1 << (PAGE_LOG2 + F::INDEX_BITS);
+
+    /// Tables that map nothing. Takes three frames.
+    ///
+    /// # Errors
+    /// [`NoFrame`].
+    pub fn new(format: F, memory: &mut impl TableMemory) -> Result<Self, NoFrame> {
+        let mut frame = || memory.take_frame().ok_or(NoFrame);
+        let (root, zeroes, zero_frame) = (frame()?, frame()?, frame()?);
+        let entry = format.leaf(PAGES, PageKind::KernelConst.leaf(zero_frame));
+        fill::<F>(memory, zeroes, entry);
+        Ok(Self { format, root, zeroes })
+    }
+
+    /// The frame of the root table.
+    pub const fn root(&self) -> u64 {
+        self.root
+    }
+
+    /// The index in the root table of the entry that covers `address`, and the entry: a space that has it too shares
+    /// this part of the kernel.
+    pub fn root_entry(&self, memory: &impl TableMemory, address: u64) -> (usize, u64) {
+        let level = F::LEVELS - 1;
+        (F::index(level, address), memory.read(slot::<F>(self.root, level, address)))
+    }
+
+    /// Maps the page at `address` to the frame at `frame`. Where the frame of zeroes was mapped, cached translations of
+    /// it are the caller's to forget.
+    ///
+    /// # Errors
+    /// [`NoFrame`]; nothing is mapped then.
+    ///
+    /// # Panics
+    /// If another page is mapped there, or an address is not aligned.
+    pub fn map(&self, memory: &mut impl TableMemory, address: u64, frame: u64, kind: PageKind) -> Result<(), NoFrame> {
+        assert!((address | frame).is_multiple_of(Self::PAGE_BYTES), "pages are aligned");
+        let at = self.slot(memory, PAGES, address)?;
+        let old = memory.read(at);
+        assert!(old == 0 || old == self.zero_entry(memory), "a kernel page is mapped once");
+        memory.write(at, self.format.leaf(PAGES, kind.leaf(frame)));
+        Ok(())
+    }
+
+    /// Maps the large page at `address` to the memory at `frame`.
+    ///
+    /// # Errors
+    /// [`NoFrame`]; nothing is mapped then.
+    ///
+    /// # Panics
+    /// If anything is mapped there, an address is not aligned, or the format has no large pages.
+    pub fn map_large(
+        &self,
+        memory: &mut impl TableMemory,
+        address: u64,
+        frame: u64,
+        kind: PageKind,
+    ) -> Result<(), NoFrame> {
+        assert!((address | frame).is_multiple_of(Self::LARGE_PAGE_BYTES), "large pages are aligned");
+        assert!(self.format.leaf_allowed(LARGE_PAGES), "the format has large pages");
+        self.enter_large(memory, address, self.format.leaf(LARGE_PAGES, kind.leaf(frame)))
+    }
+
+    /// Maps the frame of zeroes to each page of the `bytes` at `address`, both multiples of a large page, for the kernel
+    /// to read.
+    ///
+    /// # Errors
+    /// [`NoFrame`]; the first pages may be mapped.
+    ///
+    /// # Panics
+    /// If anything is mapped there, or an address is not aligned.
+    pub fn map_zeroes(&self, memory: &mut impl TableMemory, address: u64, bytes: u64) -> Result<(), NoFrame> {
+        assert!((address | bytes).is_multiple_of(Self::LARGE_PAGE_BYTES), "shared tables cover large pages");
+        for offset in (0..bytes).step_by(Self::LARGE_PAGE_BYTES as usize) {
+            self.enter_large(memory, address + offset, self.format.table(self.zeroes))?;
+        }
+        Ok(())
+    }
+
+    /// Whether a page other than the frame of zeroes is mapped at `address`.
+    pub fn is_backed(&self, memory: &impl TableMemory, address: u64) -> bool {
+        let mut table = self.root;
+        for level in (0..F::LEVELS).rev() {
+            let entry = memory.read(slot::<F>(table, level, address));
+            match self.format.decode(level, entry) {
+                Entry::Empty => return false,
+                Entry::Leaf(_) => return entry != self.zero_entry(memory),
+                Entry::Table(next) => table = next,
+            }
+        }
+        unreachable!("entries of the lowest level are pages")
+    }
+
+    /// Makes `entry` the one that covers the large page at `address`.
+    fn enter_large(&self, memory: &mut impl TableMemory, address: u64, entry: u64) -> Result<(), NoFrame> {
+        let at = self.slot(memory, LARGE_PAGES, address)?;
+        assert!(memory.read(at) == 0, "a kernel page is mapped once");
+        memory.write(at, entry);
+        Ok(())
+    }
+
+    /// Where the entry of `level` for `address` is; makes the tables on the way to it.
+    fn slot(&self, memory: &mut impl TableMemory, level: u32, address: u64) -> Result<u64, NoFrame> {
+        let mut table = self.root;
+        for above in (level + 1..F::LEVELS).rev() {
+            table = self.own_table(memory, above, slot::<F>(table, above, address))?;
+        }
+        Ok(slot::<F>(table, level, address))
+    }
+
+    /// The table that the entry of `level` at `at` leads to: made if there is none, copied if it is the shared one.
+    fn own_table(&self, memory: &mut impl TableMemory, level: u32, at: u64) -> Result<u64, NoFrame> {
+        let is_shared = match self.format.decode(level, memory.read(at)) {
+            Entry::Leaf(_) => panic!("a large page of the kernel is not split"),
+            Entry::Table(table) if table != self.zeroes => return Ok(table),
+            Entry::Table(_) => true,
+            Entry::Empty => false,
+        };
+        let table = memory.take_frame().ok_or(NoFrame)?;
+        if is_shared {
+            let entry = self.zero_entry(memory);
+            fill::<F>(memory, table, entry);
+        }
+        // The new table is complete before it is reachable: other processors may walk this way now.
+        memory.write(at, self.format.table(table));
+        Ok(table)
+    }
+
+    /// The entry that maps the frame of zeroes.
+    fn zero_entry(&self, memory: &impl TableMemory) -> u64 {
+        memory.read(self.zeroes)
+    }
+}
+
+/// Where the entry for `address` is in `table` of `level`.
+fn slot<F: PageFormat>(table: u64, level: u32, address: u64) -> u64 {
+    table + ((F::index(level, address) as u64) << F::ENTRY_LOG2)
+}
+
+/// Makes all entries of `table` the same.
+fn fill<F: PageFormat>(memory: &mut impl TableMemory, table: u64, entry: u64) {
+    for index in 0..1u64 << F::INDEX_BITS {
+        memory.write(table + (index << F::ENTRY_LOG2), entry);
+    }
+}
+
+#[cfg(test)]
+mod tests;
