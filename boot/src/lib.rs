@@ -1,0 +1,158 @@
+//! The loader's decisions: what the Multiboot loader brought, whether it is sound, what goes where, and what kernel,
+//! sigma0 and root task are told about it.
+//!
+//! [`boot`] does all of it, on a [`Memory`]. The modules are told apart by their order alone: kernel, sigma0, root
+//! task, then whatever the user adds. The steps, each in a file:
+//!
+//! 1. [`Request`]: command line, modules and memory map are copied out of the loader's structures, which may be
+//!    overwritten from here on. [`Options`] come from the command line.
+//! 2. [`load`]: the executables are checked, then placed; a module that lies where one is linked is moved away.
+//! 3. [`kip`]: the kernel interface page is found in the kernel's image.
+//! 4. [`mbi`] and [`bootinfo`]: what the root task may read about the boot is written to free memory.
+//! 5. [`descriptors`]: all of that becomes the list of memory descriptors.
+//!
+//! Whatever is wrong ends in a [`Failure`], which names the module and what is wrong with it.
+#![cfg_attr(not(test), no_std)]
+#![forbid(unsafe_code)]
+
+use core::fmt::Write;
+
+mod bootinfo;
+mod descriptors;
+mod extent;
+mod failure;
+mod kip;
+mod load;
+mod mbi;
+mod options;
+mod ram;
+mod request;
+
+#[cfg(test)]
+mod tests;
+
+pub use extent::Extent;
+pub use failure::{Failure, Problem, Subject};
+pub use options::Options;
+pub use request::{Module, Request};
+
+use arrayvec::ArrayVec;
+use descriptors::Descriptors;
+use failure::BlameModule;
+use kformats::elf::Class;
+use kformats::multiboot::Physical;
+use kip::{Kip, Width};
+use ram::Ram;
+
+/// Modules that a boot may have.
+pub const MAX_MODULES: usize = 32;
+/// Bytes that all command lines may have together, each with its NUL.
+pub const MAX_TEXT_BYTES: usize = 4096;
+/// Entries that the memory map may have.
+pub const MAX_REGIONS: usize = 128;
+
+/// Index of the kernel among the modules.
+pub const KERNEL: usize = 0;
+/// Index of sigma0 among the modules.
+pub const SIGMA0: usize = 1;
+/// Index of the root task among the modules.
+pub const ROOT: usize = 2;
+
+/// First address that a 32-bit kernel entry cannot reach.
+const FOUR_GIB: u64 = 1 << 32;
+/// Moved modules and tables start at multiples of this.
+const PAGE: u64 = 4096;
+
+/// Physical memory. The loader's own image is not part of it.
+pub trait Memory: Physical {
+    /// The bytes of `extent`, to be changed; `None` unless all of them are memory.
+    fn bytes_mut(&mut self, extent: Extent) -> Option<&mut [u8]>;
+
+    /// Copies the bytes of `from` to `to` and up; the two may overlap. `None`, and nothing changed, unless all of both
+    /// are memory.
+    fn copy(&mut self, from: Extent, to: u64) -> Option<()>;
+}
+
+/// What the Multiboot loader leaves in registers.
+#[derive(Clone, Copy, Debug)]
+pub struct Handoff {
+    /// eax.
+    pub magic: u32,
+    /// ebx: physical address of the boot information.
+    pub info: u32,
+}
+
+/// Where the kernel starts, in 32-bit protected mode without paging.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Launch {
+    /// Physical address.
+    pub entry: u32,
+}
+
+/// Loads what the Multiboot loader brought and prepares the kernel interface page.
+///
+/// `own` is the loader's own image, which nothing may overwrite. `log` gets a line per module if the user asks for it.
+pub fn boot(memory: &mut impl Memory, handoff: Handoff, own: Extent, log: &mut impl Write) -> Result<Launch, Failure> {
+    let mut request = Request::read(memory, handoff)?;
+    let options = Options::parse(request.command_line())?;
+    load::inspect(memory, &mut request, options.decode_all)?;
+    let ram = Ram::new(&request, options.max_memory)?;
+    load::place(memory, &mut request, &ram, own)?;
+    if options.verbose {
+        describe(&request, log);
+    }
+
+    let kernel = request.image(KERNEL)?;
+    let entry = u32::try_from(kernel.entry).expect("an entry point is inside its image, which ends below 4 GiB");
+    let kip = Kip::find(memory, kernel.extent).blame(&request, KERNEL)?;
+    check_classes(&request, kip.width())?;
+    fill(memory, &request, &options, &ram, own, &kip)?;
+    Ok(Launch { entry })
+}
+
+/// A 32-bit kernel cannot start 64-bit programs.
+fn check_classes(request: &Request, width: Width) -> Result<(), Failure> {
+    for index in [SIGMA0, ROOT] {
+        if width == Width::W32 && request.image(index)?.class == Class::Elf64 {
+            return Err(request.blame(index, Problem::TooWide));
+        }
+    }
+    Ok(())
+}
+
+/// Finds places for kernel memory and tables, writes the tables, then the kernel interface page.
+fn fill(
+    memory: &mut impl Memory,
+    request: &Request,
+    options: &Options,
+    ram: &Ram,
+    own: Extent,
+    kip: &Kip,
+) -> Result<(), Failure> {
+    let page = kip.min_page_bytes(memory).blame(request, KERNEL)?;
+    let mut busy = request.busy(own);
+    let kernel_memory = ram::kernel_memory(ram, options.kernel_memory, kip.width(), page, &busy)?;
+    busy.extend(kernel_memory);
+    let mbi = if options.mbi { Some(mbi::write(memory, request, ram, page, &busy)?) } else { None };
+    busy.extend(mbi);
+    let bootinfo = if options.bootinfo { Some(bootinfo::write(memory, request, ram, page, &busy, mbi)?) } else { None };
+
+    let tables: ArrayVec<Extent, 2> = bootinfo.into_iter().chain(mbi).collect();
+    let list = Descriptors { request, ram, width: kip.width(), kernel_memory, tables: &tables }.list();
+    kip.write_descriptors(memory, &list).blame(request, KERNEL)?;
+    kip.write_server(memory, kip::SIGMA0_WORDS, request.image(SIGMA0)?);
+    kip.write_server(memory, kip::ROOT_WORDS, request.image(ROOT)?);
+    kip.put(memory, kip::BOOT_INFO, tables.first().map_or(0, |table| table.start));
+    Ok(())
+}
+
+/// A line per module. A console that does not take it is no reason to stop.
+fn describe(request: &Request, log: &mut impl Write) {
+    for (index, module) in request.modules().iter().enumerate() {
+        let subject = request.subject(index);
+        let _ = match &module.image {
+            Some(image) => writeln!(log, "{subject}: loaded to {}, entry {:#x}", image.extent, image.entry),
+            None => writeln!(log, "{subject}: at {}", module.place),
+        };
+    }
+}
