@@ -108,8 +108,18 @@ impl Utcb {
 
     /// Zeroes all of it.
     pub fn clear(&self) {
-        let words = [&self.kernel_word].into_iter().chain(&self.padding).chain(&self.br);
-        let words = words.chain([
+        self.words().for_each(|word| word.store(0, Relaxed));
+        self.bytes().for_each(|byte| byte.store(0, Relaxed));
+    }
+
+    /// Takes over all registers of `other`.
+    pub fn copy_from(&self, other: &Self) {
+        self.words().zip(other.words()).for_each(|(to, from)| to.store(from.load(Relaxed), Relaxed));
+        self.bytes().zip(other.bytes()).for_each(|(to, from)| to.store(from.load(Relaxed), Relaxed));
+    }
+
+    fn words(&self) -> impl Iterator<Item = &AtomicWord> {
+        let control = [
             &self.my_global_id,
             &self.processor_no,
             &self.user_defined_handle,
@@ -122,16 +132,20 @@ impl Utcb {
             &self.thread_word1,
             &self.thread_word0,
             &self.word_size_mask,
-        ]);
-        words.chain(&self.reserved).chain(&self.mr).for_each(|word| word.store(0, Relaxed));
-        let bytes = [&self.preempt_flags, &self.cop_flags].into_iter().chain(&self.flag_padding);
-        bytes.for_each(|byte| byte.store(0, Relaxed));
+        ];
+        let low = [&self.kernel_word].into_iter().chain(&self.padding).chain(&self.br);
+        low.chain(control).chain(&self.reserved).chain(&self.mr)
+    }
+
+    fn bytes(&self) -> impl Iterator<Item = &AtomicU8> {
+        [&self.preempt_flags, &self.cop_flags].into_iter().chain(&self.flag_padding)
     }
 
     /// Message register `i`.
     ///
     /// # Panics
     /// Unless `i` < 64.
+    #[doc(alias = "L4_StoreMR")]
     pub fn mr(&self, i: usize) -> Word {
         self.mr[i].load(Relaxed)
     }
@@ -140,6 +154,7 @@ impl Utcb {
     ///
     /// # Panics
     /// Unless `i` < 64.
+    #[doc(alias = "L4_LoadMR")]
     pub fn set_mr(&self, i: usize, value: Word) {
         self.mr[i].store(value, Relaxed);
     }
@@ -163,6 +178,7 @@ impl Utcb {
     ///
     /// # Panics
     /// Unless `i` < 33.
+    #[doc(alias = "L4_StoreBR")]
     pub fn br(&self, i: usize) -> Word {
         self.br[BR_COUNT - 1 - i].load(Relaxed)
     }
@@ -171,6 +187,7 @@ impl Utcb {
     ///
     /// # Panics
     /// Unless `i` < 33.
+    #[doc(alias = "L4_LoadBR")]
     pub fn set_br(&self, i: usize, value: Word) {
         self.br[BR_COUNT - 1 - i].store(value, Relaxed);
     }
@@ -187,22 +204,27 @@ impl Utcb {
 
     register! {
         /// The thread's global id, as the kernel wrote it.
+        #[doc(alias = "L4_MyGlobalId")]
         my_global_id: ThreadId, set_my_global_id
     }
     plain_register! {
         /// Number of the processor the thread runs on, as the kernel wrote it.
+        #[doc(alias = "L4_ProcessorNo")]
         processor_no, set_processor_no
     }
     plain_register! {
         /// A word of the user's, which ExchangeRegisters can exchange.
+        #[doc(alias = "L4_UserDefinedHandle")]
         user_defined_handle, set_user_defined_handle
     }
     register! {
         /// Receiver of page faults.
+        #[doc(alias = "L4_Pager")]
         pager: ThreadId, set_pager
     }
     register! {
         /// Receiver of exceptions.
+        #[doc(alias = "L4_ExceptionHandler")]
         exception_handler: ThreadId, set_exception_handler
     }
 
@@ -238,22 +260,27 @@ impl Utcb {
 
     plain_register! {
         /// Number of the last error: a [`SysError`] after a system call, an [`IpcError`] after an IPC.
+        #[doc(alias = "L4_ErrorCode")]
         error_code, set_error_code
     }
     register! {
         /// Limits for page faults during a transfer.
+        #[doc(alias = "L4_XferTimeouts")]
         xfer_timeouts: Timeouts, set_xfer_timeouts
     }
     register! {
         /// The thread that a redirected message was sent to.
+        #[doc(alias = "L4_IntendedReceiver")]
         intended_receiver: ThreadId, set_intended_receiver
     }
     register! {
         /// Before a propagated send the thread in whose name it is; after a receive the actual sender.
+        #[doc(alias = "L4_Set_VirtualSender")]
         virtual_sender: ThreadId, set_virtual_sender
     }
 
     /// The actual sender of a propagated message: the same register as [`Self::virtual_sender`].
+    #[doc(alias = "L4_ActualSender")]
     pub fn actual_sender(&self) -> ThreadId {
         self.virtual_sender()
     }
@@ -267,6 +294,7 @@ impl Utcb {
     ///
     /// # Panics
     /// Unless `i` < 2.
+    #[doc(alias = "L4_ThreadWord")]
     pub fn thread_word(&self, i: usize) -> Word {
         self.thread_words()[i].load(Relaxed)
     }
@@ -285,6 +313,7 @@ impl Utcb {
 
     plain_register! {
         /// Bits of the last message's words that are valid: fewer if the sender has narrower words.
+        #[doc(alias = "L4_WordSizeMask")]
         word_size_mask, set_word_size_mask
     }
 }

@@ -1,1 +1,86 @@
+//! What a program needs besides system calls: start, panic, output on the serial line, its command line, exit.
+//!
+//! ```ignore
+//! #![no_std]
+//! #![no_main]
+//!
+//! l4_rt::entry!(main);
+//!
+//! fn main() {
+//!     l4_rt::println!("hello");
+//! }
+//! ```
+//!
+//! A program is linked by `user.ld` at an `image_base` of its choice, which its build script gives.
 #![no_std]
+
+#[cfg_attr(target_arch = "x86_64", path = "x86_64/mod.rs")]
+mod arch;
+
+mod args;
+mod image;
+pub mod serial;
+
+use core::panic::PanicInfo;
+
+pub use args::{Args, args};
+pub use image::touch_image;
+
+/// Status of a program that panicked.
+pub const PANIC_STATUS: u8 = 101;
+
+/// Makes a function the program's `main`: it runs on a stack of its own after [`l4::init`]; its return is `exit(0)`.
+#[macro_export]
+macro_rules! entry {
+    ($main:path) => {
+        #[unsafe(no_mangle)]
+        fn l4_main() {
+            let main: fn() = $main;
+            main()
+        }
+    };
+}
+
+/// Called by the start code of the architecture, on the first stack.
+extern "C" fn begin() -> ! {
+    unsafe extern "Rust" {
+        fn l4_main();
+    }
+    l4::init();
+    // SAFETY: `entry!` defines it, with this signature.
+    unsafe { l4_main() };
+    exit(0)
+}
+
+/// Ends the program. In an emulator that has a device for it the machine ends with this status; elsewhere the thread
+/// sleeps for ever.
+pub fn exit(status: u8) -> ! {
+    serial::flush();
+    arch::exit_emulator(status);
+    l4::time::sleep_forever()
+}
+
+#[panic_handler]
+fn panic(info: &PanicInfo<'_>) -> ! {
+    println!("{info}");
+    exit(PANIC_STATUS)
+}
+
+/// Prints on the serial line.
+#[macro_export]
+macro_rules! print {
+    ($($arg:tt)*) => {
+        $crate::serial::print(format_args!($($arg)*))
+    };
+}
+
+/// Prints on the serial line and ends the line.
+#[macro_export]
+macro_rules! println {
+    () => {
+        $crate::print!("\n")
+    };
+    ($($arg:tt)*) => {
+        $crate::serial::print(format_args!("{}\n", format_args!($($arg)*)))
+    };
+}

@@ -1,0 +1,58 @@
+//! Asking sigma0 for memory (sigma0 protocol).
+
+use l4_abi::protocol::Sigma0Request;
+use l4_abi::{Acceptor, Fpage, IpcError, ThreadId};
+
+use crate::message::{Msg, accept, accept_untyped};
+use crate::{ipc, kip};
+
+/// Asks for memory or ports and has it mapped into the window; `None` if sigma0 refuses. Nothing is accepted afterwards.
+///
+/// # Errors
+/// Those of the call, above all overflow for a nil window.
+///
+/// # Safety
+/// The window has no memory that this program uses already, except as what it asks for.
+pub unsafe fn request(request: Sigma0Request, window: Fpage) -> Result<Option<Fpage>, IpcError> {
+    let tag = request.tag();
+    Msg::of_words(tag, &request.words()[..tag.untyped()]).load();
+    // SAFETY: the caller promises that the window is free.
+    unsafe { accept(Acceptor::map_grant(window)) };
+    let outcome = ipc::call(kip::sigma0_id());
+    accept_untyped();
+    let item = Msg::store(outcome?.tag).map_item(0);
+    Ok(item.map(|item| item.fpage).filter(|fpage| !fpage.is_nil()))
+}
+
+/// Asks for this page, to be mapped at its own address.
+///
+/// # Errors
+/// Those of the call.
+///
+/// # Safety
+/// This program uses no other memory there.
+#[doc(alias = "L4_Sigma0_GetPage")]
+#[doc(alias = "L4_Sigma0_GetPage_RcvWindow")]
+pub unsafe fn get_page(page: Fpage) -> Result<Option<Fpage>, IpcError> {
+    // SAFETY: the caller's promise is the same.
+    unsafe { self::request(Sigma0Request::page(page), page) }
+}
+
+/// Asks for any 2^`size_log2` bytes of memory, to be mapped into the window; in the complete address space that is at
+/// their physical address.
+///
+/// # Errors
+/// Those of the call.
+///
+/// # Safety
+/// This program uses no memory in the window.
+#[doc(alias = "L4_Sigma0_GetAny")]
+pub unsafe fn get_any(size_log2: u32, window: Fpage) -> Result<Option<Fpage>, IpcError> {
+    // SAFETY: the caller's promise is the same.
+    unsafe { self::request(Sigma0Request::any(size_log2), window) }
+}
+
+/// Whether a message can come from sigma0 itself.
+pub fn is_sigma0(thread: ThreadId) -> bool {
+    thread == kip::sigma0_id()
+}
