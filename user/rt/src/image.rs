@@ -12,6 +12,11 @@ unsafe extern "C" {
     static image_end: u8;
 }
 
+/// Whether an address is in the image.
+pub fn image_contains(address: usize) -> bool {
+    (addr_of!(image_start).addr()..addr_of!(image_end).addr()).contains(&address)
+}
+
 /// Reads a byte of each page of the image, so that all of it is mapped afterwards. The pager of other threads than the
 /// first need not serve them then: sigma0 gives the image to the first thread alone.
 pub fn touch_image() {

@@ -24,7 +24,7 @@ pub mod serial;
 use core::panic::PanicInfo;
 
 pub use args::{Args, args};
-pub use image::touch_image;
+pub use image::{image_contains, touch_image};
 
 /// Status of a program that panicked.
 pub const PANIC_STATUS: u8 = 101;

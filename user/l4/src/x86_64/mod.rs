@@ -14,6 +14,9 @@ pub use syscall::{
     schedule, space_control, system_clock, thread_control, thread_switch, unmap,
 };
 
+/// The architecture's name.
+pub const NAME: &str = "x86_64";
+
 /// What KernelInterface returns.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct KernelInterface {

@@ -1,0 +1,104 @@
+//! Ping and pong.
+//!
+//! They take the same number of turns in the same order. Ping first receives pong's first message, and from then on each
+//! call answers the one before; after its last turn pong answers once more.
+
+use core::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+
+use l4::message::Msg;
+use l4::thread::Stack;
+use l4::time::{sleep_forever, system_clock_us};
+use l4::{MsgTag, ThreadId, Word, arch, ipc};
+use pingpong::options::{Mode, Options};
+
+use crate::{must, stage};
+
+/// Round trips in front of each measurement, after which code, stacks and caches are warm.
+const WARM_UP_ROUNDS: u64 = 2;
+
+/// What ping and pong have to know; set by root before they start.
+pub struct Settings {
+    first_mrs: AtomicU64,
+    last_mrs: AtomicU64,
+    rounds: AtomicU64,
+    is_lipc: AtomicBool,
+}
+
+/// The settings of the present run.
+pub static SETTINGS: Settings = Settings {
+    first_mrs: AtomicU64::new(0),
+    last_mrs: AtomicU64::new(0),
+    rounds: AtomicU64::new(0),
+    is_lipc: AtomicBool::new(false),
+};
+
+impl Settings {
+    /// Sets what the next run is to do.
+    pub fn set(&self, options: &Options, mode: Mode) {
+        self.first_mrs.store(options.first_mrs, Relaxed);
+        self.last_mrs.store(options.last_mrs, Relaxed);
+        self.rounds.store(options.rounds, Relaxed);
+        self.is_lipc.store(mode == Mode::Lipc, Relaxed);
+    }
+
+    fn rows(&self) -> impl Iterator<Item = usize> {
+        (self.first_mrs.load(Relaxed)..=self.last_mrs.load(Relaxed)).map(|mrs| mrs as usize)
+    }
+
+    /// Calls the partner, as often as one row takes or once.
+    fn call(&self, partner: ThreadId, mrs: usize, rounds: u64) {
+        if self.is_lipc.load(Relaxed) {
+            ipc::lcall_rounds(partner, mrs, rounds);
+        } else {
+            ipc::call_rounds(partner, mrs, rounds);
+        }
+    }
+}
+
+static PING_STACK: Stack<0x4000> = Stack::new();
+static PONG_STACK: Stack<0x4000> = Stack::new();
+
+/// Ping's stack pointer at the start. Its thread is made anew for each run, on the same stack.
+pub fn ping_sp() -> Word {
+    PING_STACK.start_sp()
+}
+
+/// Pong's stack pointer at the start.
+pub fn pong_sp() -> Word {
+    PONG_STACK.start_sp()
+}
+
+/// Measures, and sends each row to root: words, ticks, microseconds.
+pub extern "C" fn ping() -> ! {
+    let (pong, rounds) = (stage::pong(), SETTINGS.rounds.load(Relaxed));
+    must("hearing from pong", ipc::receive(pong));
+    for mrs in SETTINGS.rows() {
+        SETTINGS.call(pong, mrs, WARM_UP_ROUNDS);
+        let start_us = system_clock_us();
+        let start = arch::timestamp();
+        SETTINGS.call(pong, mrs, rounds);
+        let ticks = arch::timestamp() - start;
+        let us = system_clock_us() - start_us;
+        tell_root(&[mrs as Word, ticks as Word, us as Word]);
+    }
+    tell_root(&[]);
+    sleep_forever()
+}
+
+/// Calls ping as often as ping calls it.
+pub extern "C" fn pong() -> ! {
+    let (ping, rounds) = (stage::ping(), SETTINGS.rounds.load(Relaxed));
+    for mrs in SETTINGS.rows() {
+        SETTINGS.call(ping, mrs, WARM_UP_ROUNDS + rounds);
+    }
+    must("the last answer", {
+        Msg::new(0).load();
+        ipc::send(ping)
+    });
+    sleep_forever()
+}
+
+fn tell_root(words: &[Word]) {
+    Msg::of_words(MsgTag::NIL, words).load();
+    must("telling root", ipc::send(stage::root()));
+}
