@@ -1,7 +1,21 @@
-//! X.2 as plain data and functions.
+//! X.2 as plain data and functions: threads, IPC, scheduling, address spaces, the mapping database.
+//!
+//! The image hands in the tables and a [`machine::Machine`]; each kernel entry makes a [`kernel::Here`] and calls one
+//! handler, then lets the dispatcher [`choose`](kernel::Here::choose) who runs. Nothing here knows a processor.
 #![cfg_attr(not(test), no_std)]
 #![forbid(unsafe_code)]
 
+pub mod boot;
+mod fault;
+pub mod ipc;
+pub mod kernel;
+pub mod kmem;
+pub mod list;
 pub mod lock;
 pub mod machine;
+pub mod mapdb;
+pub mod sched;
+pub mod space;
+pub mod syscall;
+pub mod thread;
 pub mod var;

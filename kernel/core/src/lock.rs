@@ -17,8 +17,10 @@ pub mod rank {
     pub const TREE: u8 = 2;
     /// The free list of mapping nodes.
     pub const NODES: u8 = 3;
+    /// The page tables of the kernel's own part of the address space.
+    pub const KERNEL_TABLES: u8 = 4;
     /// The frames of kernel memory.
-    pub const KMEM: u8 = 4;
+    pub const KMEM: u8 = 5;
 }
 
 /// Proof that the locks held have rank `R` at most. Not `Copy`: while a higher lock is held, the proof is borrowed.

@@ -2,6 +2,11 @@
 
 use core::sync::atomic::{AtomicU32, AtomicUsize};
 
+use kformats::paging::PageFormat;
+use l4_abi::{ThreadId, Utcb, Word};
+
+use crate::kmem::Kmem;
+use crate::lock::{Held, rank};
 use crate::var::AsWord;
 
 macro_rules! index_type {
@@ -78,12 +83,15 @@ impl AsWord for PhysAddr {
 }
 
 /// Words of kernel memory by physical address. Only addresses inside frames of the kernel's allocator are used, and
-/// only aligned ones.
+/// only aligned ones. Processors, their page walkers too, see writes in the order in which they are made.
 pub trait PhysMem {
     /// The word at `at`.
     fn read(&self, at: PhysAddr) -> usize;
     /// Replaces the word at `at`.
     fn write(&self, at: PhysAddr, word: usize);
+    /// Clears and then sets bits of the word at `at` and returns the old word. Atomic: bits that a processor sets in a
+    /// page-table entry meanwhile are in the old word or in the new one.
+    fn update(&self, at: PhysAddr, clear: usize, set: usize) -> usize;
     /// Clears the 4 KiB frame at `frame`.
     fn zero_frame(&self, frame: PhysAddr);
 }
@@ -93,6 +101,98 @@ pub trait Tlb {
     /// The translation of the 2^`size_log2` bytes at `at` in `space` is gone or has fewer rights. May be collected; is
     /// complete when the system call ends.
     fn invalidate(&self, space: SpaceRef, at: usize, size_log2: u32);
-    /// All translations of `space` are gone.
+    /// All translations of `space` are gone, and its tables will be freed: processors that still have its root table
+    /// loaded leave it. Complete when the step of the operation ends that asked for it.
     fn invalidate_all(&self, space: SpaceRef);
+}
+
+/// The machine as address spaces see it.
+pub trait Mmu: PhysMem + Tlb {
+    /// The format of its page tables.
+    type Format: PageFormat;
+
+    /// The format with what the processors can do.
+    fn format(&self) -> Self::Format;
+
+    /// Fills the kernel's part of a fresh root table; the rest is zero.
+    fn init_root(&self, root: PhysAddr);
+
+    /// The machine's word for the space whose root table is `root`: what the thread switch loads. The same space always
+    /// gets the same word.
+    fn space_word(&self, space: SpaceRef, root: PhysAddr) -> usize;
+
+    /// Backs more of the table of mapping nodes, of which the first `backed` are usable, with frames of `kmem`. Returns
+    /// the new number; the same one when memory is exhausted. Fresh nodes are zero.
+    fn back_nodes(&self, kmem: &Kmem, held: &mut Held<{ rank::NODES }>, backed: usize) -> usize;
+
+    /// Backs the slot of `space` in the table of spaces with frames of `kmem`, so that it may be written. Does nothing
+    /// where the whole table is memory.
+    ///
+    /// # Errors
+    /// [`NoMemory`] when kernel memory is exhausted.
+    fn back_space(&self, _kmem: &Kmem, _held: &mut Held<{ rank::SPACE }>, _space: SpaceRef) -> Result<(), NoMemory> {
+        Ok(())
+    }
+}
+
+/// Kernel memory is exhausted; nothing has changed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct NoMemory;
+
+/// The machine as the core sees it: what differs between processors and widths.
+pub trait Machine: Mmu {
+    /// The system clock, microseconds since boot (X.2, SystemClock).
+    fn now_us(&self) -> u64;
+
+    /// The kernel's address of kernel memory at `phys`.
+    fn kernel_address(&self, phys: PhysAddr) -> usize;
+
+    /// The UTCB whose kernel address is `address`, which came from [`Machine::kernel_address`].
+    fn utcb(&self, address: usize) -> &Utcb;
+
+    /// Backs the table slots of `thread` with memory, so that its TCB may be written.
+    ///
+    /// # Errors
+    /// [`NoMemory`] when kernel memory is exhausted.
+    fn back_thread(&self, held: &mut Held<{ rank::NONE }>, thread: TcbRef) -> Result<(), NoMemory>;
+
+    /// Gives `thread` the general and floating-point registers of a fresh thread, which hold no kernel data.
+    fn reset_registers(&self, thread: TcbRef);
+
+    /// The user flags of a fresh thread.
+    fn default_flags(&self) -> usize;
+
+    /// `wanted` as far as a user may change it, the rest from `old` (ABI, changeable flags).
+    fn user_flags(&self, old: usize, wanted: usize) -> usize;
+
+    /// Drops what the processor holds of `thread` (floating-point registers): it is deleted.
+    fn forget_thread(&self, thread: TcbRef);
+
+    /// Ends a call of Ipc: `from` and the message registers that the ABI passes in processor registers, from the UTCB,
+    /// into the saved registers of `thread`.
+    fn ipc_return(&self, thread: TcbRef, from: ThreadId, utcb: &Utcb);
+
+    /// Ends a call of Unmap: as [`Machine::ipc_return`], without a `from`.
+    fn unmap_return(&self, thread: TcbRef, utcb: &Utcb);
+
+    /// The words MR1.. of an exception message with the registers of `thread` (ABI, exception message); their number.
+    fn exception_image(&self, thread: TcbRef, regs: UserRegs, words: &mut [Word; EXCEPTION_IMAGE_WORDS]) -> usize;
+
+    /// Loads the registers of `thread` from the first words of the reply to an exception message; words beyond `words`
+    /// are unchanged. Returns the new instruction pointer, stack pointer and flags.
+    fn load_exception_image(&self, thread: TcbRef, regs: UserRegs, words: &[Word]) -> UserRegs;
+}
+
+/// Room for the register image of an exception message at any width.
+pub const EXCEPTION_IMAGE_WORDS: usize = 20;
+
+/// The user registers that the core itself reads and writes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct UserRegs {
+    /// Instruction pointer.
+    pub ip: usize,
+    /// Stack pointer.
+    pub sp: usize,
+    /// Flags.
+    pub flags: usize,
 }

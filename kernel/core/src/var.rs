@@ -134,6 +134,11 @@ pub struct Var64 {
 }
 
 impl Var64 {
+    /// A `Var64` that holds zero.
+    pub const fn zero() -> Self {
+        Self { low: Var::zero(), high: Var::zero() }
+    }
+
     /// The value.
     #[inline(always)]
     pub fn get(&self) -> u64 {

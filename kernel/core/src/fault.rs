@@ -1,0 +1,43 @@
+//! Faults of user code: page faults and exceptions become IPC to the thread's pager and exception handler (X.2, Page
+//! fault protocol, Exception protocol).
+//!
+//! The messages go through the kernel's buffer in the TCB, so no virtual register of the faulting thread changes.
+
+use l4_abi::{MsgTag, Rights, Word, protocol};
+
+use crate::kernel::Here;
+use crate::machine::{EXCEPTION_IMAGE_WORDS, Machine, TcbRef, UserRegs};
+use crate::thread::Purpose;
+
+impl<M: Machine> Here<'_, M> {
+    /// The running thread `thread` accessed `address` at instruction `ip` and needs `access` there. sigma0's own faults
+    /// in user memory are resolved here; everybody else's pager is asked.
+    pub fn page_fault(&mut self, thread: TcbRef, address: usize, access: Rights, ip: usize) {
+        let space = self.k.space_of(thread);
+        if self.k.spaces.get(space).is_sigma0() && self.k.spaces.sigma0_fault(&mut self.held, space, address) == Ok(true) {
+            return;
+        }
+        self.set_kernel_message(thread, protocol::page_fault_tag(access), &[address as Word, ip as Word]);
+        let pager = self.k.utcb(thread).pager();
+        self.kernel_call(thread, pager, Purpose::PageFault);
+    }
+
+    /// The running thread `thread` raised an exception; its register image goes to its exception handler.
+    pub fn exception(&mut self, thread: TcbRef) {
+        let tcb = self.k.tcb(thread);
+        let regs = UserRegs { ip: tcb.ip.get(), sp: tcb.sp.get(), flags: tcb.flags.get() };
+        let mut words = [0; EXCEPTION_IMAGE_WORDS];
+        let count = self.k.machine.exception_image(thread, regs, &mut words);
+        self.set_kernel_message(thread, protocol::exception_tag(), &words[..count]);
+        let handler = self.k.utcb(thread).exception_handler();
+        self.kernel_call(thread, handler, Purpose::Exception);
+    }
+
+    fn set_kernel_message(&self, thread: TcbRef, tag: MsgTag, words: &[Word]) {
+        let tcb = self.k.tcb(thread);
+        tcb.set_kernel_word(0, tag.raw());
+        for (index, &word) in words.iter().enumerate() {
+            tcb.set_kernel_word(index + 1, word);
+        }
+    }
+}

@@ -1,0 +1,275 @@
+//! IPC (X.2, Ipc): rendezvous, phases, blocking.
+//!
+//! An IPC is a send phase and a receive phase, either of which may be absent. Two threads meet when one sends to the
+//! other while that waits for it, or when one receives while the other is queued on it; whoever comes second carries
+//! out the [`transfer`], on its own time. A thread that blocks leaves everything it needs later in its TCB: the receive
+//! phase of a blocked send, the deadline of a wait, the rest of a transfer.
+//!
+//! The kernel sends and receives in the name of a thread too (page faults, exceptions, the start message): the same
+//! machinery with another [`Purpose`], which says where the message words are and what the end of the IPC means.
+
+use l4_abi::{IpcError, IpcErrorKind, MsgTag, Phase, ThreadId, Time, Timeouts, Word};
+
+use crate::kernel::Here;
+use crate::list::{Link, List};
+use crate::machine::{Machine, SpaceRef, TcbRef};
+use crate::thread::{Purpose, Status, Tcb, Work};
+
+mod cancel;
+mod transfer;
+
+pub(crate) use cancel::Reason;
+pub(crate) use transfer::STEP_BUDGET;
+
+fn send_link(tcb: &Tcb) -> &Link {
+    &tcb.send_link
+}
+
+/// Whether a wait for `partner` takes a message in the name of `sends_as` from a thread `sender` (X.2, Send).
+fn takes(partner: ThreadId, sends_as: ThreadId, sender: ThreadId, same_space: bool) -> bool {
+    partner == sends_as
+        || partner == sender
+        || partner == ThreadId::ANY
+        || (partner == ThreadId::ANY_LOCAL && same_space)
+}
+
+/// `tag` without the flags that only results have.
+fn without_result_flags(tag: MsgTag) -> MsgTag {
+    tag.without_flags(MsgTag::REDIRECTED | MsgTag::XCPU | MsgTag::ERROR)
+}
+
+/// The tag that the receiver of a message with `tag` finds.
+fn received_tag(tag: MsgTag, is_propagated: bool, is_xcpu: bool) -> MsgTag {
+    let flag = |set, flag| if set { flag } else { 0 };
+    tag.without_flags(MsgTag::FLAGS).with_flags(flag(is_propagated, MsgTag::PROPAGATED) | flag(is_xcpu, MsgTag::XCPU))
+}
+
+impl<M: Machine> Here<'_, M> {
+    /// The system call Ipc, and Lipc, which is the same (X.2, Ipc). The running thread `caller` gets its result, or
+    /// blocks.
+    pub fn ipc(&mut self, caller: TcbRef, to: ThreadId, from: ThreadId, timeouts: Timeouts) {
+        let tcb = self.k.tcb(caller);
+        tcb.purpose.set(Purpose::User);
+        tcb.then_from.set(from);
+        tcb.then_timeout.set(timeouts.rcv());
+        if to.is_nil() {
+            self.receive_phase(caller, None);
+        } else {
+            self.send_phase(caller, to, timeouts.snd());
+        }
+    }
+
+    /// Sends the kernel's message in the buffer of the running thread `caller` to `partner` and waits for the reply,
+    /// both without timeout.
+    pub(crate) fn kernel_call(&mut self, caller: TcbRef, partner: ThreadId, purpose: Purpose) {
+        let tcb = self.k.tcb(caller);
+        tcb.purpose.set(purpose);
+        tcb.then_from.set(partner);
+        tcb.then_timeout.set(Time::NEVER);
+        if partner.is_nil() {
+            return self.halt_for_lack_of_partner(caller);
+        }
+        self.send_phase(caller, partner, Time::NEVER);
+    }
+
+    /// A fault of `thread` has nobody to handle it: it stops until somebody resumes it, and then faults again.
+    pub(crate) fn halt_for_lack_of_partner(&mut self, thread: TcbRef) {
+        let tcb = self.k.tcb(thread);
+        tcb.halted.set(true);
+        tcb.purpose.set(Purpose::User);
+        tcb.set_status(Status::Running);
+        self.cpu.must_choose.set(true);
+    }
+
+    fn send_phase(&mut self, sender: TcbRef, to: ThreadId, timeout: Time) {
+        let tcb = self.k.tcb(sender);
+        let Some(dest) = self.k.thread_or_local(to, tcb.space()) else {
+            return self.fail(sender, Phase::Send, IpcErrorKind::NonExisting, MsgTag::ERROR_ONLY);
+        };
+        let sends_as = self.sends_as(sender, dest);
+        tcb.sends_as.set(sends_as);
+        if self.is_deliverable(sender, dest) {
+            return self.begin_transfer(sender, dest, sender);
+        }
+        if timeout.is_zero() {
+            return self.fail(sender, Phase::Send, IpcErrorKind::Timeout, MsgTag::ERROR_ONLY);
+        }
+        self.block_sending(sender, dest, timeout);
+    }
+
+    /// The id in whose name `sender` sends: its own, or that of the virtual sender if it may (X.2, Propagation).
+    fn sends_as(&self, sender: TcbRef, dest: TcbRef) -> ThreadId {
+        let tcb = self.k.tcb(sender);
+        let own = tcb.id.get();
+        if tcb.purpose.get() != Purpose::User {
+            return own;
+        }
+        let utcb = self.k.utcb(sender);
+        if !utcb.tag().is_propagated() {
+            return own;
+        }
+        let Some(virtual_sender) = self.k.thread_or_local(utcb.virtual_sender(), tcb.space()) else { return own };
+        let may = self.k.space_of(virtual_sender) == tcb.space() || self.k.space_of(dest) == tcb.space();
+        if may { self.k.tcb(virtual_sender).id.get() } else { own }
+    }
+
+    /// Whether `dest` waits for what `sender` sends. A thread that waits for itself sleeps: nothing matches.
+    fn is_deliverable(&self, sender: TcbRef, dest: TcbRef) -> bool {
+        let (from, to) = (self.k.tcb(sender), self.k.tcb(dest));
+        let same_space = from.space() == to.space();
+        to.waiting_for().is_some_and(|partner| {
+            partner != to.id.get() && takes(partner, from.sends_as.get(), from.id.get(), same_space)
+        })
+    }
+
+    fn block_sending(&mut self, sender: TcbRef, dest: TcbRef, timeout: Time) {
+        let (tcb, to) = (self.k.tcb(sender), self.k.tcb(dest));
+        tcb.set_status(Status::PendingSend);
+        tcb.peer.set(Some(dest));
+        tcb.partner.set(to.id.get());
+        self.send_queue(dest).push_back(sender);
+        if tcb.sends_as.get() != tcb.id.get() {
+            to.propagated_senders.set(to.propagated_senders.get() + 1);
+        }
+        self.start_timeout(sender, timeout);
+    }
+
+    /// Takes `sender`, which is blocked in its send phase, off the queue it is in.
+    fn leave_send_queue(&self, sender: TcbRef) {
+        let tcb = self.k.tcb(sender);
+        let dest = tcb.peer.replace(None).expect("a blocked sender is queued on its partner");
+        self.send_queue(dest).remove(sender);
+        if tcb.sends_as.get() != tcb.id.get() {
+            let count = &self.k.tcb(dest).propagated_senders;
+            count.set(count.get() - 1);
+        }
+        self.cpu.timeouts.cancel(self.k.tcbs, sender);
+    }
+
+    pub(crate) fn send_queue(&self, receiver: TcbRef) -> List<'_> {
+        List::new(self.k.tcbs, &self.k.tcb(receiver).send_queue, send_link)
+    }
+
+    fn start_timeout(&self, thread: TcbRef, timeout: Time) {
+        if let Some(deadline) = timeout.deadline_us(self.k.machine.now_us()) {
+            self.cpu.timeouts.start(self.k.tcbs, thread, deadline);
+        }
+    }
+
+    /// The receive phase of `thread`, as its TCB says; `woken` is the receiver of the send phase just ended, which gets
+    /// the processor if `thread` blocks.
+    fn receive_phase(&mut self, thread: TcbRef, woken: Option<TcbRef>) {
+        let tcb = self.k.tcb(thread);
+        let from = tcb.then_from.get();
+        if from.is_nil() {
+            return self.end_without_receive(thread);
+        }
+        let Some(partner) = self.global_partner(from, tcb.space()) else {
+            return self.fail(thread, Phase::Receive, IpcErrorKind::NonExisting, MsgTag::ERROR_ONLY);
+        };
+        if let Some(sender) = self.queued_sender(thread, partner) {
+            if self.cpu.current.get().thread() != Some(thread) {
+                // Somebody else's step brought us here; the transfer is this thread's own work.
+                tcb.set_status(Status::Running);
+                tcb.work.set(Work::ReceivePhase);
+                return self.enqueue(thread);
+            }
+            self.leave_send_queue(sender);
+            return self.begin_transfer(sender, thread, thread);
+        }
+        let timeout = tcb.then_timeout.get();
+        if timeout.is_zero() {
+            self.fail(thread, Phase::Receive, IpcErrorKind::Timeout, MsgTag::ERROR_ONLY);
+        } else {
+            tcb.begin_wait(partner, timeout.is_never() && self.may_wait_plainly(thread));
+            self.start_timeout(thread, timeout);
+        }
+        if let Some(woken) = woken.filter(|&woken| self.k.tcb(woken).ready_link.is_linked()) {
+            self.donate_to(woken);
+        }
+    }
+
+    /// Whether a wait of `thread` without timeout may be ended by the fast path, which returns to user mode at once.
+    fn may_wait_plainly(&self, thread: TcbRef) -> bool {
+        let tcb = self.k.tcb(thread);
+        let ip = tcb.ip.get();
+        tcb.purpose.get() == Purpose::User && !tcb.is_halted() && self.k.spaces.is_user_range(ip, ip)
+    }
+
+    /// Goes on with a receive phase that found senders queued while `thread` was not running.
+    pub(crate) fn resume_receive_phase(&mut self, thread: TcbRef) {
+        self.k.tcb(thread).work.set(Work::None);
+        self.receive_phase(thread, None);
+    }
+
+    /// A from specifier in global form; `None` if it names no thread (X.2, Receive).
+    fn global_partner(&self, from: ThreadId, space: SpaceRef) -> Option<ThreadId> {
+        if from == ThreadId::ANY || from == ThreadId::ANY_LOCAL || self.is_interrupt(from) {
+            return Some(from);
+        }
+        self.k.thread_or_local(from, space).map(|thread| self.k.tcb(thread).id.get())
+    }
+
+    /// Whether `id` is the id of an interrupt.
+    pub(crate) fn is_interrupt(&self, id: ThreadId) -> bool {
+        id.is_global() && id.thread_no() < Word::from(self.k.numbers.system_base) && id.version() == 1
+    }
+
+    /// The first thread queued on `receiver` that a wait for `partner` takes.
+    fn queued_sender(&self, receiver: TcbRef, partner: ThreadId) -> Option<TcbRef> {
+        let to = self.k.tcb(receiver);
+        let queue = self.send_queue(receiver);
+        let first = queue.first()?;
+        if partner == ThreadId::ANY {
+            return Some(first);
+        }
+        if partner != ThreadId::ANY_LOCAL {
+            let direct = self.k.thread(partner).filter(|&sender| {
+                let tcb = self.k.tcb(sender);
+                tcb.status() == Status::PendingSend && tcb.peer.get() == Some(receiver)
+            });
+            if direct.is_some() || to.propagated_senders.get() == 0 {
+                return direct;
+            }
+        }
+        let mut candidate = Some(first);
+        while let Some(sender) = candidate {
+            let from = self.k.tcb(sender);
+            if takes(partner, from.sends_as.get(), from.id.get(), from.space() == to.space()) {
+                return Some(sender);
+            }
+            candidate = queue.after(sender);
+        }
+        None
+    }
+
+    /// Ends an IPC of `thread` that had no receive phase: the tag is the thread's own, without flags of the kernel.
+    fn end_without_receive(&mut self, thread: TcbRef) {
+        if self.k.tcb(thread).purpose.get() == Purpose::User {
+            let utcb = self.k.utcb(thread);
+            utcb.set_mr(0, without_result_flags(utcb.tag()).raw());
+            self.k.machine.ipc_return(thread, ThreadId::NIL, utcb);
+        }
+        self.make_ready(thread);
+    }
+
+    /// Ends the IPC of `thread` with an error before any transfer (X.2, IPC errors).
+    fn fail(&mut self, thread: TcbRef, phase: Phase, kind: IpcErrorKind, tag: MsgTag) {
+        self.fail_at(thread, IpcError { phase, kind, offset: 0 }, tag);
+    }
+
+    fn fail_at(&mut self, thread: TcbRef, error: IpcError, tag: MsgTag) {
+        match self.k.tcb(thread).purpose.get() {
+            Purpose::User => {
+                let utcb = self.k.utcb(thread);
+                utcb.set_error_code(error.raw());
+                utcb.set_tag(tag);
+                self.k.machine.ipc_return(thread, ThreadId::NIL, utcb);
+                self.make_ready(thread);
+            }
+            _ if error.kind == IpcErrorKind::NonExisting => self.halt_for_lack_of_partner(thread),
+            // The kernel's own message was cut off: the thread runs, and meets what it met before.
+            _ => self.make_ready(thread),
+        }
+    }
+}

@@ -1,0 +1,208 @@
+//! Message transfer (X.2, Message transfer): words first, then typed items in steps, then both ends of the IPC.
+
+use l4_abi::{Acceptor, Fpage, IpcError, IpcErrorKind, MR_COUNT, MapItem, MsgTag, Phase, ThreadId, Word};
+
+use super::{received_tag, without_result_flags};
+use crate::kernel::Here;
+use crate::machine::{Machine, TcbRef, UserRegs};
+use crate::mapdb::Progress;
+use crate::space::Transfer;
+use crate::thread::{Purpose, Status, Work};
+
+/// Pages or mappings that one step of a long operation may touch. About ten microseconds of work.
+pub(crate) const STEP_BUDGET: u32 = 64;
+
+impl<M: Machine> Here<'_, M> {
+    /// Word `index` of the message that `sender` sends.
+    fn sent_word(&self, sender: TcbRef, index: usize) -> Word {
+        let tcb = self.k.tcb(sender);
+        match tcb.purpose.get() {
+            Purpose::User => self.k.utcb(sender).mr(index),
+            _ => tcb.kernel_word(index),
+        }
+    }
+
+    /// Gives `receiver` word `index` of its message.
+    fn deliver_word(&self, receiver: TcbRef, index: usize, word: Word) {
+        let tcb = self.k.tcb(receiver);
+        match tcb.purpose() {
+            Purpose::User => self.k.utcb(receiver).set_mr(index, word),
+            _ => tcb.set_kernel_word(index, word),
+        }
+    }
+
+    /// Where `receiver` takes mappings: its acceptor, or the whole space for the reply to a page fault.
+    fn receive_window(&self, receiver: TcbRef) -> Fpage {
+        match self.k.tcb(receiver).purpose() {
+            Purpose::User => Acceptor::from_raw(self.k.utcb(receiver).br(0)).rcv_window(),
+            Purpose::PageFault => Fpage::COMPLETE,
+            Purpose::Start | Purpose::Exception | Purpose::Preemption => Fpage::NIL,
+        }
+    }
+
+    /// Sender and receiver have met. `carrier`, one of them and the running thread, carries out the transfer.
+    pub(super) fn begin_transfer(&mut self, sender: TcbRef, receiver: TcbRef, carrier: TcbRef) {
+        let tag = MsgTag::from_raw(self.sent_word(sender, 0));
+        self.cpu.timeouts.cancel(self.k.tcbs, receiver);
+        self.k.tcb(receiver).make_wait_ordinary();
+        for index in 1..=tag.untyped() {
+            self.deliver_word(receiver, index, self.sent_word(sender, index));
+        }
+        if tag.typed() == 0 {
+            return self.end_transfer(sender, receiver, tag, None);
+        }
+        self.couple(sender, receiver, carrier, tag);
+        self.transfer_items(carrier);
+    }
+
+    /// Binds the two for the time of the typed items: the carrier runs and has work, the other one is blocked.
+    fn couple(&self, sender: TcbRef, receiver: TcbRef, carrier: TcbRef, tag: MsgTag) {
+        let (from, to) = (self.k.tcb(sender), self.k.tcb(receiver));
+        from.peer.set(Some(receiver));
+        to.peer.set(Some(sender));
+        from.set_status(Status::Sending);
+        to.set_status(Status::Receiving);
+        let tcb = self.k.tcb(carrier);
+        tcb.set_status(Status::Running);
+        tcb.work.set(Work::Transfer);
+        tcb.carries_as_sender.set(carrier == sender);
+        tcb.tag.set(tag.raw() as usize);
+        tcb.position.set(tag.untyped() as u16 + 1);
+        tcb.cursor.reset();
+    }
+
+    /// The two threads of the transfer that `carrier` carries out: sender, receiver.
+    pub(super) fn transfer_pair(&self, carrier: TcbRef) -> (TcbRef, TcbRef) {
+        let tcb = self.k.tcb(carrier);
+        let peer = tcb.peer.get().expect("a transfer has two sides");
+        if tcb.carries_as_sender.get() { (carrier, peer) } else { (peer, carrier) }
+    }
+
+    /// Transfers the typed items that are left, or a bounded part of them.
+    pub(crate) fn transfer_items(&mut self, carrier: TcbRef) {
+        let (sender, receiver) = self.transfer_pair(carrier);
+        let tcb = self.k.tcb(carrier);
+        let tag = MsgTag::from_raw(tcb.tag.get() as Word);
+        let end = tag.untyped() + tag.typed() + 1;
+        let mut budget = STEP_BUDGET;
+        let result = loop {
+            let position = usize::from(tcb.position.get());
+            if position >= end {
+                break None;
+            }
+            match self.transfer_item(carrier, (sender, receiver), position, end, &mut budget) {
+                Ok(Progress::Again) => return,
+                // Mapping reports no errors: without memory for it, the rest of the item is not mapped.
+                Ok(Progress::Done | Progress::NoMemory) => {
+                    tcb.cursor.reset();
+                    tcb.position.set(position as u16 + 2);
+                }
+                Err(kind) => break Some(kind),
+            }
+        };
+        tcb.work.set(Work::None);
+        self.end_transfer(sender, receiver, tag, result);
+    }
+
+    /// Transfers the item at `position`. Strings are not accepted: no receiver has buffers for them yet.
+    fn transfer_item(
+        &mut self,
+        carrier: TcbRef,
+        (sender, receiver): (TcbRef, TcbRef),
+        position: usize,
+        end: usize,
+        budget: &mut u32,
+    ) -> Result<Progress, IpcErrorKind> {
+        if end > MR_COUNT || position + 2 > end {
+            return Err(IpcErrorKind::Overflow);
+        }
+        let words = [self.sent_word(sender, position), self.sent_word(sender, position + 1)];
+        let item = MapItem::from_words(words).ok_or(IpcErrorKind::Overflow)?;
+        let window = self.receive_window(receiver);
+        if window.is_nil() {
+            return Err(IpcErrorKind::Overflow);
+        }
+        self.deliver_word(receiver, position, words[0]);
+        self.deliver_word(receiver, position + 1, words[1]);
+        let (source, dest) = (self.k.space_of(sender), self.k.space_of(receiver));
+        let transfer = Transfer { source, dest, item, window };
+        Ok(self.k.spaces.map(&mut self.held, &transfer, &self.k.tcb(carrier).cursor, budget))
+    }
+
+    /// Both ends of an IPC whose message is transferred, or cut off by `error`.
+    pub(super) fn end_transfer(
+        &mut self,
+        sender: TcbRef,
+        receiver: TcbRef,
+        tag: MsgTag,
+        error: Option<IpcErrorKind>,
+    ) {
+        let (from, to) = (self.k.tcb(sender), self.k.tcb(receiver));
+        from.peer.set(None);
+        to.peer.set(None);
+        if let Some(kind) = error {
+            let tag = without_result_flags(tag).with_flags(MsgTag::ERROR);
+            self.fail_at(receiver, IpcError { phase: Phase::Receive, kind, offset: 0 }, tag);
+            return self.fail_at(sender, IpcError { phase: Phase::Send, kind, offset: 0 }, tag);
+        }
+        let sends_as = from.sends_as.get();
+        let is_propagated = sends_as != from.id.get();
+        if is_propagated {
+            self.redirect_virtual_sender(sends_as, sender, receiver);
+        }
+        self.complete_receive(sender, receiver, received_tag(tag, is_propagated, from.home() != to.home()));
+        self.receive_phase(sender, Some(receiver));
+    }
+
+    /// If the virtual sender waits for the thread that sent in its name, it now waits for the receiver, so that the
+    /// reply reaches it (X.2, Propagation).
+    fn redirect_virtual_sender(&self, virtual_sender: ThreadId, sender: TcbRef, receiver: TcbRef) {
+        let Some(thread) = self.k.thread(virtual_sender) else { return };
+        let tcb = self.k.tcb(thread);
+        let receiver = self.k.tcb(receiver).id.get();
+        if tcb.waiting_for() == Some(self.k.tcb(sender).id.get()) {
+            let is_plain = !tcb.waits_for.get().is_nil();
+            tcb.begin_wait(receiver, is_plain);
+        }
+    }
+
+    /// The receiver has its message: its IPC ends as its purpose says.
+    fn complete_receive(&mut self, sender: TcbRef, receiver: TcbRef, tag: MsgTag) {
+        let (from, to) = (self.k.tcb(sender), self.k.tcb(receiver));
+        match to.purpose.get() {
+            Purpose::User => {
+                let utcb = self.k.utcb(receiver);
+                utcb.set_tag(tag);
+                if tag.is_propagated() {
+                    utcb.set_actual_sender(from.id.get());
+                }
+                let sends_as = self.k.thread(from.sends_as.get()).unwrap_or(sender);
+                let seen_as = self.k.id_seen_from(sends_as, to.space());
+                self.k.machine.ipc_return(receiver, seen_as, utcb);
+            }
+            Purpose::Start => {
+                if tag.untyped() == 2 {
+                    to.ip.set(to.kernel_word(1) as usize);
+                    to.sp.set(to.kernel_word(2) as usize);
+                }
+            }
+            Purpose::Exception => self.load_exception_reply(receiver, tag.untyped()),
+            Purpose::PageFault | Purpose::Preemption => {}
+        }
+        self.make_ready(receiver);
+    }
+
+    fn load_exception_reply(&self, thread: TcbRef, untyped: usize) {
+        let tcb = self.k.tcb(thread);
+        let mut words = [0; crate::machine::EXCEPTION_IMAGE_WORDS];
+        let count = untyped.min(words.len());
+        for (index, word) in words[..count].iter_mut().enumerate() {
+            *word = tcb.kernel_word(index + 1);
+        }
+        let old = UserRegs { ip: tcb.ip.get(), sp: tcb.sp.get(), flags: tcb.flags.get() };
+        let new = self.k.machine.load_exception_image(thread, old, &words[..count]);
+        tcb.ip.set(new.ip);
+        tcb.sp.set(new.sp);
+        tcb.flags.set(new.flags);
+    }
+}

@@ -1,0 +1,194 @@
+//! Kernel memory: frames of 4 KiB.
+//!
+//! Frames come from regions given at boot. A frame that was freed is on a list threaded through the free frames
+//! themselves, one that was never used is just above its region's mark, so that boot touches none of them. All of it is
+//! guarded by one lock of rank KMEM, held for a few instructions.
+//!
+//! Who must not fail half-way reserves frames beforehand: a [`Reserved`] is a claim to a number of frames, which nobody
+//! else can get until they are taken or the claim is given back.
+
+use crate::lock::{Held, Lock, rank};
+use crate::machine::{PhysAddr, PhysMem};
+use crate::var::Var;
+
+/// Size of a frame.
+pub const FRAME_SIZE: u64 = 4096;
+/// Regions there can be.
+pub const REGIONS_MAX: usize = 16;
+
+/// Kernel memory.
+pub struct Kmem {
+    lock: Lock<{ rank::KMEM }>,
+    /// The first frame of the free list; each holds the address of the next one, the last one zero.
+    list: Var<PhysAddr>,
+    regions: [Region; REGIONS_MAX],
+    free: Var<usize>,
+    reserved: Var<usize>,
+    total: Var<usize>,
+    #[cfg(test)]
+    fail_in: Var<usize>,
+}
+
+/// Memory of which the frames from `next` on were never used.
+struct Region {
+    next: Var<PhysAddr>,
+    end: Var<PhysAddr>,
+}
+
+/// A claim to frames. Must be given back with [`Kmem::give_back`], used up or not.
+#[derive(Debug)]
+#[must_use = "the frames stay claimed until the claim is given back"]
+pub struct Reserved(usize);
+
+impl Reserved {
+    /// Frames left in the claim.
+    pub fn count(&self) -> usize {
+        self.0
+    }
+}
+
+impl Default for Kmem {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Kmem {
+    /// No memory yet.
+    pub const fn new() -> Self {
+        Self {
+            lock: Lock::new(),
+            list: Var::zero(),
+            regions: [const { Region { next: Var::zero(), end: Var::zero() } }; REGIONS_MAX],
+            free: Var::zero(),
+            reserved: Var::zero(),
+            total: Var::zero(),
+            #[cfg(test)]
+            fail_in: Var::zero(),
+        }
+    }
+
+    /// Adds the whole frames from `start` up to `end`. The first frame of physical memory is left out: its address
+    /// ends the free list.
+    ///
+    /// # Panics
+    /// If there are more than [`REGIONS_MAX`] regions.
+    pub fn add_region<const P: u8>(&self, held: &mut Held<P>, start: PhysAddr, end: PhysAddr) {
+        let start = start.0.next_multiple_of(FRAME_SIZE).max(FRAME_SIZE);
+        let end = end.0 - end.0 % FRAME_SIZE;
+        if start >= end {
+            return;
+        }
+        let _guard = self.lock.lock(held);
+        let unused = self.regions.iter().find(|region| region.end.get() == PhysAddr(0));
+        let region = unused.expect("kernel memory has at most REGIONS_MAX regions");
+        region.next.set(PhysAddr(start));
+        region.end.set(PhysAddr(end));
+        let frames = ((end - start) / FRAME_SIZE) as usize;
+        self.total.set(self.total.get() + frames);
+        self.free.set(self.free.get() + frames);
+    }
+
+    /// A frame full of zeros; `None` when all that are left are reserved.
+    pub fn alloc<const P: u8>(&self, memory: &impl PhysMem, held: &mut Held<P>) -> Option<PhysAddr> {
+        let frame = {
+            let _guard = self.lock.lock(held);
+            if self.shall_fail() || self.free.get() == self.reserved.get() {
+                return None;
+            }
+            self.take(memory)
+        };
+        memory.zero_frame(frame);
+        Some(frame)
+    }
+
+    /// Gives a frame back.
+    pub fn free<const P: u8>(&self, memory: &impl PhysMem, held: &mut Held<P>, frame: PhysAddr) {
+        debug_assert!(frame.0 != 0 && frame.0 % FRAME_SIZE == 0, "a frame is aligned");
+        let _guard = self.lock.lock(held);
+        memory.write(frame, self.list.get().0 as usize);
+        self.list.set(frame);
+        self.free.set(self.free.get() + 1);
+        debug_assert!(self.free.get() <= self.total.get(), "a frame is freed once");
+    }
+
+    /// Claims `count` frames; `None` if fewer are free.
+    pub fn reserve<const P: u8>(&self, held: &mut Held<P>, count: usize) -> Option<Reserved> {
+        let _guard = self.lock.lock(held);
+        if self.shall_fail() || self.free.get() - self.reserved.get() < count {
+            return None;
+        }
+        self.reserved.set(self.reserved.get() + count);
+        Some(Reserved(count))
+    }
+
+    /// A frame full of zeros out of the claim.
+    ///
+    /// # Panics
+    /// If the claim is used up.
+    pub fn alloc_reserved<const P: u8>(
+        &self,
+        memory: &impl PhysMem,
+        held: &mut Held<P>,
+        claim: &mut Reserved,
+    ) -> PhysAddr {
+        claim.0 = claim.0.checked_sub(1).expect("a claim covers what is taken from it");
+        let frame = {
+            let _guard = self.lock.lock(held);
+            self.reserved.set(self.reserved.get() - 1);
+            self.take(memory)
+        };
+        memory.zero_frame(frame);
+        frame
+    }
+
+    /// Gives up what is left of a claim.
+    pub fn give_back<const P: u8>(&self, held: &mut Held<P>, claim: Reserved) {
+        let _guard = self.lock.lock(held);
+        self.reserved.set(self.reserved.get() - claim.0);
+    }
+
+    /// Frames that are neither used nor reserved.
+    pub fn free_count(&self) -> usize {
+        self.free.get().saturating_sub(self.reserved.get())
+    }
+
+    /// All frames.
+    pub fn total(&self) -> usize {
+        self.total.get()
+    }
+
+    /// Takes a frame, of which there is one. The lock is held.
+    fn take(&self, memory: &impl PhysMem) -> PhysAddr {
+        self.free.set(self.free.get() - 1);
+        let first = self.list.get();
+        if first != PhysAddr(0) {
+            self.list.set(PhysAddr(memory.read(first) as u64));
+            return first;
+        }
+        let fresh = self.regions.iter().find(|region| region.next.get() < region.end.get());
+        let region = fresh.expect("free frames are on the list or in a region");
+        let frame = region.next.get();
+        region.next.set(PhysAddr(frame.0 + FRAME_SIZE));
+        frame
+    }
+
+    /// Lets the `n`th allocation or claim from now on fail, 1 being the next.
+    #[cfg(test)]
+    pub(crate) fn fail_nth(&self, n: usize) {
+        self.fail_in.set(n);
+    }
+
+    #[cfg(test)]
+    fn shall_fail(&self) -> bool {
+        let n = self.fail_in.get();
+        self.fail_in.set(n.saturating_sub(1));
+        n == 1
+    }
+
+    #[cfg(not(test))]
+    #[inline(always)]
+    fn shall_fail(&self) -> bool {
+        false
+    }
+}

@@ -1,0 +1,109 @@
+//! Circular lists through the TCBs: ready queues, send queues, timeout slots.
+//!
+//! A list is a head in some [`Var`]; its members are linked by one of the [`Link`]s in their TCB, which a selector
+//! names. A thread is on at most one list per link. All operations take constant time.
+
+use crate::machine::TcbRef;
+use crate::thread::Tcb;
+use crate::var::Var;
+
+/// Where a list begins; `None` when it is empty.
+pub type Head = Var<Option<TcbRef>>;
+
+/// The links of one thread on one kind of list; `next` is `None` while it is on none.
+#[derive(Default)]
+pub struct Link {
+    next: Var<Option<TcbRef>>,
+    prev: Var<Option<TcbRef>>,
+}
+
+impl Link {
+    /// Whether the thread is on a list of this kind.
+    #[inline]
+    pub fn is_linked(&self) -> bool {
+        self.next.get().is_some()
+    }
+
+    fn next(&self) -> TcbRef {
+        self.next.get().expect("a member of a list has a successor")
+    }
+
+    fn prev(&self) -> TcbRef {
+        self.prev.get().expect("a member of a list has a predecessor")
+    }
+}
+
+/// One list, for the length of an operation.
+pub struct List<'a> {
+    tcbs: &'a [Tcb],
+    head: &'a Head,
+    link: fn(&Tcb) -> &Link,
+}
+
+impl<'a> List<'a> {
+    /// The list that starts at `head` and runs through the links that `link` selects.
+    #[inline]
+    pub fn new(tcbs: &'a [Tcb], head: &'a Head, link: fn(&Tcb) -> &Link) -> Self {
+        Self { tcbs, head, link }
+    }
+
+    #[inline]
+    fn link(&self, thread: TcbRef) -> &'a Link {
+        (self.link)(&self.tcbs[thread.index()])
+    }
+
+    /// The first member.
+    #[inline]
+    pub fn first(&self) -> Option<TcbRef> {
+        self.head.get()
+    }
+
+    /// The member after `thread`, or `None` if it is the last.
+    pub fn after(&self, thread: TcbRef) -> Option<TcbRef> {
+        let next = self.link(thread).next();
+        (Some(next) != self.head.get()).then_some(next)
+    }
+
+    /// Adds `thread`, which is on no list of this kind, at the end.
+    pub fn push_back(&self, thread: TcbRef) {
+        let link = self.link(thread);
+        debug_assert!(!link.is_linked(), "a thread is on one list per link");
+        match self.head.get() {
+            None => {
+                link.next.set(Some(thread));
+                link.prev.set(Some(thread));
+                self.head.set(Some(thread));
+            }
+            Some(first) => {
+                let last = self.link(first).prev();
+                link.next.set(Some(first));
+                link.prev.set(Some(last));
+                self.link(last).next.set(Some(thread));
+                self.link(first).prev.set(Some(thread));
+            }
+        }
+    }
+
+    /// Adds `thread`, which is on no list of this kind, at the front.
+    pub fn push_front(&self, thread: TcbRef) {
+        self.push_back(thread);
+        self.head.set(Some(thread));
+    }
+
+    /// Takes `thread`, a member, off the list.
+    pub fn remove(&self, thread: TcbRef) {
+        let link = self.link(thread);
+        let (next, prev) = (link.next(), link.prev());
+        if next == thread {
+            self.head.set(None);
+        } else {
+            self.link(prev).next.set(Some(next));
+            self.link(next).prev.set(Some(prev));
+            if self.head.get() == Some(thread) {
+                self.head.set(Some(next));
+            }
+        }
+        link.next.set(None);
+        link.prev.set(None);
+    }
+}

@@ -1,0 +1,198 @@
+//! The mapping database: which mapping is derived from which (X.2, Mappings).
+//!
+//! Every page that a user space maps has a [`Node`]. The node of a page that sigma0 owns is the root of a tree; mapping
+//! a page makes a child of the source's node, granting moves the node. A node knows its space, its page and its
+//! relatives; frame and rights stand in the page-table entry, which one walk finds.
+//!
+//! Invariants, at every moment at which no lock is held:
+//! 1. The frame of a child lies in its parent's; both lie in that of the root, which is one superpage at most.
+//! 2. A node in use has a page-table entry that maps its page, unless it is detached, and the shadow of that entry
+//!    leads to the node.
+//! 3. A child's rights are among its parent's, unless a revocation of rights is on its way down the tree.
+//!
+//! A tree is guarded by one of 64 locks of rank TREE, chosen by the superpage its root maps. The free nodes are guarded
+//! by a lock of rank NODES.
+
+use kformats::paging::{PAGE_LOG2, Status};
+
+use crate::kmem::Kmem;
+use crate::lock::{Guard, Held, Lock, rank};
+use crate::machine::{Mmu, NodeRef, SpaceRef};
+use crate::var::Var;
+
+mod cursor;
+mod node;
+
+pub(crate) use cursor::{Phase, Position};
+pub use cursor::{MapCursor, Progress, UnmapScope};
+pub use node::Node;
+pub(crate) use node::{Kept, LEVEL_MAX};
+
+const TREE_LOCKS: usize = 64;
+
+/// The lock of a tree, taken.
+pub(crate) type TreeGuard<'a> = Guard<'a, { rank::TREE }>;
+
+/// The mapping database.
+pub struct MapDb<'k> {
+    nodes: &'k [Node],
+    trees: [Lock<{ rank::TREE }>; TREE_LOCKS],
+    /// log2 of the largest page.
+    root_log2: u32,
+    pool: Lock<{ rank::NODES }>,
+    /// The free nodes that were in use before, linked by `next`.
+    free: Var<Option<NodeRef>>,
+    /// Nodes from here on were never used.
+    fresh: Var<usize>,
+    /// Nodes from here on have no memory behind them.
+    backed: Var<usize>,
+    used: Var<usize>,
+}
+
+impl<'k> MapDb<'k> {
+    /// A database whose nodes will be in `nodes`, for trees of superpages of 2^`root_log2` bytes.
+    pub(crate) fn new(nodes: &'k [Node], root_log2: u32) -> Self {
+        Self {
+            nodes,
+            trees: [const { Lock::new() }; TREE_LOCKS],
+            root_log2,
+            pool: Lock::new(),
+            free: Var::zero(),
+            fresh: Var::zero(),
+            backed: Var::zero(),
+            used: Var::zero(),
+        }
+    }
+
+    /// The node.
+    #[inline(always)]
+    pub(crate) fn node(&self, node: NodeRef) -> &'k Node {
+        &self.nodes[node.index()]
+    }
+
+    /// Mappings there are.
+    pub fn used(&self) -> usize {
+        self.used.get()
+    }
+
+    /// The lock of the trees that map `frame`.
+    #[inline]
+    pub(crate) fn tree(&self, frame: u64) -> &Lock<{ rank::TREE }> {
+        &self.trees[(frame >> self.root_log2) as usize % TREE_LOCKS]
+    }
+
+    /// Offset of `frame` in the superpage it lies in, in pages: what the nodes of its tree have as offset.
+    #[inline]
+    pub(crate) fn offset_in_root(&self, frame: u64) -> u32 {
+        ((frame & ((1 << self.root_log2) - 1)) >> PAGE_LOG2) as u32
+    }
+
+    /// A node for a mapping to come; `None` when there is no memory for more.
+    pub(crate) fn alloc<const P: u8>(&self, mmu: &impl Mmu, kmem: &Kmem, held: &mut Held<P>) -> Option<NodeRef> {
+        let mut guard = self.pool.lock(held);
+        let node = match self.free.get() {
+            Some(node) => {
+                self.free.set(self.node(node).next());
+                node
+            }
+            None => self.fresh_node(mmu, kmem, guard.held())?,
+        };
+        self.used.set(self.used.get() + 1);
+        Some(node)
+    }
+
+    fn fresh_node(&self, mmu: &impl Mmu, kmem: &Kmem, held: &mut Held<{ rank::NODES }>) -> Option<NodeRef> {
+        let index = self.fresh.get();
+        if index == self.backed.get() {
+            self.backed.set(mmu.back_nodes(kmem, held, index).min(self.nodes.len()));
+        }
+        if index == self.backed.get() {
+            return None;
+        }
+        self.fresh.set(index + 1);
+        Some(NodeRef::new(index as u32))
+    }
+
+    /// Takes back a node without relatives.
+    pub(crate) fn free<const P: u8>(&self, held: &mut Held<P>, node: NodeRef) {
+        let slot = self.node(node);
+        slot.space.set(None);
+        slot.renew_stamp();
+        let _guard = self.pool.lock(held);
+        slot.next.set(self.free.replace(Some(node)));
+        self.used.set(self.used.get() - 1);
+    }
+
+    /// Makes a fresh node the mapping of `page` at `level` in `space` to a frame that begins `offset` pages into the
+    /// root's, derived from `parent`. Needs the lock of the tree.
+    #[inline]
+    pub(crate) fn enter(&self, _tree: &mut TreeGuard<'_>, node: NodeRef, parent: Option<NodeRef>, mapping: NewMapping) {
+        self.node(node).init(mapping.space, mapping.page, mapping.level, mapping.offset);
+        match parent {
+            Some(parent) => self.link(node, parent),
+            None => self.node(node).parent.set(None),
+        }
+    }
+
+    /// Makes `node` the first child of `parent`.
+    fn link(&self, node: NodeRef, parent: NodeRef) {
+        let (slot, above) = (self.node(node), self.node(parent));
+        let second = above.child.replace(Some(node));
+        slot.parent.set(Some(parent));
+        slot.prev.set(None);
+        slot.next.set(second);
+        if let Some(second) = second {
+            self.node(second).prev.set(Some(node));
+        }
+    }
+
+    /// Takes a node away from its parent.
+    fn unlink(&self, node: NodeRef) {
+        let slot = self.node(node);
+        let (prev, next) = (slot.prev.replace(None), slot.next.replace(None));
+        if let Some(next) = next {
+            self.node(next).prev.set(prev);
+        }
+        match (prev, slot.parent.replace(None)) {
+            (Some(prev), _) => self.node(prev).next.set(next),
+            (None, Some(parent)) => self.node(parent).child.set(next),
+            (None, None) => {}
+        }
+    }
+
+    /// Removes and frees a node without children whose entry is gone; what it knew of accesses goes to its parent, with
+    /// `status`. Returns all of that. Needs the lock of the tree.
+    pub(crate) fn remove(&self, tree: &mut TreeGuard<'_>, node: NodeRef, status: Status) -> Status {
+        let slot = self.node(node);
+        debug_assert!(slot.child().is_none(), "what is derived goes first");
+        let status = merge(status, merge(slot.take(Kept::Reported), slot.take(Kept::Derived)));
+        if let Some(parent) = slot.parent() {
+            self.node(parent).keep(Kept::Derived, status);
+        }
+        self.unlink(node);
+        self.free(tree.held(), node);
+        status
+    }
+
+    /// Makes `node`, a grandchild of `top`, its child. Needs the lock of the tree.
+    pub(crate) fn lift(&self, _tree: &mut TreeGuard<'_>, node: NodeRef, top: NodeRef) {
+        self.unlink(node);
+        self.link(node, top);
+        self.node(node).renew_stamp();
+    }
+}
+
+/// The values of a fresh node.
+#[derive(Clone, Copy)]
+pub(crate) struct NewMapping {
+    pub space: SpaceRef,
+    pub page: u64,
+    pub level: u32,
+    pub offset: u32,
+}
+
+/// Both together.
+#[inline]
+pub(crate) fn merge(a: Status, b: Status) -> Status {
+    Status { accessed: a.accessed | b.accessed, dirty: a.dirty | b.dirty }
+}

@@ -1,0 +1,144 @@
+//! The node of a mapping.
+
+use kformats::paging::{PAGE_LOG2, Status};
+
+use crate::machine::{NodeRef, SpaceRef};
+use crate::var::Var;
+
+/// Highest level at which pages are mapped: superpages of the second level.
+pub(crate) const LEVEL_MAX: u32 = 1;
+
+/// One mapping: a page of a space, derived from the mapping that is its parent. Zero when the table is fresh.
+#[derive(Default)]
+pub struct Node {
+    /// Address of the page, and the fields of [`Node::LEVEL_MASK`] and beyond in its low bits.
+    page: Var<usize>,
+    pub(super) space: Var<Option<SpaceRef>>,
+    pub(super) parent: Var<Option<NodeRef>>,
+    pub(super) child: Var<Option<NodeRef>>,
+    pub(super) next: Var<Option<NodeRef>>,
+    pub(super) prev: Var<Option<NodeRef>>,
+    /// Lowest bits: offset of the frame in that of the tree's root, in pages. The rest: a number that changes whenever
+    /// the node gets another place in the trees or none, so that a cursor can tell whether it still points at the same.
+    stamp: Var<u32>,
+}
+
+const _: () = assert!(size_of::<Node>() <= 32, "there is a node for every mapping of the system");
+
+const OFFSET_BITS: u32 = 10;
+const OFFSET_MASK: u32 = (1 << OFFSET_BITS) - 1;
+
+/// Which status a node keeps besides the one in its page-table entry.
+#[derive(Clone, Copy)]
+pub(crate) enum Kept {
+    /// What was collected already, from the entry or from derived mappings, and reported to the space itself.
+    Reported,
+    /// What derived mappings left that are gone or were reset by others.
+    Derived,
+}
+
+impl Kept {
+    fn shift(self) -> u32 {
+        match self {
+            Kept::Reported => 4,
+            Kept::Derived => 6,
+        }
+    }
+}
+
+impl Node {
+    const LEVEL_MASK: usize = 0x3;
+    /// The mapping has no page-table entry: a root whose address belongs to the kernel in sigma0's space.
+    const DETACHED: usize = 1 << 2;
+    const PAGE_MASK: usize = !((1 << PAGE_LOG2) - 1);
+
+    /// Makes a fresh node the mapping of `page` at `level` in `space`; its frame begins `offset` pages into its root's.
+    pub(super) fn init(&self, space: SpaceRef, page: u64, level: u32, offset: u32) {
+        self.space.set(Some(space));
+        self.page.set(page as usize | level as usize);
+        self.stamp.set(self.stamp.get() & !OFFSET_MASK | offset);
+    }
+
+    /// Moves the mapping to another page of the same size. Cursors that point here stop doing so.
+    pub(crate) fn move_to(&self, space: SpaceRef, page: u64) {
+        self.space.set(Some(space));
+        self.page.set(page as usize | self.page.get() & !Self::PAGE_MASK);
+        self.renew_stamp();
+    }
+
+    /// The space that has the mapping.
+    #[inline]
+    pub(crate) fn space(&self) -> SpaceRef {
+        self.space.get().expect("a node in use has a space")
+    }
+
+    /// Address of the page.
+    #[inline]
+    pub(crate) fn page(&self) -> u64 {
+        (self.page.get() & Self::PAGE_MASK) as u64
+    }
+
+    /// Level of the page's entry.
+    #[inline]
+    pub(crate) fn level(&self) -> u32 {
+        (self.page.get() & Self::LEVEL_MASK) as u32
+    }
+
+    /// Offset of the frame in that of the tree's root, in pages.
+    #[inline]
+    pub(crate) fn offset(&self) -> u32 {
+        self.stamp.get() & OFFSET_MASK
+    }
+
+    #[inline]
+    pub(crate) fn is_detached(&self) -> bool {
+        self.page.get() & Self::DETACHED != 0
+    }
+
+    pub(crate) fn set_detached(&self) {
+        self.page.set(self.page.get() | Self::DETACHED);
+    }
+
+    #[inline]
+    pub(crate) fn parent(&self) -> Option<NodeRef> {
+        self.parent.get()
+    }
+
+    #[inline]
+    pub(crate) fn child(&self) -> Option<NodeRef> {
+        self.child.get()
+    }
+
+    #[inline]
+    pub(crate) fn next(&self) -> Option<NodeRef> {
+        self.next.get()
+    }
+
+    #[inline]
+    pub(crate) fn prev(&self) -> Option<NodeRef> {
+        self.prev.get()
+    }
+
+    /// The place of the node in the trees; changes when it gets another one.
+    #[inline]
+    pub(crate) fn stamp(&self) -> u32 {
+        self.stamp.get()
+    }
+
+    pub(super) fn renew_stamp(&self) {
+        self.stamp.set(self.stamp.get().wrapping_add(1 << OFFSET_BITS));
+    }
+
+    /// Adds to the status that the node keeps.
+    pub(crate) fn keep(&self, kind: Kept, status: Status) {
+        let bits = usize::from(status.accessed) | usize::from(status.dirty) << 1;
+        self.page.set(self.page.get() | bits << kind.shift());
+    }
+
+    /// Returns and resets a status that the node keeps.
+    pub(crate) fn take(&self, kind: Kept) -> Status {
+        let bits = self.page.get() >> kind.shift();
+        self.page.set(self.page.get() & !(3 << kind.shift()));
+        Status { accessed: bits & 1 != 0, dirty: bits & 2 != 0 }
+    }
+}

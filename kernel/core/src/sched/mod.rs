@@ -1,0 +1,274 @@
+//! Scheduling (X.2, Scheduling): who runs on a processor, for how long, and what wakes it.
+//!
+//! The running thread is in no queue. Its time is charged to the *slice owner*, which is the thread itself unless it got
+//! the processor by donation. A thread that becomes ready with a strictly higher priority than the running one preempts
+//! it; the preempted thread goes to the head of its queue and keeps the rest of its slice. At the end of a slice the
+//! running thread goes to the tail and the owner's next slice is a full one.
+
+pub mod ready_queue;
+pub mod timeouts;
+
+use l4_abi::Time;
+
+use crate::kernel::Here;
+use crate::machine::{Machine, TcbRef};
+use crate::thread::{Purpose, Status, Work};
+use crate::var::{AsWord, Var, Var64};
+use ready_queue::ReadyQueue;
+use timeouts::Timeouts;
+
+/// Who runs: the byte offset of the thread's TCB in the table, or idle. The fast path uses it as it is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Current(usize);
+
+impl Current {
+    /// Nobody runs: not a multiple of the size of a TCB.
+    pub const IDLE: Self = Self(1);
+
+    /// `thread` runs.
+    #[inline]
+    pub const fn running(thread: TcbRef) -> Self {
+        Self(thread.index() << crate::thread::TCB_SIZE_LOG2)
+    }
+
+    /// The running thread.
+    #[inline]
+    pub fn thread(self) -> Option<TcbRef> {
+        (self != Self::IDLE).then(|| TcbRef::new((self.0 >> crate::thread::TCB_SIZE_LOG2) as u32))
+    }
+}
+
+impl AsWord for Current {
+    type Cell = core::sync::atomic::AtomicUsize;
+    #[inline(always)]
+    fn to_word(self) -> usize {
+        self.0
+    }
+    #[inline(always)]
+    fn from_word(word: usize) -> Self {
+        Self(word)
+    }
+}
+
+/// The scheduling state of one processor. `current` is first: the fast path reads and writes it.
+#[repr(C)]
+pub struct Cpu {
+    /// Who runs.
+    pub current: Var<Current>,
+    /// A thread that is to get the processor by donation, before any queue is looked at.
+    pub(crate) donee: Var<Option<TcbRef>>,
+    /// The running thread must not simply go on: someone better may be ready.
+    pub(crate) must_choose: Var<bool>,
+    /// Who pays for the time: `None` when idle.
+    pub(crate) slice_owner: Var<Option<TcbRef>>,
+    /// When the current charge began.
+    pub(crate) charged_until: Var64,
+    pub(crate) ready: ReadyQueue,
+    pub(crate) timeouts: Timeouts,
+}
+
+#[allow(clippy::new_without_default, reason = "for statics")]
+impl Cpu {
+    /// A processor that has not started: see [`Cpu::start`].
+    pub const fn new() -> Self {
+        Self {
+            current: Var::zero(),
+            donee: Var::zero(),
+            must_choose: Var::zero(),
+            slice_owner: Var::zero(),
+            charged_until: Var64::zero(),
+            ready: ReadyQueue::new(),
+            timeouts: Timeouts::new(),
+        }
+    }
+
+    /// Makes the processor idle: from now on threads can become ready on it.
+    pub fn start(&self) {
+        self.current.set(Current::IDLE);
+    }
+}
+
+/// The default time slice: 10 ms (X.2, Scheduling: defaults).
+pub const DEFAULT_TIME_SLICE_US: u64 = 10_000;
+/// The priority of a new thread.
+pub const DEFAULT_PRIORITY: u8 = 100;
+/// Left time that never runs out.
+pub const NEVER_ENDS: u64 = u64::MAX;
+
+/// Microseconds of a time slice or quantum given as a period: "never" and zero are both without end.
+pub fn period_us(period: Time) -> u64 {
+    match period.deadline_us(0) {
+        None | Some(0) => NEVER_ENDS,
+        Some(us) => us,
+    }
+}
+
+impl<M: Machine> Here<'_, M> {
+    /// Makes `thread` ready: its IPC ended, or it was resumed. A halted thread stays where it is.
+    pub(crate) fn make_ready(&self, thread: TcbRef) {
+        let tcb = self.k.tcb(thread);
+        tcb.set_status(Status::Running);
+        tcb.purpose.set(Purpose::User);
+        if self.is_runnable(thread) {
+            self.enqueue(thread);
+        }
+    }
+
+    /// Queues `thread`, which is ready and not running, and preempts the running thread if its priority is lower.
+    pub(crate) fn enqueue(&self, thread: TcbRef) {
+        if self.cpu.current.get().thread() == Some(thread) {
+            return;
+        }
+        self.cpu.ready.push_back(self.k.tcbs, thread);
+        match self.cpu.current.get().thread() {
+            Some(running) if self.k.tcb(thread).priority() <= self.k.tcb(running).priority() => {}
+            _ => self.cpu.must_choose.set(true),
+        }
+    }
+
+    /// Takes `thread` out of the ready queue, if it is there.
+    pub(crate) fn dequeue(&self, thread: TcbRef) {
+        if self.k.tcb(thread).ready_link.is_linked() {
+            self.cpu.ready.remove(self.k.tcbs, thread);
+        }
+        if self.cpu.donee.get() == Some(thread) {
+            self.cpu.donee.set(None);
+        }
+    }
+
+    /// Whether `thread` may run: in user mode, or to go on with its work, which a halted thread finishes.
+    pub(crate) fn is_runnable(&self, thread: TcbRef) -> bool {
+        let tcb = self.k.tcb(thread);
+        tcb.status() == Status::Running && (!tcb.is_halted() || tcb.work() != Work::None)
+    }
+
+    /// Switches to `thread` on the time slice of the running one, which blocked or stays ready.
+    pub(crate) fn donate_to(&self, thread: TcbRef) {
+        if !self.is_runnable(thread) {
+            return;
+        }
+        self.dequeue(thread);
+        if let Some(other) = self.cpu.donee.replace(Some(thread)) {
+            self.cpu.ready.push_front(self.k.tcbs, other);
+        }
+    }
+
+    /// Decides who runs now and charges time. The result is also in `cpu.current`; `None`: nobody is ready.
+    pub fn choose(&self) -> Option<TcbRef> {
+        let current = self.cpu.current.get().thread();
+        let running = current.filter(|&thread| self.is_runnable(thread));
+        let must_choose = self.cpu.must_choose.replace(false);
+        if let Some(donee) = self.cpu.donee.replace(None) {
+            self.put_back(running);
+            self.cpu.current.set(Current::running(donee));
+            if must_choose {
+                self.cpu.must_choose.set(true);
+                return self.choose();
+            }
+            return Some(donee);
+        }
+        if running.is_some() && !must_choose {
+            return running;
+        }
+        self.choose_highest(running)
+    }
+
+    /// Puts the running thread, which is preempted, at the head of its queue.
+    fn put_back(&self, running: Option<TcbRef>) {
+        if let Some(running) = running {
+            self.cpu.ready.push_front(self.k.tcbs, running);
+        }
+    }
+
+    fn choose_highest(&self, running: Option<TcbRef>) -> Option<TcbRef> {
+        let next = self.cpu.ready.first();
+        if let (Some(running), Some(next)) = (running, next)
+            && self.k.tcb(running).priority() >= self.k.tcb(next).priority()
+        {
+            return Some(running);
+        }
+        let Some(next) = next else {
+            if running.is_none() {
+                self.start_slice(None);
+                self.cpu.current.set(Current::IDLE);
+            }
+            return running;
+        };
+        self.cpu.ready.remove(self.k.tcbs, next);
+        self.put_back(running);
+        self.start_slice(Some(next));
+        self.cpu.current.set(Current::running(next));
+        Some(next)
+    }
+
+    /// Charges the time used so far to the slice owner.
+    pub(crate) fn charge(&self) {
+        let now = self.k.machine.now_us();
+        let used = now.saturating_sub(self.cpu.charged_until.get());
+        self.cpu.charged_until.set(now);
+        if let Some(owner) = self.cpu.slice_owner.get() {
+            let tcb = self.k.tcb(owner);
+            for left in [&tcb.slice_left_us, &tcb.quantum_left_us] {
+                if left.get() != NEVER_ENDS {
+                    left.set(left.get().saturating_sub(used));
+                }
+            }
+        }
+    }
+
+    /// From now on the time is charged to `owner`, whose slice is refilled if it is used up.
+    fn start_slice(&self, owner: Option<TcbRef>) {
+        self.charge();
+        self.cpu.slice_owner.set(owner);
+        if let Some(owner) = owner
+            && self.k.tcb(owner).slice_left_us.get() == 0
+        {
+            self.refill_slice(owner);
+        }
+    }
+
+    /// Gives `thread` a full time slice.
+    pub(crate) fn refill_slice(&self, thread: TcbRef) {
+        let tcb = self.k.tcb(thread);
+        tcb.slice_left_us.set(period_us(tcb.time_slice.get()));
+    }
+
+    /// The timer fired: ends what timed out, and the slice if it is used up.
+    pub fn timer_interrupt(&mut self) {
+        let now = self.k.machine.now_us();
+        while let Some(thread) = self.cpu.timeouts.expire(self.k.tcbs, now) {
+            self.timeout_fired(thread);
+        }
+        self.charge();
+        let Some(owner) = self.cpu.slice_owner.get() else { return };
+        if self.k.tcb(owner).slice_left_us.get() == 0 {
+            self.end_slice(owner);
+        }
+    }
+
+    /// The slice of `owner` is used up: the running thread goes behind the others of its priority.
+    fn end_slice(&self, owner: TcbRef) {
+        self.refill_slice(owner);
+        let Some(running) = self.cpu.current.get().thread().filter(|&thread| self.is_runnable(thread)) else { return };
+        self.yield_processor(running);
+    }
+
+    /// Puts the running thread at the tail of its queue and lets the best ready one run.
+    pub(crate) fn yield_processor(&self, running: TcbRef) {
+        self.cpu.ready.push_back(self.k.tcbs, running);
+        self.cpu.current.set(Current::IDLE);
+        self.cpu.must_choose.set(true);
+    }
+
+    /// When the timer must fire next while the thread chosen last runs, microseconds on the clock.
+    pub fn next_event(&self) -> Option<u64> {
+        let slice_end = self.cpu.slice_owner.get().and_then(|owner| {
+            let left = self.k.tcb(owner).slice_left_us.get();
+            (left != NEVER_ENDS).then(|| self.cpu.charged_until.get().saturating_add(left))
+        });
+        match (slice_end, self.cpu.timeouts.next_event()) {
+            (Some(a), Some(b)) => Some(a.min(b)),
+            (a, b) => a.or(b),
+        }
+    }
+}

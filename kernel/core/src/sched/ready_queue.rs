@@ -1,0 +1,97 @@
+//! The ready threads of one processor: 256 FIFO queues, highest non-empty one first (X.2, Scheduling).
+
+use crate::list::{Head, Link, List};
+use crate::machine::TcbRef;
+use crate::thread::Tcb;
+use crate::var::Var;
+
+/// Number of priorities; 255 is the highest.
+pub const PRIORITIES: usize = 256;
+
+const WORD_BITS: usize = usize::BITS as usize;
+
+/// Threads that are ready to run and not running, by priority. The running thread is in no queue.
+pub struct ReadyQueue {
+    heads: [Head; PRIORITIES],
+    /// Bit p is set while queue p has members.
+    occupied: [Var<usize>; PRIORITIES / WORD_BITS],
+}
+
+
+fn ready_link(tcb: &Tcb) -> &Link {
+    &tcb.ready_link
+}
+
+#[allow(clippy::new_without_default, reason = "for statics")]
+impl ReadyQueue {
+    /// No thread is ready.
+    pub const fn new() -> Self {
+        Self {
+            heads: [const { Head::zero() }; PRIORITIES],
+            occupied: [const { Var::zero() }; PRIORITIES / WORD_BITS],
+        }
+    }
+
+    fn list<'a>(&'a self, tcbs: &'a [Tcb], priority: u8) -> List<'a> {
+        List::new(tcbs, &self.heads[usize::from(priority)], ready_link)
+    }
+
+    fn mark(&self, priority: u8, occupied: bool) {
+        let (word, bit) = (usize::from(priority) / WORD_BITS, usize::from(priority) % WORD_BITS);
+        let old = self.occupied[word].get();
+        self.occupied[word].set(if occupied { old | 1 << bit } else { old & !(1 << bit) });
+    }
+
+    /// Adds `thread` behind the others of its priority.
+    pub fn push_back(&self, tcbs: &[Tcb], thread: TcbRef) {
+        let priority = tcbs[thread.index()].priority.get();
+        self.list(tcbs, priority).push_back(thread);
+        self.mark(priority, true);
+    }
+
+    /// Adds `thread` before the others of its priority.
+    pub fn push_front(&self, tcbs: &[Tcb], thread: TcbRef) {
+        let priority = tcbs[thread.index()].priority.get();
+        self.list(tcbs, priority).push_front(thread);
+        self.mark(priority, true);
+    }
+
+    /// Takes `thread`, which is queued, off its queue.
+    pub fn remove(&self, tcbs: &[Tcb], thread: TcbRef) {
+        let priority = tcbs[thread.index()].priority.get();
+        let list = self.list(tcbs, priority);
+        list.remove(thread);
+        if list.first().is_none() {
+            self.mark(priority, false);
+        }
+    }
+
+    /// The highest priority that has a ready thread.
+    pub fn highest(&self) -> Option<u8> {
+        let word = self.occupied.iter().rposition(|word| word.get() != 0)?;
+        let bit = WORD_BITS - 1 - self.occupied[word].get().leading_zeros() as usize;
+        Some((word * WORD_BITS + bit) as u8)
+    }
+
+    /// The first thread of the highest priority; it stays queued.
+    pub fn first(&self) -> Option<TcbRef> {
+        self.heads[usize::from(self.highest()?)].get()
+    }
+
+    /// Checks that occupancy bits and queues agree and that members are queued under their own priority.
+    ///
+    /// # Panics
+    /// Where they do not.
+    pub fn check_invariants(&self, tcbs: &[Tcb]) {
+        for priority in 0..=255u8 {
+            let list = self.list(tcbs, priority);
+            let bit = self.occupied[usize::from(priority) / WORD_BITS].get() >> (usize::from(priority) % WORD_BITS) & 1;
+            assert_eq!(bit != 0, list.first().is_some(), "occupancy bit of priority {priority}");
+            let mut member = list.first();
+            while let Some(thread) = member {
+                assert_eq!(tcbs[thread.index()].priority.get(), priority, "priority of a queued thread");
+                member = list.after(thread);
+            }
+        }
+    }
+}

@@ -1,0 +1,157 @@
+//! Pending timeouts of one processor: a hierarchical wheel.
+//!
+//! Level l has 64 slots of 64^l microseconds. A timeout stands on the lowest level whose reach from now covers its
+//! deadline, so insertion and removal take constant time however many threads sleep, and each timeout moves down at
+//! most [`LEVELS`] times before it fires. A timeout never fires before its deadline.
+
+use crate::list::{Head, Link, List};
+use crate::machine::TcbRef;
+use crate::thread::Tcb;
+use crate::var::{Var, Var64};
+
+/// Slots of a level, log2.
+const SLOT_BITS: u32 = 6;
+const SLOTS: usize = 1 << SLOT_BITS;
+const LEVELS: usize = 10;
+/// The latest deadline, about 36,000 years after boot: what the levels reach together.
+const LAST: u64 = (1 << (SLOT_BITS * LEVELS as u32)) - 1;
+
+/// The timeout wheel of one processor.
+pub struct Timeouts {
+    /// Everything due before this time has fired, microseconds.
+    now: Var64,
+    heads: [[Head; SLOTS]; LEVELS],
+    /// Bit s of word l is set while slot s of level l has members.
+    occupied: [Var64; LEVELS],
+    count: Var<usize>,
+}
+
+fn timeout_link(tcb: &Tcb) -> &Link {
+    &tcb.timeout_link
+}
+
+#[allow(clippy::new_without_default, reason = "for statics")]
+impl Timeouts {
+    /// No timeout is pending.
+    pub const fn new() -> Self {
+        Self {
+            now: Var64::zero(),
+            heads: [const { [const { Head::zero() }; SLOTS] }; LEVELS],
+            occupied: [const { Var64::zero() }; LEVELS],
+            count: Var::zero(),
+        }
+    }
+
+    fn list<'a>(&'a self, tcbs: &'a [Tcb], level: usize, slot: usize) -> List<'a> {
+        List::new(tcbs, &self.heads[level][slot], timeout_link)
+    }
+
+    /// Level and slot for a deadline, seen from `self.now`.
+    fn place(&self, deadline: u64) -> (usize, usize) {
+        let now = self.now.get();
+        let deadline = deadline.clamp(now, LAST);
+        let differing = u64::BITS - (deadline ^ now).leading_zeros();
+        let level = (differing.saturating_sub(1) / SLOT_BITS) as usize;
+        (level, (deadline >> (SLOT_BITS * level as u32)) as usize % SLOTS)
+    }
+
+    fn insert(&self, tcbs: &[Tcb], thread: TcbRef) {
+        let tcb = &tcbs[thread.index()];
+        let (level, slot) = self.place(tcb.deadline.get());
+        tcb.timeout_slot.set((level * SLOTS + slot) as u16);
+        self.list(tcbs, level, slot).push_back(thread);
+        self.occupied[level].set(self.occupied[level].get() | 1 << slot);
+    }
+
+    /// Starts the timeout of `thread`, which has none, for `deadline` (microseconds on the clock).
+    pub fn start(&self, tcbs: &[Tcb], thread: TcbRef, deadline: u64) {
+        tcbs[thread.index()].deadline.set(deadline);
+        self.insert(tcbs, thread);
+        self.count.set(self.count.get() + 1);
+    }
+
+    /// Takes the timeout of `thread` back, if it has one.
+    pub fn cancel(&self, tcbs: &[Tcb], thread: TcbRef) {
+        if tcbs[thread.index()].timeout_link.is_linked() {
+            self.take(tcbs, thread);
+            self.count.set(self.count.get() - 1);
+        }
+    }
+
+    fn take(&self, tcbs: &[Tcb], thread: TcbRef) {
+        let place = usize::from(tcbs[thread.index()].timeout_slot.get());
+        let (level, slot) = (place / SLOTS, place % SLOTS);
+        let list = self.list(tcbs, level, slot);
+        list.remove(thread);
+        if list.first().is_none() {
+            self.occupied[level].set(self.occupied[level].get() & !(1 << slot));
+        }
+    }
+
+    /// The earliest occupied slot: its level, its number and the time at which it begins.
+    fn next_slot(&self) -> Option<(usize, usize, u64)> {
+        let now = self.now.get();
+        // Lower levels lie wholly before the next slot of a higher one, so the first hit is the earliest.
+        (0..LEVELS).find_map(|level| {
+            let shift = SLOT_BITS * level as u32;
+            let here = (now >> shift) as usize % SLOTS;
+            let ahead = self.occupied[level].get() >> here;
+            (ahead != 0).then(|| {
+                let slot = here + ahead.trailing_zeros() as usize;
+                let turn = now >> (shift + SLOT_BITS) << (shift + SLOT_BITS);
+                (level, slot, (turn + ((slot as u64) << shift)).max(now))
+            })
+        })
+    }
+
+    /// When to look again, microseconds on the clock: never later than the earliest deadline.
+    pub fn next_event(&self) -> Option<u64> {
+        self.next_slot().map(|(_, _, begin)| begin)
+    }
+
+    /// Takes off and returns one thread whose deadline is `now` or earlier. Call until `None`: each call does a
+    /// bounded amount of work per member it moves.
+    pub fn expire(&self, tcbs: &[Tcb], now: u64) -> Option<TcbRef> {
+        loop {
+            let Some((level, slot, begin)) = self.next_slot().filter(|&(_, _, begin)| begin <= now) else {
+                self.now.set(self.now.get().max(now));
+                return None;
+            };
+            self.now.set(begin);
+            let thread = self.heads[level][slot].get().expect("an occupied slot has a member");
+            self.take(tcbs, thread);
+            if tcbs[thread.index()].deadline.get() <= now {
+                self.count.set(self.count.get() - 1);
+                return Some(thread);
+            }
+            self.insert(tcbs, thread);
+        }
+    }
+
+    /// The number of pending timeouts.
+    pub fn count(&self) -> usize {
+        self.count.get()
+    }
+
+    /// Checks that each member stands where its deadline belongs.
+    ///
+    /// # Panics
+    /// Where one does not.
+    pub fn check_invariants(&self, tcbs: &[Tcb]) {
+        let mut members = 0;
+        for level in 0..LEVELS {
+            for slot in 0..SLOTS {
+                let list = self.list(tcbs, level, slot);
+                assert_eq!(self.occupied[level].get() >> slot & 1 != 0, list.first().is_some(), "occupancy bit");
+                let mut member = list.first();
+                while let Some(thread) = member {
+                    let place = usize::from(tcbs[thread.index()].timeout_slot.get());
+                    assert_eq!(place, level * SLOTS + slot, "slot of a pending timeout");
+                    members += 1;
+                    member = list.after(thread);
+                }
+            }
+        }
+        assert_eq!(members, self.count(), "number of pending timeouts");
+    }
+}

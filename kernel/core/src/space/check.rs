@@ -1,0 +1,156 @@
+//! The invariants of spaces and mapping database, checked from outside: by tests and by the debugger. Nothing else may
+//! run meanwhile.
+
+use kformats::paging::{Access, Entry, PageFormat};
+
+use super::tables::Mapped;
+use super::{Place, Space, Spaces};
+use crate::machine::{Mmu, NodeRef, PhysAddr, SpaceRef};
+use crate::mapdb::LEVEL_MAX;
+
+/// What there is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Census {
+    /// Spaces.
+    pub spaces: usize,
+    /// Mappings of users.
+    pub mappings: usize,
+    /// Frames of tables, of their shadows and of UTCBs.
+    pub frames: usize,
+}
+
+/// An invariant that does not hold.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Broken {
+    /// What is wrong.
+    pub what: &'static str,
+    /// Where: the space.
+    pub space: SpaceRef,
+    /// Where: the address.
+    pub address: u64,
+}
+
+/// Whether the rights of derived mappings can be relied on.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Rest {
+    /// No revocation is under way.
+    Settled,
+    /// One may be: rights below it may be larger than above.
+    Revoking,
+}
+
+/// The table being checked.
+struct Table<'a> {
+    index: SpaceRef,
+    space: &'a Space,
+    rest: Rest,
+}
+
+impl<M: Mmu> Spaces<'_, M> {
+    /// Checks all spaces and all mappings. Takes time in proportion to all tables.
+    ///
+    /// # Errors
+    /// The first invariant found broken.
+    pub fn check_invariants(&self, rest: Rest) -> Result<Census, Broken> {
+        let mut census = Census::default();
+        for (index, space) in self.table[..self.fresh.get()].iter().enumerate() {
+            if space.is_used.get() {
+                let index = SpaceRef::new(index as u32);
+                census.spaces += 1;
+                let table = Table { index, space, rest };
+                self.check_table(&table, Self::top(), (space.root.get(), space.shadow.get()), 0, &mut census)?;
+            }
+        }
+        let first = SpaceRef::new(0);
+        require(census.mappings == self.mapdb.used(), "each node in use is in one space", first, 0)?;
+        Ok(census)
+    }
+
+    fn check_table(
+        &self,
+        table: &Table<'_>,
+        level: u32,
+        (frame, shadow): (PhysAddr, PhysAddr),
+        base: u64,
+        census: &mut Census,
+    ) -> Result<(), Broken> {
+        census.frames += 2;
+        for index in 0..1u64 << M::Format::INDEX_BITS {
+            let address = base + (index << Self::page_log2(level));
+            if address >= self.end_of(table.space) {
+                break;
+            }
+            let place = self.place(level, frame, shadow, address);
+            let is_users = address < self.config.user_end;
+            let place = if is_users { place } else { Place { entry: Entry::Empty, ..place } };
+            match self.below(&place) {
+                Some(below) => self.check_table(table, level - 1, below, address, census)?,
+                None => self.check_page(table, &place, address, census)?,
+            }
+        }
+        Ok(())
+    }
+
+    fn check_page(
+        &self,
+        table: &Table<'_>,
+        place: &Place,
+        address: u64,
+        census: &mut Census,
+    ) -> Result<(), Broken> {
+        let fail = |holds: bool, what: &'static str| require(holds, what, table.index, address);
+        let slot = self.slot(place);
+        let is_leaf = matches!(place.entry, Entry::Leaf(_));
+        fail(is_leaf || slot.kernel.is_none(), "a page of the kernel has an entry")?;
+        fail(!is_leaf || slot.kernel.is_some() || slot.node.is_some(), "a page has a node or is the kernel's")?;
+        if slot.kernel == Some(super::tables::KernelPage::Owned) {
+            census.frames += 1;
+        }
+        let Some(node) = slot.node else { return Ok(()) };
+        census.mappings += 1;
+        let entry_is_users = is_leaf && slot.kernel.is_none();
+        fail(entry_is_users != self.mapdb.node(node).is_detached(), "a node has an entry or is detached")?;
+        fail(place.level <= LEVEL_MAX, "pages are not larger than superpages")?;
+        let page = self.mapped(table.space, place, address);
+        let page = page.ok_or(Broken { what: "a node is found by its address", space: table.index, address })?;
+        self.check_node(table, page, address)
+    }
+
+    fn check_node(&self, table: &Table<'_>, page: Mapped, address: u64) -> Result<(), Broken> {
+        let fail = |holds: bool, what: &'static str| require(holds, what, table.index, address);
+        let node = self.mapdb.node(page.node);
+        fail(node.space() == table.index && node.page() == address, "a node knows its page")?;
+        fail(node.level() == page.level, "a node knows the size of its page")?;
+        fail(node.offset() == self.mapdb.offset_in_root(page.frame), "a node knows its frame")?;
+        fail(node.parent().is_none() == table.space.is_sigma0(), "sigma0 has the roots")?;
+        fail(!table.space.is_sigma0() || page.frame == address, "sigma0 is mapped one to one")?;
+        let mut previous = None;
+        let mut next = node.child();
+        while let Some(child) = next {
+            let below = self.mapdb.node(child);
+            fail(below.parent() == Some(page.node) && below.prev() == previous, "relatives know each other")?;
+            self.check_child(table, &page, child, address)?;
+            previous = next;
+            next = below.next();
+        }
+        Ok(())
+    }
+
+    fn check_child(&self, table: &Table<'_>, page: &Mapped, child: NodeRef, address: u64) -> Result<(), Broken> {
+        let fail = |holds: bool, what: &'static str| require(holds, what, table.index, address);
+        let node = self.mapdb.node(child);
+        let space = self.get(node.space());
+        fail(space.is_used.get(), "a derived mapping is in a space that lives")?;
+        let place = self.walk(space, node.page(), node.level());
+        let below = self.mapped(space, &place, node.page()).filter(|below| below.node == child);
+        let Some(below) = below else { return fail(false, "a derived mapping is found by its page") };
+        let begin_inside = below.frame >> Self::page_log2(page.level) == page.frame >> Self::page_log2(page.level);
+        fail(begin_inside && below.level <= page.level, "the frame of a derived mapping is inside")?;
+        let may_have_more = table.rest == Rest::Revoking || page.access == Access::FULL;
+        fail(may_have_more || page.access.covers(below.access), "rights of a derived mapping are a subset")
+    }
+}
+
+fn require(holds: bool, what: &'static str, space: SpaceRef, address: u64) -> Result<(), Broken> {
+    if holds { Ok(()) } else { Err(Broken { what, space, address }) }
+}

@@ -1,0 +1,83 @@
+//! The kernel's pages in user spaces: the kernel interface page and the UTCBs.
+
+use kformats::paging::{Access, Entry, PatIndex};
+use l4_abi::Fpage;
+
+use super::tables::KernelPage;
+use super::{PAGE_SIZE, Place, Slot, Space, Spaces};
+use crate::lock::{Held, rank};
+use crate::machine::{Mmu, NoMemory, PhysAddr, SpaceRef};
+
+impl<M: Mmu> Spaces<'_, M> {
+    /// Gives a space its areas and maps the kernel interface page (X.2, SpaceControl). The areas are inside user memory,
+    /// of at least the sizes that the KIP demands, and do not overlap. After an error the space is as before.
+    ///
+    /// # Errors
+    /// [`NoMemory`]: no frames for tables.
+    pub fn initialise(
+        &self,
+        held: &mut Held<{ rank::NONE }>,
+        space: SpaceRef,
+        kip_area: Fpage,
+        utcb_area: Fpage,
+    ) -> Result<(), NoMemory> {
+        let slot = self.get(space);
+        let mut guard = slot.lock.lock(held);
+        if slot.is_initialised.get() {
+            return Ok(());
+        }
+        let place = self.walk_and_fill(guard.held(), slot, kip_area.base() as u64, 0)?;
+        let access = Access { write: false, execute: true };
+        self.enter_kernel_page(&place, self.config.kip, access, KernelPage::Shared);
+        slot.kip_area.set(kip_area);
+        slot.utcb_area.set(utcb_area);
+        slot.is_initialised.set(true);
+        Ok(())
+    }
+
+    /// Makes sure that the page of the UTCB area at `address` is mapped; returns the physical address of `address`.
+    ///
+    /// # Errors
+    /// [`NoMemory`]: no frames for the page or for tables.
+    pub fn map_utcb_page(
+        &self,
+        held: &mut Held<{ rank::NONE }>,
+        space: SpaceRef,
+        address: usize,
+    ) -> Result<PhysAddr, NoMemory> {
+        let slot = self.get(space);
+        let address = address as u64;
+        debug_assert!(slot.utcb_area().contains(address as _), "UTCBs are in the UTCB area");
+        let mut guard = slot.lock.lock(held);
+        let place = self.walk_and_fill(guard.held(), slot, address, 0)?;
+        let frame = match place.entry {
+            Entry::Leaf(leaf) => PhysAddr(leaf.frame),
+            _ => {
+                let frame = self.kmem.alloc(self.machine, guard.held()).ok_or(NoMemory)?;
+                let access = Access { write: true, execute: false };
+                self.enter_kernel_page(&place, frame, access, KernelPage::Owned);
+                frame
+            }
+        };
+        Ok(PhysAddr(frame.0 + address % PAGE_SIZE))
+    }
+
+    /// The physical address of `address` if it is on a page of UTCBs.
+    pub fn utcb_page(&self, space: SpaceRef, address: usize) -> Option<PhysAddr> {
+        let slot = self.get(space);
+        slot.utcb_area().contains(address as _).then(|| self.lookup(space, address).map(|page| page.phys)).flatten()
+    }
+
+    fn enter_kernel_page(&self, place: &Place, frame: PhysAddr, access: Access, kind: KernelPage) {
+        debug_assert!(place.level == 0 && place.entry == Entry::Empty, "areas are empty but for the kernel's pages");
+        let slot = Slot { kernel: Some(kind), ..self.slot(place) };
+        self.set_slot(place, slot);
+        self.machine.write(place.entry_at, self.leaf(0, frame.0, access, PatIndex::default()));
+    }
+
+    /// Whether the 2^`size_log2` bytes at `address` meet an area of the kernel.
+    #[inline]
+    pub(super) fn is_protected(space: &Space, address: u64, size_log2: u32) -> bool {
+        space.protected_area(address, size_log2).is_some()
+    }
+}

@@ -1,0 +1,294 @@
+//! Address spaces: page tables, their shadow, and the operations on mappings (X.2, Mappings).
+//!
+//! Each table of a space is a pair of frames: the table that the processor walks, and its *shadow*, which holds for an
+//! entry that maps a page the [`Slot`] with the mapping's node, and for an entry that leads to a table the address of
+//! that table's shadow. Tables stay until their space is released, so they may be walked without a lock; what an entry
+//! maps is only certain under a lock:
+//!
+//! - an entry is *filled* under the lock of its space and, if it gets a node, the lock of the frame's tree;
+//! - an entry with a node is *cleared* or changed under the lock of the frame's tree.
+//!
+//! So an operation reads an entry, takes the lock of the tree for the frame it saw, and reads again. Locks are taken in
+//! the order space, tree, node pool, kernel memory, one of each at a time.
+//!
+//! Pages in the KIP area and in the UTCB area are the kernel's: they have no node, cannot be mapped or unmapped by users
+//! and vanish with the space.
+//!
+//! Operations on ranges run in steps: [`MapCursor`] says how far one has come, a budget bounds the work of a step, and
+//! between two steps anything may happen to the mappings. The spaces named in an operation must live for all of it.
+
+use core::sync::atomic::{AtomicU32, Ordering};
+
+use kformats::paging::{Access, PAGE_LOG2, PageFormat};
+use l4_abi::{Fpage, Rights};
+
+use crate::kmem::Kmem;
+use crate::lock::{Held, Lock, rank};
+use crate::machine::{Mmu, NoMemory, PhysAddr, SpaceRef};
+use crate::mapdb::{LEVEL_MAX, MapDb, Node};
+use crate::var::{AsWord, Var};
+
+mod check;
+mod kernel_pages;
+mod map;
+mod release;
+mod roots;
+mod tables;
+mod unmap;
+
+pub use check::{Broken, Census, Rest};
+pub use map::Transfer;
+pub use tables::Mapping;
+pub(crate) use tables::{Place, Slot};
+
+const PAGE_SIZE: u64 = 1 << PAGE_LOG2;
+
+impl AsWord for Fpage {
+    type Cell = core::sync::atomic::AtomicUsize;
+    #[inline(always)]
+    fn to_word(self) -> usize {
+        self.raw() as usize
+    }
+    #[inline(always)]
+    fn from_word(word: usize) -> Self {
+        Self::from_raw(word as _)
+    }
+}
+
+/// Who runs in a space.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum SpaceKind {
+    /// Programs.
+    Ordinary,
+    /// A server that may use the privileged system calls.
+    Privileged,
+    /// sigma0: privileged, and the owner of all physical memory. There is one.
+    Sigma0,
+}
+
+/// An address space.
+#[derive(Default)]
+pub struct Space {
+    root: Var<PhysAddr>,
+    shadow: Var<PhysAddr>,
+    kip_area: Var<Fpage>,
+    utcb_area: Var<Fpage>,
+    machine_word: Var<usize>,
+    threads: AtomicU32,
+    is_used: Var<bool>,
+    is_initialised: Var<bool>,
+    is_privileged: Var<bool>,
+    is_sigma0: Var<bool>,
+    lock: Lock<{ rank::SPACE }>,
+    /// In a free slot, the next one.
+    next_free: Var<Option<SpaceRef>>,
+}
+
+impl Space {
+    /// Whether the space has its KIP and UTCB areas: before, it can have neither mappings nor active threads.
+    #[inline]
+    pub fn is_initialised(&self) -> bool {
+        self.is_initialised.get()
+    }
+
+    /// Whether threads in it may use the privileged system calls.
+    #[inline]
+    pub fn is_privileged(&self) -> bool {
+        self.is_privileged.get()
+    }
+
+    /// Whether this is sigma0's space.
+    #[inline]
+    pub fn is_sigma0(&self) -> bool {
+        self.is_sigma0.get()
+    }
+
+    /// The machine's word for this space ([`Mmu::space_word`]).
+    #[inline]
+    pub fn machine_word(&self) -> usize {
+        self.machine_word.get()
+    }
+
+    /// The root table.
+    pub fn root(&self) -> PhysAddr {
+        self.root.get()
+    }
+
+    /// Where the kernel interface page is; nilpage before initialisation.
+    pub fn kip_area(&self) -> Fpage {
+        self.kip_area.get()
+    }
+
+    /// Where UTCBs may be; nilpage before initialisation.
+    pub fn utcb_area(&self) -> Fpage {
+        self.utcb_area.get()
+    }
+
+    /// Threads in the space, active or not.
+    pub fn threads(&self) -> u32 {
+        self.threads.load(Ordering::Relaxed)
+    }
+
+    /// One thread more.
+    pub fn add_thread(&self) {
+        self.threads.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// One thread less; returns how many are left.
+    pub fn remove_thread(&self) -> u32 {
+        self.threads.fetch_sub(1, Ordering::Relaxed) - 1
+    }
+
+    /// Whether two fpages have an address in common.
+    pub fn overlap(a: Fpage, b: Fpage) -> bool {
+        a.base() <= b.last() && b.base() <= a.last()
+    }
+
+    /// The kernel's area that has an address in the 2^`size_log2` bytes at `address`; nilpage never has.
+    #[inline]
+    fn protected_area(&self, address: u64, size_log2: u32) -> Option<Fpage> {
+        let last = address | ((1 << size_log2) - 1);
+        let meets = |area: &Fpage| !area.is_nil() && area.base() as u64 <= last && address <= area.last() as u64;
+        [self.kip_area.get(), self.utcb_area.get()].into_iter().find(meets)
+    }
+}
+
+/// Facts about spaces that the boot code knows.
+#[derive(Clone, Copy, Debug)]
+pub struct SpaceConfig {
+    /// First address that is not the users'; a multiple of the page size.
+    pub user_end: u64,
+    /// The frame of the kernel interface page.
+    pub kip: PhysAddr,
+}
+
+/// All address spaces, with what they are made of.
+pub struct Spaces<'k, M> {
+    machine: &'k M,
+    kmem: &'k Kmem,
+    table: &'k [Space],
+    mapdb: MapDb<'k>,
+    config: SpaceConfig,
+    /// Guards the list of free slots.
+    lock: Lock<{ rank::SPACE }>,
+    free: Var<Option<SpaceRef>>,
+    /// Slots from here on were never used.
+    fresh: Var<usize>,
+}
+
+impl<'k, M: Mmu> Spaces<'k, M> {
+    /// No space yet. `table` and `nodes` are zero; nodes are backed with memory as they are needed.
+    pub fn new(machine: &'k M, kmem: &'k Kmem, table: &'k [Space], nodes: &'k [Node], config: SpaceConfig) -> Self {
+        Self {
+            machine,
+            kmem,
+            table,
+            mapdb: MapDb::new(nodes, M::Format::size_log2(LEVEL_MAX)),
+            config,
+            lock: Lock::new(),
+            free: Var::zero(),
+            fresh: Var::zero(),
+        }
+    }
+
+    /// The space.
+    #[inline(always)]
+    pub fn get(&self, space: SpaceRef) -> &'k Space {
+        &self.table[space.index()]
+    }
+
+    /// The mapping database.
+    pub fn mapdb(&self) -> &MapDb<'k> {
+        &self.mapdb
+    }
+
+    /// Whether the addresses from `first` to `last` are the users'.
+    pub fn is_user_range(&self, first: usize, last: usize) -> bool {
+        first <= last && (last as u64) < self.config.user_end
+    }
+
+    /// A new space without areas, mappings and threads.
+    ///
+    /// # Errors
+    /// [`NoMemory`]: no frames, or no slot.
+    pub fn create(&self, held: &mut Held<{ rank::NONE }>, kind: SpaceKind) -> Result<SpaceRef, NoMemory> {
+        let (root, shadow) = self.alloc_pair(held)?;
+        let Some(space) = self.take_slot(held) else {
+            self.free_pair(held, root, shadow);
+            return Err(NoMemory);
+        };
+        self.machine.init_root(root);
+        let slot = self.get(space);
+        slot.root.set(root);
+        slot.shadow.set(shadow);
+        slot.kip_area.set(Fpage::NIL);
+        slot.utcb_area.set(Fpage::NIL);
+        slot.is_privileged.set(kind != SpaceKind::Ordinary);
+        slot.is_sigma0.set(kind == SpaceKind::Sigma0);
+        slot.machine_word.set(self.machine.space_word(space, root));
+        slot.is_used.set(true);
+        Ok(space)
+    }
+
+    fn take_slot(&self, held: &mut Held<{ rank::NONE }>) -> Option<SpaceRef> {
+        let mut guard = self.lock.lock(held);
+        if let Some(space) = self.free.get() {
+            self.free.set(self.get(space).next_free.get());
+            return Some(space);
+        }
+        let index = self.fresh.get();
+        if index == self.table.len() {
+            return None;
+        }
+        let space = SpaceRef::new(index as u32);
+        self.machine.back_space(self.kmem, guard.held(), space).ok()?;
+        self.fresh.set(index + 1);
+        Some(space)
+    }
+
+    /// Takes back the slot of a space that has nothing left.
+    fn free_slot(&self, held: &mut Held<{ rank::NONE }>, space: SpaceRef) {
+        let _guard = self.lock.lock(held);
+        let slot = self.get(space);
+        slot.is_used.set(false);
+        slot.next_free.set(self.free.replace(Some(space)));
+    }
+
+    /// A frame for a table and one for its shadow.
+    fn alloc_pair<const P: u8>(&self, held: &mut Held<P>) -> Result<(PhysAddr, PhysAddr), NoMemory> {
+        let table = self.kmem.alloc(self.machine, held).ok_or(NoMemory)?;
+        match self.kmem.alloc(self.machine, held) {
+            Some(shadow) => Ok((table, shadow)),
+            None => {
+                self.kmem.free(self.machine, held, table);
+                Err(NoMemory)
+            }
+        }
+    }
+
+    fn free_pair<const P: u8>(&self, held: &mut Held<P>, table: PhysAddr, shadow: PhysAddr) {
+        self.kmem.free(self.machine, held, table);
+        self.kmem.free(self.machine, held, shadow);
+    }
+}
+
+/// The rights of a page-table entry that `rights` of a mapping come to: on x86 a page that can be used can be read.
+#[inline]
+fn access_of(rights: Rights) -> Access {
+    Access { write: rights.contains(Rights::WRITE), execute: rights.contains(Rights::EXECUTE) }
+}
+
+/// The rights of a mapping whose entry has these.
+fn rights_of(access: Access) -> Rights {
+    let write = if access.write { Rights::WRITE } else { Rights::NONE };
+    let execute = if access.execute { Rights::EXECUTE } else { Rights::NONE };
+    Rights::READ | write | execute
+}
+
+/// Takes one from the budget; `false` if it is spent.
+#[inline]
+fn spend(budget: &mut u32) -> bool {
+    let is_left = *budget > 0;
+    *budget = budget.saturating_sub(1);
+    is_left
+}

@@ -1,0 +1,93 @@
+//! sigma0's own pages: the roots of all mapping trees (X.2, sigma0).
+//!
+//! sigma0 owns all physical memory, each address at itself. Its space fills itself: a page is entered when sigma0
+//! touches it or sends it, as a superpage where that is possible. The frames at the addresses of sigma0's own KIP and
+//! UTCBs, and those at addresses that are the kernel's, are sigma0's too: their roots are *detached*, they have a node and
+//! a shadow but no entry.
+
+use kformats::paging::{Access, Entry, PageFormat, PatIndex};
+
+use super::{Place, Slot, Space, Spaces};
+use crate::lock::{Held, rank};
+use crate::machine::{Mmu, NoMemory, SpaceRef};
+use crate::mapdb::{LEVEL_MAX, NewMapping};
+
+impl<M: Mmu> Spaces<'_, M> {
+    /// Resolves a page fault of sigma0; `false` if `address` is not one of its own pages.
+    ///
+    /// # Errors
+    /// [`NoMemory`]: no memory for tables or the node.
+    pub fn sigma0_fault(
+        &self,
+        held: &mut Held<{ rank::NONE }>,
+        space: SpaceRef,
+        address: usize,
+    ) -> Result<bool, NoMemory> {
+        let (slot, address) = (self.get(space), address as u64);
+        if address >= self.config.user_end || Self::is_protected(slot, address, 0) {
+            return Ok(false);
+        }
+        self.provide_root(held, space, address).map(|()| true)
+    }
+
+    /// Makes sure that sigma0's `space` has the page at `address`, which is below [`Self::root_end`], with all rights.
+    pub(super) fn provide_root(
+        &self,
+        held: &mut Held<{ rank::NONE }>,
+        space: SpaceRef,
+        address: u64,
+    ) -> Result<(), NoMemory> {
+        let slot = self.get(space);
+        let place = self.walk(slot, address, 0);
+        if self.mapped(slot, &place, address).is_some_and(|page| page.access == Access::FULL) {
+            return Ok(());
+        }
+        let mut guard = slot.lock.lock(held);
+        let level = self.root_level(slot, address);
+        let place = self.walk_and_fill(guard.held(), slot, address, level)?;
+        let node = self.mapdb.alloc(self.machine, self.kmem, guard.held()).ok_or(NoMemory)?;
+        let mut tree = self.mapdb.tree(address).lock(guard.held());
+        let place = self.reload(&place);
+        match self.mapped(slot, &place, address) {
+            Some(page) => {
+                self.allow(&place, page.access, Access::FULL);
+                self.mapdb.free(tree.held(), node);
+            }
+            None => {
+                let frame = address >> Self::page_log2(level) << Self::page_log2(level);
+                let offset = self.mapdb.offset_in_root(frame);
+                self.mapdb.enter(&mut tree, node, None, NewMapping { space, page: frame, level, offset });
+                self.set_slot(&place, Slot { node: Some(node), ..self.slot(&place) });
+                if frame >= self.config.user_end || Self::is_protected(slot, frame, Self::page_log2(level)) {
+                    self.mapdb.node(node).set_detached();
+                } else {
+                    let leaf = self.leaf(level, frame, Access::FULL, PatIndex::default());
+                    self.machine.write(place.entry_at, leaf);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The level at which sigma0 has the page at `address`.
+    fn root_level(&self, space: &Space, address: u64) -> u32 {
+        let size_log2 = Self::page_log2(LEVEL_MAX);
+        let page = address >> size_log2 << size_log2;
+        if page >= self.config.user_end {
+            return LEVEL_MAX;
+        }
+        let is_whole = page + (1 << size_log2) <= self.config.user_end && !Self::is_protected(space, page, size_log2);
+        if is_whole && self.machine.format().leaf_allowed(LEVEL_MAX) { LEVEL_MAX } else { 0 }
+    }
+
+    /// Adds rights to an entry that has `old`. A processor that still knows the old ones faults once and looks again.
+    /// Needs the lock of the tree.
+    #[inline]
+    pub(super) fn allow(&self, place: &Place, old: Access, more: Access) {
+        if !old.covers(more) && matches!(place.entry, Entry::Leaf(_)) {
+            let edit = self.machine.format().set_access(old.or(more));
+            self.machine.update(place.entry_at, edit.clear as usize, edit.set as usize);
+        }
+    }
+}
+

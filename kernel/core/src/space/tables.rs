@@ -1,0 +1,280 @@
+//! Walks through page tables and their shadows.
+
+use kformats::paging::{Access, Entry, Leaf, PageFormat, PatIndex, Status};
+use l4_abi::Rights;
+
+use super::{Space, Spaces, rights_of};
+use crate::kmem::FRAME_SIZE;
+use crate::lock::Held;
+use crate::machine::{Mmu, NoMemory, NodeRef, PhysAddr, SpaceRef};
+use crate::mapdb::LEVEL_MAX;
+use crate::var::AsWord;
+
+/// What the shadow of a page's entry holds.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(crate) struct Slot {
+    /// The node of the mapping. Beside a page of the kernel: the detached root for the frame of that address.
+    pub node: Option<NodeRef>,
+    /// The entry maps a page of the kernel.
+    pub kernel: Option<KernelPage>,
+}
+
+/// A page of the kernel in a user space.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum KernelPage {
+    /// The frame is in several spaces, and not theirs: the kernel interface page.
+    Shared,
+    /// The frame belongs to this space and is freed with it: a page of UTCBs.
+    Owned,
+}
+
+impl Slot {
+    const SHARED: usize = 1 << 31;
+    const OWNED: usize = 1 << 30;
+
+    #[inline]
+    pub(crate) fn of(node: NodeRef) -> Self {
+        Self { node: Some(node), kernel: None }
+    }
+
+    #[inline]
+    fn to_word(self) -> usize {
+        let kernel = match self.kernel {
+            None => 0,
+            Some(KernelPage::Shared) => Self::SHARED,
+            Some(KernelPage::Owned) => Self::OWNED,
+        };
+        self.node.to_word() | kernel
+    }
+
+    #[inline]
+    fn from_word(word: usize) -> Self {
+        let kernel = match word & (Self::SHARED | Self::OWNED) {
+            0 => None,
+            Self::SHARED => Some(KernelPage::Shared),
+            _ => Some(KernelPage::Owned),
+        };
+        Self { node: AsWord::from_word(word & !(Self::SHARED | Self::OWNED)), kernel }
+    }
+}
+
+/// An entry of a table, and its shadow.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Place {
+    /// Level of the table.
+    pub level: u32,
+    /// The entry.
+    pub entry_at: PhysAddr,
+    /// Its shadow.
+    pub slot_at: PhysAddr,
+    /// What the entry meant when it was read.
+    pub entry: Entry,
+}
+
+/// A page that a user has mapped: valid under the lock of its frame's tree.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Mapped {
+    pub node: NodeRef,
+    pub level: u32,
+    pub frame: u64,
+    pub access: Access,
+    pub cache: PatIndex,
+}
+
+/// A page as it is mapped now.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Mapping {
+    /// The physical address that the address asked about leads to.
+    pub phys: PhysAddr,
+    /// log2 of the page's size.
+    pub size_log2: u32,
+    /// Rights of the page.
+    pub rights: Rights,
+    /// Whether the page is the kernel's: the KIP or UTCBs.
+    pub is_kernel_page: bool,
+}
+
+impl<M: Mmu> Spaces<'_, M> {
+    /// log2 of the page that an entry of `level` maps.
+    #[inline(always)]
+    pub(super) fn page_log2(level: u32) -> u32 {
+        M::Format::size_log2(level)
+    }
+
+    #[inline(always)]
+    pub(super) fn top() -> u32 {
+        M::Format::LEVELS - 1
+    }
+
+    /// The end of the addresses that can be roots: in sigma0's space the kernel's own part too, if superpages there do
+    /// not need tables of their own.
+    pub(super) fn root_end(&self) -> u64 {
+        if Self::top() <= LEVEL_MAX { 1 << Self::page_log2(M::Format::LEVELS) } else { self.config.user_end }
+    }
+
+    /// The end of the addresses of `space` that can have mappings.
+    #[inline]
+    pub(super) fn end_of(&self, space: &Space) -> u64 {
+        if space.is_sigma0() { self.root_end() } else { self.config.user_end }
+    }
+
+    /// The entry for `address` in the table at `table`, whose shadow is at `shadow`.
+    #[inline(always)]
+    pub(super) fn place(&self, level: u32, table: PhysAddr, shadow: PhysAddr, address: u64) -> Place {
+        let at = (M::Format::index(level, address) as u64) << M::Format::ENTRY_LOG2;
+        let (entry_at, slot_at) = (PhysAddr(table.0 + at), PhysAddr(shadow.0 + at));
+        let entry = self.machine.format().decode(level, self.machine.read(entry_at) as u64);
+        Place { level, entry_at, slot_at, entry }
+    }
+
+    /// The entry for `address` in the root table. What is the kernel's looks empty.
+    #[inline(always)]
+    fn root_place(&self, space: &Space, address: u64) -> Place {
+        let place = self.place(Self::top(), space.root.get(), space.shadow.get(), address);
+        if address < self.config.user_end { place } else { Place { entry: Entry::Empty, ..place } }
+    }
+
+    /// The table that the entry leads to, and its shadow.
+    #[inline(always)]
+    pub(super) fn below(&self, place: &Place) -> Option<(PhysAddr, PhysAddr)> {
+        match place.entry {
+            Entry::Table(frame) => Some((PhysAddr(frame), PhysAddr(self.machine.read(place.slot_at) as u64))),
+            _ => None,
+        }
+    }
+
+    /// The entry that decides about `address`, at `level` or above.
+    #[inline]
+    pub(super) fn walk(&self, space: &Space, address: u64, level: u32) -> Place {
+        let mut place = self.root_place(space, address);
+        while place.level > level
+            && let Some((table, shadow)) = self.below(&place)
+        {
+            place = self.place(place.level - 1, table, shadow, address);
+        }
+        place
+    }
+
+    /// The entry that decides about `address`, and the one that leads to its table; `None` in the root table.
+    pub(super) fn walk_path(&self, space: &Space, address: u64) -> (Option<Place>, Place) {
+        let mut above = None;
+        let mut place = self.root_place(space, address);
+        while let Some((table, shadow)) = self.below(&place) {
+            above = Some(place);
+            place = self.place(place.level - 1, table, shadow, address);
+        }
+        (above, place)
+    }
+
+    /// As [`Self::walk`], with tables made where there are none. Needs the lock of the space.
+    pub(super) fn walk_and_fill<const P: u8>(
+        &self,
+        held: &mut Held<P>,
+        space: &Space,
+        address: u64,
+        level: u32,
+    ) -> Result<Place, NoMemory> {
+        let mut place = self.root_place(space, address);
+        while place.level > level {
+            let (table, shadow) = match place.entry {
+                Entry::Table(_) => self.below(&place).expect("the entry leads to a table"),
+                Entry::Leaf(_) => break,
+                Entry::Empty => self.add_table(held, &place)?,
+            };
+            place = self.place(place.level - 1, table, shadow, address);
+        }
+        Ok(place)
+    }
+
+    fn add_table<const P: u8>(&self, held: &mut Held<P>, place: &Place) -> Result<(PhysAddr, PhysAddr), NoMemory> {
+        let (table, shadow) = self.alloc_pair(held)?;
+        // The shadow first: who finds the table must find its shadow.
+        self.machine.write(place.slot_at, shadow.0 as usize);
+        self.machine.write(place.entry_at, self.machine.format().table(table.0) as usize);
+        Ok((table, shadow))
+    }
+
+    /// Reads the entry again.
+    #[inline]
+    pub(super) fn reload(&self, place: &Place) -> Place {
+        let entry = self.machine.format().decode(place.level, self.machine.read(place.entry_at) as u64);
+        Place { entry, ..*place }
+    }
+
+    /// What the shadow of a page's entry holds.
+    #[inline]
+    pub(super) fn slot(&self, place: &Place) -> Slot {
+        Slot::from_word(self.machine.read(place.slot_at))
+    }
+
+    #[inline]
+    pub(super) fn set_slot(&self, place: &Place, slot: Slot) {
+        self.machine.write(place.slot_at, slot.to_word());
+    }
+
+    /// The page of a user at `address`, for which `place` was found. Certain under the lock of the frame's tree only.
+    #[inline]
+    pub(super) fn mapped(&self, space: &Space, place: &Place, address: u64) -> Option<Mapped> {
+        let level = place.level;
+        match place.entry {
+            Entry::Leaf(leaf) if !space.is_sigma0() => {
+                let node = self.slot(place).node?;
+                Some(Mapped { node, level, frame: leaf.frame, access: leaf.access, cache: leaf.cache })
+            }
+            Entry::Table(_) => None,
+            Entry::Empty if !space.is_sigma0() => None,
+            // What sigma0 has is at its physical address, even where it can have no entry for it: among pages of the
+            // kernel or above all user addresses. Elsewhere a table may just be coming.
+            Entry::Empty if level > 0 && address < self.config.user_end => None,
+            Entry::Empty | Entry::Leaf(_) => {
+                let node = self.slot(place).node?;
+                let frame = address >> Self::page_log2(level) << Self::page_log2(level);
+                let (access, cache) = match place.entry {
+                    Entry::Leaf(leaf) if !self.mapdb.node(node).is_detached() => (leaf.access, leaf.cache),
+                    _ => (Access::FULL, PatIndex::default()),
+                };
+                Some(Mapped { node, level, frame, access, cache })
+            }
+        }
+    }
+
+    /// The first address from `address` up to `end` that may not be in the hole where `place`, which is empty, was found.
+    pub(super) fn skip_hole(&self, space: &Space, place: &Place, address: u64, end: u64) -> u64 {
+        let size_log2 = Self::page_log2(place.level);
+        let mut at = place.entry_at.0;
+        let mut next = address;
+        loop {
+            at += 1 << M::Format::ENTRY_LOG2;
+            next = ((next >> size_log2) + 1) << size_log2;
+            let is_last = at % FRAME_SIZE == 0;
+            // A root may be there without an entry: then the shadow must be looked at.
+            if next >= end || is_last || space.is_sigma0() || self.machine.read(PhysAddr(at)) != 0 {
+                return next.min(end);
+            }
+        }
+    }
+
+    /// A leaf entry for user code.
+    #[inline]
+    pub(super) fn leaf(&self, level: u32, frame: u64, access: Access, cache: PatIndex) -> usize {
+        let leaf = Leaf { frame, access, user: true, global: false, cache, status: Status::default() };
+        self.machine.format().leaf(level, leaf) as usize
+    }
+
+    /// What is mapped at `address`. Only a hint unless the caller can rule out that it is being changed.
+    pub fn lookup(&self, space: SpaceRef, address: usize) -> Option<Mapping> {
+        let address = address as u64;
+        if address >= self.config.user_end {
+            return None;
+        }
+        let place = self.walk(self.get(space), address, 0);
+        let Entry::Leaf(leaf) = place.entry else { return None };
+        let size_log2 = Self::page_log2(place.level);
+        Some(Mapping {
+            phys: PhysAddr(leaf.frame | address & ((1 << size_log2) - 1)),
+            size_log2,
+            rights: rights_of(leaf.access),
+            is_kernel_page: self.slot(&place).kernel.is_some(),
+        })
+    }
+}

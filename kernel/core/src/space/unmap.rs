@@ -1,0 +1,261 @@
+//! Unmap and flush (X.2, Unmap).
+//!
+//! For each page of the fpage the mappings derived from it are visited, with flush the page itself, too. All rights
+//! revoked: they are removed. Otherwise they lose rights and their access status is reset. Where rules leave a choice:
+//! - Of a superpage of which the fpage covers a part, those derived mappings are meant whose frames meet the part, each
+//!   with all that is derived from it; with flush the superpage is meant as a whole.
+//! - The status of a page itself is only reported with flush. What derived mappings did stays known: an unmap by the
+//!   space from which the page came reports it again.
+//! - Without the right to write revoked, or to execute where the processor knows that, rights stay as they are.
+//!
+//! A tree is removed from the top: each child of the top gives its own children to the top and goes. So nothing must be
+//! remembered between steps, however deep the tree is. Reducing rights goes through the tree parents first, so that no
+//! new mapping can get a right that is being revoked; there the cursor remembers the place. Should others remove that
+//! place again and again, the derived mappings are removed as a whole, which revokes their rights, too.
+
+use kformats::paging::{Access, Entry, PAGE_LOG2, PageFormat, Status};
+use l4_abi::{Fpage, Rights};
+
+use super::{PAGE_SIZE, Space, Spaces, access_of, spend};
+use crate::lock::{Held, rank};
+use crate::machine::{Mmu, NodeRef, SpaceRef};
+use crate::mapdb::{Kept, MapCursor, Node, Position, Progress, TreeGuard, UnmapScope, merge};
+
+/// Restarts after which a walk through a tree does not insist on it any more.
+const RESTARTS_MAX: u8 = 8;
+
+/// The operands of an unmap.
+struct Unmap<'a> {
+    space: &'a Space,
+    /// The end of the range.
+    end: u64,
+    rights: Rights,
+    scope: UnmapScope,
+}
+
+/// What is to be revoked from the mappings derived from one page.
+struct Revocation {
+    top: NodeRef,
+    rights: Rights,
+    scope: UnmapScope,
+    /// The frames that are meant: first and last, as offsets in the root in pages.
+    frames: (u32, u32),
+}
+
+impl<M: Mmu> Spaces<'_, M> {
+    /// Revokes the rights of `fpage` in what is derived from the pages of `space` there, with flush in these themselves.
+    /// [`MapCursor::status`] tells in the end how they were accessed; `cursor` is reset before the first step.
+    pub fn unmap(
+        &self,
+        held: &mut Held<{ rank::NONE }>,
+        space: SpaceRef,
+        fpage: Fpage,
+        scope: UnmapScope,
+        cursor: &MapCursor,
+        budget: &mut u32,
+    ) -> Progress {
+        if fpage.is_nil() {
+            return Progress::Done;
+        }
+        let space = self.get(space);
+        let begin = fpage.base() as u64 & !(PAGE_SIZE - 1);
+        let end = (fpage.last() as u64 | (PAGE_SIZE - 1)).saturating_add(1).min(self.end_of(space));
+        let what = Unmap { space, end, rights: fpage.rights(), scope };
+        loop {
+            let address = begin + ((cursor.pages.get() as u64) << PAGE_LOG2);
+            if address >= end {
+                return Progress::Done;
+            }
+            if !spend(budget) {
+                return Progress::Again;
+            }
+            let next = self.unmap_page(held, &what, address, cursor, budget);
+            cursor.pages.set(((next - begin) >> PAGE_LOG2) as usize);
+        }
+    }
+
+    /// Revokes rights of the page at `address`. Returns the address to go on with: the same one if there is more to do.
+    fn unmap_page(
+        &self,
+        held: &mut Held<{ rank::NONE }>,
+        what: &Unmap<'_>,
+        address: u64,
+        cursor: &MapCursor,
+        budget: &mut u32,
+    ) -> u64 {
+        let Unmap { space, end, rights, scope } = *what;
+        let place = self.walk(space, address, 0);
+        let size_log2 = Self::page_log2(place.level);
+        let next = ((address >> size_log2) + 1) << size_log2;
+        let Some(frame) = self.frame_at(space, &place, address) else {
+            return if place.entry == Entry::Empty { self.skip_hole(space, &place, address, end) } else { next };
+        };
+        let mut tree = self.mapdb.tree(frame).lock(held);
+        let place = self.reload(&place);
+        let page = match self.mapped(space, &place, address) {
+            Some(page) if page.frame == frame => page,
+            None if matches!(place.entry, Entry::Leaf(_)) => return next,
+            _ => return address,
+        };
+        let inside = match scope {
+            UnmapScope::Flush => (0, (1 << size_log2) - 1),
+            UnmapScope::Derived => (low(address, size_log2), low(next.min(end) - 1, size_log2)),
+        };
+        let offset = |inside: u64| self.mapdb.offset_in_root(frame + inside);
+        let frames = (offset(inside.0), offset(inside.1));
+        let what = Revocation { top: page.node, rights, scope, frames };
+        if self.revoke(&mut tree, &what, cursor, budget) { next } else { address }
+    }
+
+    /// Revokes rights of one page; `false` if there is more to do. Needs the lock of the tree, as all below.
+    fn revoke(&self, tree: &mut TreeGuard<'_>, what: &Revocation, cursor: &MapCursor, budget: &mut u32) -> bool {
+        let top = self.mapdb.node(what.top);
+        if what.scope == UnmapScope::Derived {
+            if !self.revoke_derived(tree, what, cursor, budget) {
+                return false;
+            }
+            let status = top.take(Kept::Derived);
+            top.keep(Kept::Reported, status);
+            cursor.collect(status);
+        } else if what.rights == Rights::ALL {
+            if !self.remove_derived(tree, what.top, budget) {
+                return false;
+            }
+            cursor.collect(self.remove_node(tree, what.top));
+        } else {
+            top.keep(Kept::Reported, self.restrict(top, what.rights));
+            if !self.revoke_derived(tree, what, cursor, budget) {
+                return false;
+            }
+            let status = merge(top.take(Kept::Reported), top.take(Kept::Derived));
+            if let Some(parent) = top.parent() {
+                self.mapdb.node(parent).keep(Kept::Derived, status);
+            }
+            cursor.collect(status);
+        }
+        true
+    }
+
+    /// Revokes rights of what is derived from the top; its status goes to the top. `false` if there is more to do.
+    fn revoke_derived(
+        &self,
+        tree: &mut TreeGuard<'_>,
+        what: &Revocation,
+        cursor: &MapCursor,
+        budget: &mut u32,
+    ) -> bool {
+        let first = self.mapdb.node(what.top).child();
+        let Some(mut at) = cursor.resume(&self.mapdb, what.top).or(first.map(Position::Visit)) else { return true };
+        if cursor.restarts.get() > RESTARTS_MAX {
+            let is_harmless = access_of(what.rights) == Access::READ_ONLY;
+            return is_harmless || self.remove_derived(tree, what.top, budget);
+        }
+        loop {
+            let next = match at {
+                Position::Leave(node) => self.leave(what.top, node),
+                Position::Visit(node) if !self.is_meant(what, node) => self.leave(what.top, node),
+                Position::Visit(node) if what.rights == Rights::ALL => {
+                    let next = self.leave(what.top, node);
+                    if !self.remove_tree(tree, node, budget) {
+                        cursor.park(&self.mapdb, what.top, at);
+                        return false;
+                    }
+                    next
+                }
+                Position::Visit(node) => {
+                    let slot = self.mapdb.node(node);
+                    let kept = merge(slot.take(Kept::Reported), slot.take(Kept::Derived));
+                    let status = merge(self.restrict(slot, what.rights), kept);
+                    self.mapdb.node(what.top).keep(Kept::Derived, status);
+                    Some(slot.child().map_or(Position::Leave(node), Position::Visit))
+                }
+            };
+            let Some(next) = next else { return true };
+            if !spend(budget) {
+                cursor.park(&self.mapdb, what.top, next);
+                return false;
+            }
+            at = next;
+        }
+    }
+
+    /// The place after all that is below `node`; `None` at the end of what is below `top`.
+    fn leave(&self, top: NodeRef, node: NodeRef) -> Option<Position> {
+        let node = self.mapdb.node(node);
+        match (node.next(), node.parent()) {
+            (Some(next), _) => Some(Position::Visit(next)),
+            (None, Some(parent)) if parent != top => Some(Position::Leave(parent)),
+            _ => None,
+        }
+    }
+
+    /// Whether `node` is meant: children of the top by their frames, others with their parents.
+    fn is_meant(&self, what: &Revocation, node: NodeRef) -> bool {
+        let node = self.mapdb.node(node);
+        if node.parent() != Some(what.top) {
+            return true;
+        }
+        let first = node.offset();
+        let last = first + (1 << (Self::page_log2(node.level()) - PAGE_LOG2)) - 1;
+        first <= what.frames.1 && what.frames.0 <= last
+    }
+
+    /// Takes rights from the entry of a node and resets its status, which is returned.
+    fn restrict(&self, node: &Node, rights: Rights) -> Status {
+        if node.is_detached() {
+            return Status::default();
+        }
+        let (space, page, level) = (node.space(), node.page(), node.level());
+        let place = self.walk(self.get(space), page, level);
+        let Entry::Leaf(leaf) = place.entry else { unreachable!("a node in use has an entry") };
+        let format = self.machine.format();
+        let edit = format.set_access(leaf.access.without(access_of(rights)));
+        let clear = (edit.clear | format.reset_status().clear) as usize;
+        let entry = self.machine.read(place.entry_at);
+        if entry & clear == 0 && entry & edit.set as usize == edit.set as usize {
+            return Status::default();
+        }
+        let old = self.machine.update(place.entry_at, clear, edit.set as usize);
+        self.machine.invalidate(space, page as usize, Self::page_log2(level));
+        match format.decode(level, old as u64) {
+            Entry::Leaf(leaf) => leaf.status,
+            _ => unreachable!("entries are cleared under the lock of the tree"),
+        }
+    }
+
+    /// Removes a mapping and all that is derived from it; `false` if there is more to do.
+    pub(super) fn remove_tree(&self, tree: &mut TreeGuard<'_>, top: NodeRef, budget: &mut u32) -> bool {
+        let is_bare = self.remove_derived(tree, top, budget);
+        if is_bare {
+            self.remove_node(tree, top);
+        }
+        is_bare
+    }
+
+    /// Removes all that is derived from a mapping; `false` if there is more to do. Does something in any case.
+    pub(super) fn remove_derived(&self, tree: &mut TreeGuard<'_>, top: NodeRef, budget: &mut u32) -> bool {
+        while let Some(child) = self.mapdb.node(top).child() {
+            match self.mapdb.node(child).child() {
+                Some(grandchild) => self.mapdb.lift(tree, grandchild, top),
+                None => {
+                    self.remove_node(tree, child);
+                }
+            }
+            if !spend(budget) {
+                return self.mapdb.node(top).child().is_none();
+            }
+        }
+        true
+    }
+
+    /// Removes a mapping from which none is derived; returns how it was accessed.
+    fn remove_node(&self, tree: &mut TreeGuard<'_>, node: NodeRef) -> Status {
+        let status = self.clear_entry(self.mapdb.node(node));
+        self.mapdb.remove(tree, node, status)
+    }
+}
+
+/// The lowest `count` bits of `address`.
+fn low(address: u64, count: u32) -> u64 {
+    address & ((1 << count) - 1)
+}

@@ -1,0 +1,141 @@
+//! ExchangeRegisters (X.2, ExchangeRegisters).
+
+use l4_abi::{ExregsControl, SysError, ThreadId, ThreadState, Word};
+
+use crate::ipc::Reason;
+use crate::kernel::Here;
+use crate::machine::{Machine, TcbRef};
+use crate::thread::Status;
+
+/// What the caller passes.
+#[derive(Clone, Copy, Debug)]
+pub struct Exregs {
+    /// The thread, by global or local id.
+    pub dest: ThreadId,
+    /// What to do and which of the values below to take.
+    pub control: ExregsControl,
+    /// Stack pointer.
+    pub sp: usize,
+    /// Instruction pointer.
+    pub ip: usize,
+    /// Flags.
+    pub flags: usize,
+    /// User-defined handle.
+    pub handle: Word,
+    /// Pager.
+    pub pager: ThreadId,
+}
+
+/// The values before the call.
+#[derive(Clone, Copy, Debug)]
+pub struct ExregsResult {
+    /// The other form of the id passed: local for a global one, global for a local one.
+    pub thread: ThreadId,
+    /// What the thread was doing.
+    pub state: ThreadState,
+    /// Stack pointer.
+    pub sp: usize,
+    /// Instruction pointer.
+    pub ip: usize,
+    /// Flags.
+    pub flags: usize,
+    /// User-defined handle.
+    pub handle: Word,
+    /// Pager.
+    pub pager: ThreadId,
+}
+
+impl<M: Machine> Here<'_, M> {
+    /// Reads and changes registers and the state of a thread.
+    ///
+    /// # Errors
+    /// [`SysError::InvalidThread`] unless the thread is active and either in the caller's space or paged by a thread of
+    /// the caller's space (feature `pagerexregs`).
+    pub fn exchange_registers(&mut self, caller: TcbRef, args: Exregs) -> Result<ExregsResult, SysError> {
+        let dest = self.exregs_dest(caller, args.dest).ok_or(SysError::InvalidThread)?;
+        let result = self.sample(dest, args.dest);
+        self.write_registers(dest, args);
+        self.abort_and_halt(dest, args.control);
+        Ok(result)
+    }
+
+    fn exregs_dest(&self, caller: TcbRef, dest: ThreadId) -> Option<TcbRef> {
+        let space = self.k.space_of(caller);
+        let thread = self.k.thread_or_local(dest, space).filter(|&thread| self.k.tcb(thread).is_active())?;
+        if self.k.space_of(thread) == space {
+            return Some(thread);
+        }
+        let pager = self.k.thread_or_local(self.k.utcb(thread).pager(), self.k.space_of(thread))?;
+        (self.k.space_of(pager) == space).then_some(thread)
+    }
+
+    fn sample(&self, dest: TcbRef, named: ThreadId) -> ExregsResult {
+        let (tcb, utcb) = (self.k.tcb(dest), self.k.utcb(dest));
+        let flag = |set, flag| if set { flag } else { ThreadState::NONE };
+        let state = flag(tcb.is_halted(), ThreadState::HALTED)
+            | flag(self.is_sending(dest), ThreadState::SENDING)
+            | flag(self.is_receiving(dest), ThreadState::RECEIVING);
+        ExregsResult {
+            thread: if named.is_local() { tcb.id.get() } else { tcb.local_id.get() },
+            state,
+            sp: tcb.sp.get(),
+            ip: tcb.ip.get(),
+            flags: tcb.flags.get(),
+            handle: utcb.user_defined_handle(),
+            pager: utcb.pager(),
+        }
+    }
+
+    fn write_registers(&self, dest: TcbRef, args: Exregs) {
+        let (tcb, utcb) = (self.k.tcb(dest), self.k.utcb(dest));
+        if args.control.contains(ExregsControl::SP) {
+            tcb.sp.set(args.sp);
+        }
+        if args.control.contains(ExregsControl::IP) {
+            // A plain wait promises an instruction pointer in user memory.
+            tcb.make_wait_ordinary();
+            tcb.ip.set(args.ip);
+        }
+        if args.control.contains(ExregsControl::FLAGS) {
+            tcb.flags.set(self.k.machine.user_flags(tcb.flags.get(), args.flags));
+        }
+        if args.control.contains(ExregsControl::HANDLE) {
+            utcb.set_user_defined_handle(args.handle);
+        }
+        if args.control.contains(ExregsControl::PAGER) {
+            utcb.set_pager(args.pager);
+        }
+    }
+
+    fn abort_and_halt(&mut self, dest: TcbRef, control: ExregsControl) {
+        let aborts = (control.contains(ExregsControl::ABORT_SEND) && self.is_sending(dest))
+            || (control.contains(ExregsControl::ABORT_RECEIVE) && self.is_receiving(dest));
+        if aborts {
+            self.unwind(dest, Reason::Canceled);
+        }
+        if control.contains(ExregsControl::APPLY_HALT) {
+            if control.contains(ExregsControl::HALT) { self.halt(dest) } else { self.resume(dest) }
+        }
+    }
+
+    /// Stops `thread` before it runs in user mode again; an IPC in progress goes on.
+    fn halt(&mut self, thread: TcbRef) {
+        let tcb = self.k.tcb(thread);
+        tcb.make_wait_ordinary();
+        tcb.halted.set(true);
+        if !self.is_runnable(thread) {
+            self.dequeue(thread);
+        }
+        if self.cpu.current.get().thread() == Some(thread) {
+            self.cpu.must_choose.set(true);
+        }
+    }
+
+    /// Lets a halted thread go on.
+    fn resume(&mut self, thread: TcbRef) {
+        let tcb = self.k.tcb(thread);
+        if tcb.halted.replace(false) && tcb.status() == Status::Running {
+            self.enqueue(thread);
+        }
+    }
+}

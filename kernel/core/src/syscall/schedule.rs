@@ -1,0 +1,133 @@
+//! Schedule (X.2, Schedule).
+
+use l4_abi::{
+    PreemptionControl, PrioControl, ProcessorControl, ScheduleResult, SysError, ThreadId, Time, TimeControl,
+};
+
+use crate::kernel::Here;
+use crate::machine::{Machine, TcbRef};
+use crate::sched::{NEVER_ENDS, period_us};
+use crate::thread::{Status, Work};
+
+/// What the caller passes; all ones in a word: no change.
+#[derive(Clone, Copy, Debug)]
+pub struct ScheduleArgs {
+    /// The thread, by global or local id.
+    pub dest: ThreadId,
+    /// Time slice and total quantum.
+    pub time: TimeControl,
+    /// Processor.
+    pub processor: ProcessorControl,
+    /// Priority.
+    pub prio: PrioControl,
+    /// Sensitive priority and maximum delay.
+    pub preemption: PreemptionControl,
+}
+
+/// State and times before the change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ScheduleReply {
+    /// What the thread was doing.
+    pub state: ScheduleResult,
+    /// The rest of the time slice and of the total quantum.
+    pub time: TimeControl,
+}
+
+impl<M: Machine> Here<'_, M> {
+    /// Reads and changes the scheduling parameters of a thread. `None`: `dest` was nilthread, which asks for nothing.
+    ///
+    /// # Errors
+    /// [`SysError::InvalidThread`]: no such thread; [`SysError::NoPrivilege`]: the caller is neither in the space of the
+    /// thread's scheduler nor privileged, or asks for a priority above its own; [`SysError::InvalidParameter`]: a time
+    /// point as time, an absent processor, or the hierarchical scheduler's extension.
+    pub fn schedule(&mut self, caller: TcbRef, args: ScheduleArgs) -> Result<Option<ScheduleReply>, SysError> {
+        if args.dest.is_nil() {
+            return Ok(None);
+        }
+        let dest = self.k.thread_or_local(args.dest, self.k.space_of(caller)).ok_or(SysError::InvalidThread)?;
+        self.may_schedule(caller, dest, args)?;
+        if !args.preemption.is_no_change() && args.preemption.is_hs_extended() {
+            return Err(SysError::InvalidParameter);
+        }
+        if !args.time.is_no_change() && (args.time.timeslice().is_point() || args.time.total_quantum().is_point()) {
+            return Err(SysError::InvalidParameter);
+        }
+        if args.processor.processor().is_some_and(|cpu| usize::from(cpu) >= self.k.cpus.len()) {
+            return Err(SysError::InvalidParameter);
+        }
+        let reply = self.schedule_state(dest);
+        self.commit_schedule(dest, args);
+        Ok(Some(reply))
+    }
+
+    fn may_schedule(&self, caller: TcbRef, dest: TcbRef, args: ScheduleArgs) -> Result<(), SysError> {
+        if self.k.is_privileged(caller) {
+            return Ok(());
+        }
+        let own = self.k.tcb(caller);
+        let scheduler = self.k.thread(self.k.tcb(dest).scheduler.get());
+        let is_scheduler = scheduler.is_some_and(|scheduler| self.k.space_of(scheduler) == own.space());
+        let sensitive = (!args.preemption.is_no_change()).then(|| args.preemption.sensitive_priority());
+        let too_high = [args.prio.priority(), sensitive].into_iter().flatten().any(|prio| prio > own.priority());
+        if is_scheduler && !too_high { Ok(()) } else { Err(SysError::NoPrivilege) }
+    }
+
+    fn schedule_state(&self, dest: TcbRef) -> ScheduleReply {
+        self.charge();
+        let tcb = self.k.tcb(dest);
+        let left = |us: u64| if us == NEVER_ENDS { Time::NEVER } else { Time::period_us(us) };
+        ScheduleReply {
+            state: self.visible_state(dest),
+            time: TimeControl::new(left(tcb.slice_left_us.get()), left(tcb.quantum_left_us.get())),
+        }
+    }
+
+    fn visible_state(&self, dest: TcbRef) -> ScheduleResult {
+        let tcb = self.k.tcb(dest);
+        match tcb.status() {
+            Status::Inactive => ScheduleResult::Dead,
+            Status::PendingSend => ScheduleResult::PendingSend,
+            Status::Waiting => ScheduleResult::Waiting,
+            Status::Sending => ScheduleResult::Sending,
+            Status::Receiving => ScheduleResult::Receiving,
+            Status::Running if tcb.is_halted() => ScheduleResult::Inactive,
+            Status::Running => match tcb.work() {
+                Work::Transfer if tcb.carries_as_sender.get() => ScheduleResult::Sending,
+                Work::Transfer => ScheduleResult::Receiving,
+                _ => ScheduleResult::Running,
+            },
+        }
+    }
+
+    fn commit_schedule(&mut self, dest: TcbRef, args: ScheduleArgs) {
+        let tcb = self.k.tcb(dest);
+        if let Some(priority) = args.prio.priority() {
+            self.set_priority(dest, priority);
+        }
+        if !args.preemption.is_no_change() {
+            tcb.sensitive_priority.set(args.preemption.sensitive_priority().max(tcb.priority()));
+            tcb.max_delay_us.set(args.preemption.max_delay_us());
+        }
+        if !args.time.is_no_change() {
+            tcb.time_slice.set(args.time.timeslice());
+            tcb.total_quantum.set(args.time.total_quantum());
+            tcb.quantum_left_us.set(period_us(args.time.total_quantum()));
+            self.refill_slice(dest);
+        }
+    }
+
+    /// Changes the priority; a ready thread goes behind the others of its new one.
+    fn set_priority(&mut self, thread: TcbRef, priority: u8) {
+        let tcb = self.k.tcb(thread);
+        let is_queued = tcb.ready_link.is_linked();
+        if is_queued {
+            self.cpu.ready.remove(self.k.tcbs, thread);
+        }
+        tcb.priority.set(priority);
+        tcb.sensitive_priority.set(tcb.sensitive_priority.get().max(priority));
+        if is_queued {
+            self.enqueue(thread);
+        }
+        self.cpu.must_choose.set(true);
+    }
+}

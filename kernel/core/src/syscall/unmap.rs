@@ -1,0 +1,41 @@
+//! Unmap (X.2, Unmap).
+
+use l4_abi::{Fpage, MR_COUNT, UnmapControl};
+
+use crate::ipc::STEP_BUDGET;
+use crate::kernel::Here;
+use crate::machine::{Machine, TcbRef};
+use crate::mapdb::{Progress, UnmapScope};
+use crate::thread::Work;
+
+impl<M: Machine> Here<'_, M> {
+    /// Revokes mappings of the fpages in the caller's message registers, in steps.
+    pub fn unmap(&mut self, caller: TcbRef, control: UnmapControl) {
+        let tcb = self.k.tcb(caller);
+        tcb.tag.set(control.raw() as usize);
+        tcb.position.set(0);
+        tcb.cursor.reset();
+        tcb.work.set(Work::Unmap);
+        self.unmap_step(caller);
+    }
+
+    pub(super) fn unmap_step(&mut self, caller: TcbRef) {
+        let tcb = self.k.tcb(caller);
+        let utcb = self.k.utcb(caller);
+        let control = UnmapControl::from_raw(tcb.tag.get() as _);
+        let scope = if control.is_flush() { UnmapScope::Flush } else { UnmapScope::Derived };
+        let mut budget = STEP_BUDGET;
+        while usize::from(tcb.position.get()) < control.count().min(MR_COUNT) {
+            let index = usize::from(tcb.position.get());
+            let fpage = Fpage::from_raw(utcb.mr(index));
+            match self.k.spaces.unmap(&mut self.held, tcb.space(), fpage, scope, &tcb.cursor, &mut budget) {
+                Progress::Again => return,
+                Progress::Done | Progress::NoMemory => utcb.set_mr(index, fpage.with_rights(tcb.cursor.status()).raw()),
+            }
+            tcb.cursor.reset();
+            tcb.position.set(index as u16 + 1);
+        }
+        tcb.work.set(Work::None);
+        self.k.machine.unmap_return(caller, utcb);
+    }
+}

@@ -1,0 +1,47 @@
+//! From ids to threads.
+
+use l4_abi::{ThreadId, UTCB_MR0_OFFSET};
+
+use crate::kernel::Kernel;
+use crate::machine::{Machine, SpaceRef, TcbRef};
+
+impl<M: Machine> Kernel<'_, M> {
+    /// The thread whose global id is exactly `id`.
+    #[inline]
+    pub fn thread(&self, id: ThreadId) -> Option<TcbRef> {
+        let thread = self.slot(id)?;
+        (self.tcb(thread).id.get() == id && !id.is_nil()).then_some(thread)
+    }
+
+    /// The slot that `id` selects by its number, whoever is in it; `None` if the number does not fit the table.
+    #[inline]
+    pub fn slot(&self, id: ThreadId) -> Option<TcbRef> {
+        let number = id.thread_no();
+        ((number as usize) < self.tcbs.len()).then(|| TcbRef::new(number as u32))
+    }
+
+    /// The thread that `id`, global or local to `space`, names.
+    pub fn thread_or_local(&self, id: ThreadId, space: SpaceRef) -> Option<TcbRef> {
+        if id.is_local() { self.local_thread(id, space) } else { self.thread(id) }
+    }
+
+    /// The thread of `space` whose local id is `id`.
+    ///
+    /// The id is the address of a UTCB, which names its thread in MyGlobalId. User code can write there, so the name is
+    /// only a hint: the thread found must itself have that space and local id.
+    pub fn local_thread(&self, id: ThreadId, space: SpaceRef) -> Option<TcbRef> {
+        let base = (id.raw() as usize).checked_sub(UTCB_MR0_OFFSET)?;
+        let utcb = self.spaces.utcb_page(space, base).map(|phys| self.machine.kernel_address(phys))?;
+        let hint = self.machine.utcb(utcb).my_global_id();
+        let thread = self.thread(hint)?;
+        let tcb = self.tcb(thread);
+        (tcb.local_id.get() == id && tcb.space() == space && tcb.is_active()).then_some(thread)
+    }
+
+    /// The id by which a thread in `space` knows `thread`: local if they share the space, else global.
+    #[inline]
+    pub fn id_seen_from(&self, thread: TcbRef, space: SpaceRef) -> ThreadId {
+        let tcb = self.tcb(thread);
+        if tcb.space.get() == Some(space) && tcb.is_active() { tcb.local_id.get() } else { tcb.id.get() }
+    }
+}

@@ -1,0 +1,309 @@
+//! Threads: the control block and the states of a thread.
+//!
+//! A TCB belongs to its home processor, the only one that changes it. What a thread is doing is its [`Tcb::status`];
+//! what it still has to do in the kernel before it may run in user mode is its [`Work`].
+
+use core::sync::atomic::{AtomicU8, AtomicU16, AtomicUsize};
+
+use l4_abi::{ThreadId, Time, Utcb, Word};
+
+use crate::list::{Head, Link};
+use crate::machine::{CpuId, Machine, SpaceRef, TcbRef};
+use crate::mapdb::MapCursor;
+use crate::var::{AsWord, Var, Var64};
+
+pub mod lookup;
+
+/// Size of a TCB slot, log2: the stride of the table, which the fast path relies on.
+pub const TCB_SIZE_LOG2: u32 = if usize::BITS == 64 { 9 } else { 8 };
+
+/// Words of the buffer for kernel messages: tag and the largest register image of an exception message.
+pub const KERNEL_MESSAGE_WORDS: usize = 22;
+
+macro_rules! id_as_word {
+    ($t:ty => $cell:ty) => {
+        impl AsWord for $t {
+            type Cell = $cell;
+            #[inline(always)]
+            fn to_word(self) -> usize {
+                self.raw() as usize
+            }
+            #[inline(always)]
+            fn from_word(word: usize) -> Self {
+                Self::from_raw(word as _)
+            }
+        }
+    };
+}
+id_as_word!(ThreadId => AtomicUsize);
+id_as_word!(Time => AtomicU16);
+
+macro_rules! enum_as_word {
+    ($(#[$doc:meta])* pub enum $name:ident { $($(#[$vdoc:meta])* $variant:ident,)* }) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+        pub enum $name { $($(#[$vdoc])* $variant,)* }
+
+        impl AsWord for $name {
+            type Cell = AtomicU8;
+            #[inline(always)]
+            fn to_word(self) -> usize {
+                self as usize
+            }
+            #[inline(always)]
+            fn from_word(word: usize) -> Self {
+                const ALL: &[$name] = &[$($name::$variant,)*];
+                ALL[word]
+            }
+        }
+    };
+}
+
+enum_as_word! {
+    /// What a thread is doing, as far as the IPC and scheduling rules care (X.2, Thread states).
+    pub enum Status {
+        /// The slot holds no thread, or one that was not activated or was killed by its own unhandled fault.
+        Inactive,
+        /// Ready or running, unless halted.
+        Running,
+        /// Blocked in the send phase; queued on its partner.
+        PendingSend,
+        /// Blocked in the receive phase.
+        Waiting,
+        /// Partner in a message transfer that the other side carries out: as sender.
+        Sending,
+        /// Partner in a message transfer that the other side carries out: as receiver.
+        Receiving,
+    }
+}
+
+enum_as_word! {
+    /// On whose behalf a thread is in an IPC: its own, or the kernel's in its name.
+    pub enum Purpose {
+        /// A call of Ipc. Messages are in the UTCB.
+        User,
+        /// Waiting for the start message (X.2, Thread start). Messages are in the kernel's buffer, as in all below.
+        Start,
+        /// A page fault of its own.
+        PageFault,
+        /// An exception of its own.
+        Exception,
+        /// A preemption message.
+        Preemption,
+    }
+}
+
+enum_as_word! {
+    /// What a thread still has to do in the kernel before it may run in user mode.
+    pub enum Work {
+        /// Nothing.
+        None,
+        /// The receive phase of an IPC whose send phase ended while others were queued.
+        ReceivePhase,
+        /// The typed items of a message: to or from the thread `peer`.
+        Transfer,
+        /// Unmap: fpages left in the message registers.
+        Unmap,
+        /// Deletion of the thread `peer`: threads queued on it, then its space if it was the last.
+        Delete,
+    }
+}
+
+/// A thread control block.
+///
+/// The first 64 bytes are what the IPC fast path of the image needs; their layout is an interface, asserted below.
+#[derive(Default)]
+#[repr(C)]
+#[cfg_attr(target_pointer_width = "64", repr(align(512)))]
+#[cfg_attr(target_pointer_width = "32", repr(align(256)))]
+pub struct Tcb {
+    /// The global id; nilthread while the slot is empty.
+    pub id: Var<ThreadId>,
+    /// The partner of a *plain* wait: one of a user IPC, without timeout, by a thread that is not halted. A send to such
+    /// a thread is complete with the copy of the message. Nilthread in every other state.
+    pub waits_for: Var<ThreadId>,
+    /// The kernel's address of the UTCB, for [`Machine::utcb`]; 0 before activation.
+    pub utcb: Var<usize>,
+    /// The machine's word for the space (page-table root and the like).
+    pub space_word: Var<usize>,
+    /// User instruction pointer.
+    pub ip: Var<usize>,
+    /// User stack pointer.
+    pub sp: Var<usize>,
+    /// User flags.
+    pub flags: Var<usize>,
+    /// The local id: user address of MR0; nilthread before a UTCB location was given.
+    pub local_id: Var<ThreadId>,
+
+    /// First of the threads that wait to send to this one.
+    pub send_queue: Head,
+    /// The home processor.
+    pub(crate) home: Var<u16>,
+    pub(crate) status: Var<Status>,
+    pub(crate) purpose: Var<Purpose>,
+    pub(crate) halted: Var<bool>,
+    /// The thread is deleted, but others may still be queued on it: the slot cannot be used yet.
+    pub(crate) is_dying: Var<bool>,
+    pub(crate) space: Var<Option<SpaceRef>>,
+    /// Partner id of the current phase, in its global form.
+    pub(crate) partner: Var<ThreadId>,
+    /// From specifier for the receive phase that follows a blocked send; global form.
+    pub(crate) then_from: Var<ThreadId>,
+    /// Receive timeout of that phase.
+    pub(crate) then_timeout: Var<Time>,
+    /// Id in whose name the blocked send goes on: its own, or a virtual sender.
+    pub(crate) sends_as: Var<ThreadId>,
+    /// How many of the threads queued here send in another's name.
+    pub(crate) propagated_senders: Var<u32>,
+
+    pub(crate) work: Var<Work>,
+    /// The other thread of a transfer, on both sides; on whom a blocked sender is queued; who is being deleted.
+    pub(crate) peer: Var<Option<TcbRef>>,
+    /// On the side that carries out a transfer: whether it is the sender.
+    pub(crate) carries_as_sender: Var<bool>,
+    /// The tag of the message in transfer, on the side that carries it out.
+    pub(crate) tag: Var<usize>,
+    /// Position of the work: message register or fpage number.
+    pub(crate) position: Var<u16>,
+    /// The space to release in a deletion, or after a migration emptied it.
+    pub(crate) dying_space: Var<Option<SpaceRef>>,
+    /// How far the map, unmap or release operation in progress got.
+    pub(crate) cursor: MapCursor,
+
+    pub(crate) ready_link: Link,
+    pub(crate) send_link: Link,
+    pub(crate) timeout_link: Link,
+    pub(crate) timeout_slot: Var<u16>,
+    pub(crate) deadline: Var64,
+
+    pub(crate) priority: Var<u8>,
+    pub(crate) sensitive_priority: Var<u8>,
+    pub(crate) max_delay_us: Var<u16>,
+    pub(crate) time_slice: Var<Time>,
+    pub(crate) slice_left_us: Var64,
+    pub(crate) total_quantum: Var<Time>,
+    pub(crate) quantum_left_us: Var64,
+    pub(crate) scheduler: Var<ThreadId>,
+
+    pub(crate) kernel_message: [Var<usize>; KERNEL_MESSAGE_WORDS],
+}
+
+const _: () = {
+    const WORD: usize = size_of::<usize>();
+    assert!(size_of::<Tcb>() == 1 << TCB_SIZE_LOG2);
+    assert!(core::mem::offset_of!(Tcb, id) == 0);
+    assert!(core::mem::offset_of!(Tcb, local_id) == 7 * WORD);
+    assert!(core::mem::offset_of!(Tcb, send_queue) == 8 * WORD);
+};
+
+impl Tcb {
+    /// Whether the slot holds a thread, active or not.
+    #[inline]
+    pub fn exists(&self) -> bool {
+        !self.id.get().is_nil()
+    }
+
+    /// What the thread is doing. A plain wait stands only in `waits_for`, so that the fast path has one word to write.
+    #[inline]
+    pub fn status(&self) -> Status {
+        if self.waits_for.get().is_nil() { self.status.get() } else { Status::Waiting }
+    }
+
+    /// Whether the thread was activated.
+    #[inline]
+    pub fn is_active(&self) -> bool {
+        self.status() != Status::Inactive
+    }
+
+    /// Whether ExchangeRegisters halted the thread.
+    #[inline]
+    pub fn is_halted(&self) -> bool {
+        self.halted.get()
+    }
+
+    /// The id that a waiting thread waits for, in global form; `None` in other states.
+    #[inline]
+    pub fn waiting_for(&self) -> Option<ThreadId> {
+        let plain = self.waits_for.get();
+        if !plain.is_nil() {
+            return Some(plain);
+        }
+        (self.status.get() == Status::Waiting).then(|| self.partner.get())
+    }
+
+    /// The home processor.
+    #[inline]
+    pub fn home(&self) -> CpuId {
+        CpuId::new(u32::from(self.home.get()))
+    }
+
+    /// The space the thread is in.
+    #[inline]
+    pub fn space(&self) -> SpaceRef {
+        self.space.get().expect("an existing thread is in a space")
+    }
+
+    /// The purpose of the IPC the thread is in.
+    #[inline]
+    pub fn purpose(&self) -> Purpose {
+        if self.waits_for.get().is_nil() { self.purpose.get() } else { Purpose::User }
+    }
+
+    /// The scheduling priority.
+    #[inline]
+    pub fn priority(&self) -> u8 {
+        self.priority.get()
+    }
+
+    /// What the thread has to do before it may run in user mode.
+    #[inline]
+    pub fn work(&self) -> Work {
+        self.work.get()
+    }
+
+    /// The UTCB of an active thread.
+    #[inline]
+    pub fn utcb_in<'m, M: Machine>(&self, machine: &'m M) -> &'m Utcb {
+        debug_assert!(self.utcb.get() != 0, "an active thread has a UTCB");
+        machine.utcb(self.utcb.get())
+    }
+
+    /// Begins a wait for `partner` (global form); it is plain if nothing but the message can end it.
+    pub(crate) fn begin_wait(&self, partner: ThreadId, is_plain: bool) {
+        if is_plain {
+            self.status.set(Status::Running);
+            self.waits_for.set(partner);
+        } else {
+            self.waits_for.set(ThreadId::NIL);
+            self.partner.set(partner);
+            self.status.set(Status::Waiting);
+        }
+    }
+
+    /// Makes a plain wait an ordinary one, which the fast path leaves alone.
+    pub(crate) fn make_wait_ordinary(&self) {
+        let partner = self.waits_for.get();
+        if !partner.is_nil() {
+            self.purpose.set(Purpose::User);
+            self.begin_wait(partner, false);
+        }
+    }
+
+    /// Enters a state other than waiting.
+    pub(crate) fn set_status(&self, status: Status) {
+        self.waits_for.set(ThreadId::NIL);
+        self.status.set(status);
+    }
+
+    /// A word of the kernel's message buffer.
+    pub(crate) fn kernel_word(&self, index: usize) -> Word {
+        self.kernel_message.get(index).map_or(0, |word| word.get() as Word)
+    }
+
+    /// Replaces a word of the kernel's message buffer; words beyond it are dropped.
+    pub(crate) fn set_kernel_word(&self, index: usize, word: Word) {
+        if let Some(slot) = self.kernel_message.get(index) {
+            slot.set(word as usize);
+        }
+    }
+}
