@@ -1,2 +1,34 @@
+//! The kernel: the binary that joins the core and the machine.
+//!
+//! [`kernel_main`] is called once by the start code in [`boot`]; from then on the processor is in user mode, in the
+//! [`dispatch`]er, or in a handler that [`trap`] called.
 #![no_std]
 #![no_main]
+
+mod boot;
+mod config;
+mod console;
+mod dispatch;
+mod frame;
+mod kip;
+mod layout;
+mod machine;
+mod once;
+mod percpu;
+mod stubs;
+mod trap;
+mod user_memory;
+
+use kcore::kernel::Kernel;
+
+use machine::Hardware;
+
+/// The core's tables.
+pub static KERNEL: once::BootCell<Kernel<'static, Hardware>> = once::BootCell::new();
+
+/// Enters the kernel proper: long mode, rough tables, the kernel stack.
+#[unsafe(no_mangle)]
+extern "C" fn kernel_main() -> ! {
+    boot::bring_up::bring_up();
+    dispatch::dispatch()
+}

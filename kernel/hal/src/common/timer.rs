@@ -40,6 +40,11 @@ impl Scale {
         Self { whole: (factor >> 64) as u64, fraction: factor as u64 }
     }
 
+    /// The part behind the binary point, in units of 2^-64: all of it, if the factor is below one.
+    pub const fn fraction(self) -> u64 {
+        self.fraction
+    }
+
     /// `x` times the factor, rounded down; `u64::MAX` if it does not fit.
     #[inline(always)]
     pub const fn floor(self, x: u64) -> u64 {

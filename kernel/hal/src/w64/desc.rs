@@ -24,7 +24,7 @@ impl Selector {
     pub const USER_DATA: Self = Self(0x20 | 3);
     /// 64-bit user code.
     pub const USER_CODE64: Self = Self(0x28 | 3);
-    /// User data with a base of its own, for `gs`.
+    /// User data with a base of its own, for `gs`. There is no such segment but while the kernel loads it.
     pub const USER_GS: Self = Self(0x30 | 3);
     /// The task state.
     pub const TSS: Self = Self(0x38);
@@ -57,7 +57,7 @@ impl Gdt {
             AtomicU64::new(FLAT | CODE | USER),
             AtomicU64::new(FLAT | READ_WRITE | USER),
             AtomicU64::new((FLAT | CODE | USER) ^ LONG),
-            AtomicU64::new(FLAT | READ_WRITE | USER),
+            AtomicU64::new(0),
             AtomicU64::new(0),
             AtomicU64::new(0),
         ])
@@ -101,25 +101,30 @@ impl Gdt {
                 options(nostack, preserves_flags),
             );
         }
-        // SAFETY: the kernel does not use `gs`.
-        unsafe { load_user_gs(user_gs_base) };
+        // SAFETY: the table is loaded by now, and the kernel does not use `gs`.
+        unsafe { self.load_user_gs(user_gs_base) };
         // SAFETY: the entry describes an available task state that stays (2.); `ltr` marks it busy in the table.
         unsafe { asm!("ltr {:x}", in(reg) Selector::TSS.0, options(nostack, preserves_flags)) };
     }
-}
 
-/// Loads `gs` with the user's selector and `base`: after user code may have loaded another one.
-///
-/// # Safety
-/// The [`Gdt`] is loaded, `base` is canonical, and nothing of the kernel is reached through `gs`.
-#[inline]
-pub unsafe fn load_user_gs(base: usize) {
-    // SAFETY: the selector exists in the table; loading it sets the base from there, so the base comes second.
-    unsafe {
-        asm!("mov gs, {:e}", in(reg) u32::from(Selector::USER_GS.0), options(nostack, preserves_flags));
+    /// Loads `gs` with the user's selector and `base`: after user code may have loaded another one.
+    ///
+    /// The segment is in the table only meanwhile: user code that loads `gs` itself changes the base, and because it
+    /// cannot load this selector, the selector shows that it did.
+    ///
+    /// # Safety
+    /// The table is the processor's, `base` is canonical, and nothing of the kernel is reached through `gs`.
+    pub unsafe fn load_user_gs(&self, base: usize) {
+        let segment = &self.0[Selector::USER_GS.index()];
+        segment.store(FLAT | READ_WRITE | USER, Ordering::Relaxed);
+        // SAFETY: the selector exists in the table; loading it sets the base from there, so the base comes second.
+        unsafe {
+            asm!("mov gs, {:e}", in(reg) u32::from(Selector::USER_GS.0), options(nostack, preserves_flags));
+        }
+        segment.store(0, Ordering::Relaxed);
+        // SAFETY: canonical by contract.
+        unsafe { Msr::GS_BASE.write(base as u64) };
     }
-    // SAFETY: canonical by contract.
-    unsafe { Msr::GS_BASE.write(base as u64) };
 }
 
 /// What LGDT and LIDT read.
@@ -293,7 +298,7 @@ mod tests {
         check(Selector::USER_CODE32, 0x00CF_FB00_0000_FFFF);
         check(Selector::USER_DATA, 0x00CF_F300_0000_FFFF);
         check(Selector::USER_CODE64, 0x00AF_FB00_0000_FFFF);
-        check(Selector::USER_GS, 0x00CF_F300_0000_FFFF);
+        check(Selector::USER_GS, 0);
         assert_eq!(Selector::USER_GS.0, 0x33);
     }
 

@@ -12,6 +12,12 @@ pub struct FpuState(UnsafeCell<[u8; 512]>);
 // SAFETY: the bytes are touched only by `save` and `restore`, whose callers promise to be alone.
 unsafe impl Sync for FpuState {}
 
+impl Default for FpuState {
+    fn default() -> Self {
+        Self::initial()
+    }
+}
+
 impl FpuState {
     /// The state of a fresh thread: control words as after FNINIT and reset, all registers zero.
     pub const fn initial() -> Self {

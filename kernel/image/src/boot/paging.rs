@@ -1,0 +1,236 @@
+//! The kernel's own page tables.
+//!
+//! They map what crate::layout says: the image, page by page, never writable and executable at once; kernel memory; the
+//! tables of the core; devices; two pages for user code. Guard pages and the start code are left out, and nothing is
+//! mapped below [`KERNEL_BASE`].
+
+use kcore::machine::PhysAddr;
+use kformats::paging::Amd64;
+use khal::cpu::Features;
+use khal::cr::Cr3;
+use khal::tables::{KernelTables, NoFrame, PageKind, TableMemory};
+use khal::tlb;
+
+use super::stack::{INTERRUPT_STACKS, KERNEL_STACK};
+use crate::layout::*;
+
+const PAGE_BYTES: usize = 4096;
+const LARGE_PAGE_BYTES: usize = 1 << 21;
+
+/// Bounds of the image, from the linker script; only the addresses mean something.
+mod image {
+    unsafe extern "C" {
+        pub static __image_start: u8;
+        pub static __stubs_start: u8;
+        pub static __text_start: u8;
+        pub static __text_end: u8;
+        pub static __rodata_start: u8;
+        pub static __rodata_end: u8;
+        pub static __data_start: u8;
+        pub static __data_end: u8;
+        pub static __image_end: u8;
+    }
+}
+
+/// The pages of the image, as physical addresses: first and end.
+pub fn image_range() -> (PhysAddr, PhysAddr) {
+    let physical = |symbol: *const u8| PhysAddr((symbol.addr() - KERNEL_BASE) as u64);
+    (physical(&raw const image::__image_start), physical(&raw const image::__image_end))
+}
+
+/// A part of the image whose pages are of one kind.
+struct Section {
+    start: usize,
+    end: usize,
+    kind: PageKind,
+}
+
+/// The parts of the image that stay mapped.
+fn sections() -> [Section; 5] {
+    let section = |start: *const u8, end: *const u8, kind| Section { start: start.addr(), end: end.addr(), kind };
+    let page = |start: *const u8, kind| section(start, start.wrapping_add(PAGE_BYTES), kind);
+    [
+        page(&raw const image::__image_start, PageKind::KernelData),
+        // User code executes the stubs elsewhere; here the kernel completes them.
+        page(&raw const image::__stubs_start, PageKind::KernelData),
+        section(&raw const image::__text_start, &raw const image::__text_end, PageKind::KernelCode),
+        section(&raw const image::__rodata_start, &raw const image::__rodata_end, PageKind::KernelConst),
+        section(&raw const image::__data_start, &raw const image::__data_end, PageKind::KernelData),
+    ]
+}
+
+/// Tables in kernel memory, reached at [`KERNEL_BASE`], with frames from a closure.
+struct Direct<S>(S);
+
+impl<S: FnMut() -> Option<PhysAddr>> Direct<S> {
+    fn pointer(at: u64) -> *mut u64 {
+        debug_assert!(at < DIRECT_MAP_BYTES as u64);
+        core::ptr::with_exposed_provenance_mut(KERNEL_BASE + at as usize)
+    }
+}
+
+impl<S: FnMut() -> Option<PhysAddr>> TableMemory for Direct<S> {
+    fn read(&self, at: u64) -> u64 {
+        // SAFETY: the frame came from `take_frame`, is mapped at KERNEL_BASE by the rough and by the final tables, and
+        // holds nothing but a table. Volatile, as the processor may set status bits.
+        unsafe { Self::pointer(at).read_volatile() }
+    }
+
+    fn write(&mut self, at: u64, entry: u64) {
+        // SAFETY: as in `read`; what an entry does to translations is the business of `KernelSpace`.
+        unsafe { Self::pointer(at).write_volatile(entry) }
+    }
+
+    fn take_frame(&mut self) -> Option<u64> {
+        let PhysAddr(frame) = (self.0)()?;
+        // SAFETY: the source gives the frame away for good; it is mapped as in `read`.
+        unsafe { Self::pointer(frame).write_bytes(0, PAGE_BYTES / size_of::<u64>()) };
+        Some(frame)
+    }
+}
+
+/// What the tables map besides the image.
+pub struct Plan<'a> {
+    /// Features of the processors, which all have the same.
+    pub features: Features,
+    /// Ranges of kernel memory, first address and end, in pages, below [`DIRECT_MAP_BYTES`].
+    pub kernel_memory: &'a [(PhysAddr, PhysAddr)],
+    /// Guard pages, as kernel addresses, of stacks other than those in [`super::stack`].
+    pub guards: &'a [usize],
+    /// The frame of the page that user code reads at [`UTCB_SLOT_PAGE`].
+    pub utcb_slots: PhysAddr,
+    /// The registers of the local APIC.
+    pub local_apic: PhysAddr,
+}
+
+/// The kernel's part of every space.
+#[derive(Clone, Copy)]
+pub struct KernelSpace {
+    tables: KernelTables<Amd64>,
+}
+
+impl KernelSpace {
+    /// Builds the tables; they are not in use yet. `frames` gives frames below [`DIRECT_MAP_BYTES`], which the plan's
+    /// kernel memory contains.
+    ///
+    /// # Errors
+    /// [`NoFrame`] when `frames` ends.
+    ///
+    /// # Safety
+    /// 1. Nobody else uses the frames that `frames` gives, from now on.
+    /// 2. They are mapped at [`KERNEL_BASE`], now by the rough tables and later by the plan.
+    pub unsafe fn build(plan: &Plan, frames: impl FnMut() -> Option<PhysAddr>) -> Result<Self, NoFrame> {
+        let memory = &mut Direct(frames);
+        let format = Amd64 {
+            no_execute: plan.features.contains(Features::NX),
+            global: plan.features.contains(Features::PGE),
+            huge: false,
+        };
+        let tables = KernelTables::new(format, memory)?;
+        map_image(&tables, memory, plan.guards)?;
+        for &(start, end) in plan.kernel_memory {
+            map_kernel_memory(&tables, memory, start, end)?;
+        }
+        for (start, bytes) in
+            [(TCB_TABLE, TCB_TABLE_BYTES), (FRAME_TABLE, FRAME_TABLE_BYTES), (SPACE_TABLE, SPACE_TABLE_BYTES)]
+        {
+            tables.map_zeroes(memory, start as u64, bytes as u64)?;
+        }
+        let stubs = (&raw const image::__stubs_start).addr() - KERNEL_BASE;
+        tables.map(memory, UTCB_SLOT_PAGE as u64, plan.utcb_slots.0, PageKind::UserConst)?;
+        tables.map(memory, STUB_PAGE as u64, stubs as u64, PageKind::UserCode)?;
+        tables.map(memory, LOCAL_APIC_PAGE as u64, plan.local_apic.0, PageKind::KernelDevice)?;
+        Ok(Self { tables })
+    }
+
+    /// The root table, which maps the kernel alone: the space of no thread.
+    pub const fn root(&self) -> PhysAddr {
+        PhysAddr(self.tables.root())
+    }
+
+    /// The index in a root table of the entry that covers the kernel, and the entry: what each space has.
+    pub fn root_entry(&self) -> (usize, u64) {
+        self.tables.root_entry(&Direct(|| None), KERNEL_BASE as u64)
+    }
+
+    /// Goes to these tables, under identifier 0.
+    ///
+    /// # Safety
+    /// 1. Nothing outside the plan is used any more: neither low addresses, nor tables of descriptors there, nor memory
+    ///    at [`KERNEL_BASE`] that is not in the plan.
+    /// 2. The frames of the tables are as [`KernelSpace::build`] left them.
+    pub unsafe fn activate(&self) {
+        // SAFETY: the tables map the image with the right to do what the kernel does there, the stack among it; the
+        // rest is the caller's by 1.
+        unsafe { Cr3::new(self.tables.root() as usize, 0).load() };
+    }
+
+    /// Maps the page at `address` in one of the tables of crate::layout to `frame`, for the kernel to read and write.
+    /// Where zeroes were read there before, this processor forgets them; others may go on reading them from their
+    /// caches until they forget the page too.
+    ///
+    /// # Errors
+    /// [`NoFrame`] when a page table was needed and `frames` ended; nothing is mapped then.
+    ///
+    /// # Panics
+    /// If the page is backed already.
+    ///
+    /// # Safety
+    /// 1. As for [`KernelSpace::build`], for the frames of `frames` and for `frame` itself.
+    /// 2. No other call on these tables is in progress.
+    /// 3. References into the page are used as if its content had been zero and `frame`'s is.
+    pub unsafe fn map_page(
+        &self,
+        address: usize,
+        frame: PhysAddr,
+        frames: impl FnMut() -> Option<PhysAddr>,
+    ) -> Result<(), NoFrame> {
+        self.tables.map(&mut Direct(frames), address as u64, frame.0, PageKind::KernelData)?;
+        tlb::invalidate_page(address);
+        Ok(())
+    }
+
+    /// Whether memory of its own is mapped at `address`.
+    pub fn is_backed(&self, address: usize) -> bool {
+        self.tables.is_backed(&Direct(|| None), address as u64)
+    }
+}
+
+/// Maps the image but for guard pages and start code.
+fn map_image(tables: &KernelTables<Amd64>, memory: &mut impl TableMemory, guards: &[usize]) -> Result<(), NoFrame> {
+    let is_guard = |page: usize| {
+        page == KERNEL_STACK.guard() || INTERRUPT_STACKS.iter().any(|s| s.guard() == page) || guards.contains(&page)
+    };
+    for section in sections() {
+        for page in (section.start..section.end).step_by(PAGE_BYTES).filter(|&page| !is_guard(page)) {
+            tables.map(memory, page as u64, (page - KERNEL_BASE) as u64, section.kind)?;
+        }
+    }
+    Ok(())
+}
+
+/// Maps a range of kernel memory, in large pages where they fit, and without what belongs to the image.
+fn map_kernel_memory(
+    tables: &KernelTables<Amd64>,
+    memory: &mut impl TableMemory,
+    start: PhysAddr,
+    end: PhysAddr,
+) -> Result<(), NoFrame> {
+    let (image_start, image_end) = image_range();
+    let (mut at, end) = (start.0, end.0.min(DIRECT_MAP_BYTES as u64));
+    while at < end {
+        let large_end = at + LARGE_PAGE_BYTES as u64;
+        let address = KERNEL_BASE as u64 + at;
+        let meets_image = at < image_end.0 && large_end > image_start.0;
+        if at.is_multiple_of(LARGE_PAGE_BYTES as u64) && large_end <= end && !meets_image {
+            tables.map_large(memory, address, at, PageKind::KernelData)?;
+            at = large_end;
+        } else {
+            if !(image_start.0..image_end.0).contains(&at) {
+                tables.map(memory, address, at, PageKind::KernelData)?;
+            }
+            at += PAGE_BYTES as u64;
+        }
+    }
+    Ok(())
+}

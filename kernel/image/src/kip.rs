@@ -1,0 +1,133 @@
+//! The kernel interface page (X.2, Kernel interface page).
+//!
+//! It is a page of the image, so that the loader finds it there and fills in what it knows: the initial servers, memory
+//! descriptors, boot information. The kernel completes it at boot; after that nobody writes.
+
+use core::cell::UnsafeCell;
+use core::mem::offset_of;
+
+use l4_abi::{
+    API_FLAGS, API_VERSION, ClockInfo, GenerationDate, KERNEL_ID, KIP_MAGIC, KIP_SIZE, KernelDescriptor, Kip,
+    KipAreaInfo, MemoryDescriptor, MemoryInfo, MemoryType, PAGE_INFO, ProcessorDescriptor, ProcessorInfo,
+    THREAD_ID_BITS, ThreadInfo, Time, UtcbInfo, Word,
+};
+
+use crate::config::{KERNEL_THREADS, SYSTEM_BASE};
+use crate::stubs;
+
+/// Processors that the page has descriptors for.
+const PROCESSORS: usize = 32;
+/// Memory descriptors it has room for.
+const MEMORY_DESCRIPTORS: usize = 128;
+/// Version of the kernel.
+const VERSION: (u8, u8, u16) = (0, 1, 0);
+/// Version text, then the names of features, then an empty string. `pagerexregs`: ExchangeRegisters also works on
+/// threads that the caller's space pages.
+const STRINGS: &[u8] = b"Marcona 0.1.0 x86_64\0pagerexregs\0\0";
+
+#[repr(C, align(4096))]
+struct Page {
+    kip: Kip,
+    processors: [ProcessorDescriptor; PROCESSORS],
+    kernel: KernelDescriptor,
+    strings: [u8; STRINGS.len()],
+    memory: [MemoryDescriptor; MEMORY_DESCRIPTORS],
+}
+
+const _: () = assert!(size_of::<Page>() == KIP_SIZE);
+
+#[repr(transparent)]
+struct KipPage(UnsafeCell<Page>);
+
+// SAFETY: the page is written only by `complete` and the loader, before there is anybody else.
+unsafe impl Sync for KipPage {}
+
+#[unsafe(link_section = ".kip")]
+#[used]
+static KIP: KipPage = KipPage(UnsafeCell::new(Page {
+    kip: Kip {
+        magic: KIP_MAGIC,
+        api_version: API_VERSION as Word,
+        api_flags: API_FLAGS,
+        kernel_desc_ptr: offset_of!(Page, kernel) as Word,
+        memory_info: MemoryInfo::new(MEMORY_DESCRIPTORS as Word, offset_of!(Page, memory) as Word),
+        utcb_info: UtcbInfo::X86,
+        kip_area_info: KipAreaInfo::X86,
+        processor_desc_ptr: offset_of!(Page, processors) as Word,
+        thread_info: ThreadInfo::new(THREAD_ID_BITS, SYSTEM_BASE as Word, (SYSTEM_BASE + KERNEL_THREADS) as Word),
+        page_info: PAGE_INFO,
+        processor_info: ProcessorInfo::new(1),
+        ..Kip::ZERO
+    },
+    processors: [ProcessorDescriptor { external_khz: 0, internal_khz: 0, reserved: [0; 2] }; PROCESSORS],
+    kernel: KernelDescriptor {
+        kernel_id: KERNEL_ID as Word,
+        generation_date: GenerationDate::new(2026, 11, 23),
+        version: KernelDescriptor::version_word(VERSION.0, VERSION.1, VERSION.2),
+        supplier: KernelDescriptor::supplier_word(*b"Mrcn"),
+    },
+    strings: *STRINGS.as_array().expect("the array has the length of the text"),
+    memory: [MemoryDescriptor::ZERO; MEMORY_DESCRIPTORS],
+}));
+
+/// What the boot code needs of the page.
+pub struct Loaded {
+    /// What the loader said, as far as the kernel reads it.
+    pub kip: &'static Kip,
+    /// Memory descriptors in use.
+    pub memory: &'static [MemoryDescriptor],
+}
+
+/// The kernel's address of the page.
+pub fn address() -> usize {
+    KIP.0.get().addr()
+}
+
+/// The page as the loader left it.
+///
+/// # Safety
+/// Nobody writes to it while the result is in use: it is gone before [`complete`] is called.
+pub unsafe fn loaded() -> Loaded {
+    // SAFETY: nobody writes meanwhile, by contract; the loader's values are plain words.
+    let page = unsafe { &*KIP.0.get() };
+    let count = page.kip.memory_info.n() as usize;
+    // The capacity means that no loader was there.
+    let used = if count >= MEMORY_DESCRIPTORS { 0 } else { count };
+    Loaded { kip: &page.kip, memory: &page.memory[..used] }
+}
+
+/// What the kernel adds.
+pub struct Findings {
+    /// Internal and external frequency of the processor, kHz.
+    pub processor_khz: (u64, u64),
+    /// Physical memory of the image: first address and last.
+    pub image: (Word, Word),
+    /// Last user address.
+    pub user_last: Word,
+}
+
+/// Fills in what only the kernel knows. The loader's memory descriptors stay and are overridden by the kernel's.
+///
+/// # Safety
+/// Nobody else uses the page.
+pub unsafe fn complete(findings: &Findings) {
+    // SAFETY: nobody else uses it, by contract.
+    let page = unsafe { &mut *KIP.0.get() };
+    page.kip.system_calls = stubs::system_calls();
+    page.kip.clock_info = ClockInfo::new(Time::period_us(1), Time::period_us(1));
+    page.processors[0].internal_khz = findings.processor_khz.0 as Word;
+    page.processors[0].external_khz = findings.processor_khz.1 as Word;
+    let own = [
+        MemoryDescriptor::new(MemoryType::Reserved, findings.image.0, findings.image.1),
+        MemoryDescriptor::new(MemoryType::Conventional, 0, findings.user_last).as_virtual(),
+    ];
+    let count = page.kip.memory_info.n() as usize;
+    let mut count = if count >= MEMORY_DESCRIPTORS { 0 } else { count };
+    for descriptor in own {
+        if let Some(slot) = page.memory.get_mut(count) {
+            *slot = descriptor;
+            count += 1;
+        }
+    }
+    page.kip.memory_info = page.kip.memory_info.with_n(count as Word);
+}

@@ -1,0 +1,94 @@
+//! The memory map of the kernel.
+//!
+//! ```text
+//! 0                    user area, 2^47 bytes
+//! FFFFFFFF80000000     512 MiB  physical memory from 0: the image, kernel memory; nothing else is mapped
+//! FFFFFFFFA0000000     128 MiB  TCB table              2^18 slots of 512 bytes   gaps read as zero
+//! FFFFFFFFB0000000     256 MiB  frame table            2^18 slots of 1024 bytes  gaps read as zero
+//! FFFFFFFFC0000000      64 MiB  space table            2^18 slots of 256 bytes   gaps read as zero
+//! FFFFFFFFC8000000     512 MiB  table of mapping nodes                           gaps fault
+//! FFFFFFFFFFA00000       4 KiB  UTCB pointers          for user code to read, one cache line per processor
+//! FFFFFFFFFFB00000       4 KiB  system-call stubs      for user code to execute
+//! FFFFFFFFFFC00000       4 KiB  local APIC             not cached
+//! ```
+//!
+//! All of it lies below one entry of the root table, the last, which every space has, and in the last 2 GiB, where code
+//! of the kernel model reaches it with 32-bit displacements. User code may read or execute the two pages that say so,
+//! and nothing else.
+
+/// Where physical address 0 is mapped; only the image and kernel memory are. The linker script knows it too.
+pub const KERNEL_BASE: usize = 0xFFFF_FFFF_8000_0000;
+/// Physical memory below this can be kernel memory.
+pub const DIRECT_MAP_BYTES: usize = 512 << 20;
+
+/// Threads that the tables have room for, log2.
+pub const MAX_THREADS_LOG2: u32 = 18;
+
+/// Thread control blocks, by thread number.
+pub const TCB_TABLE: usize = 0xFFFF_FFFF_A000_0000;
+/// Bytes of the TCB table.
+pub const TCB_TABLE_BYTES: usize = 512 << MAX_THREADS_LOG2;
+
+/// Saved user registers, by thread number.
+pub const FRAME_TABLE: usize = 0xFFFF_FFFF_B000_0000;
+/// Bytes of the frame table.
+pub const FRAME_TABLE_BYTES: usize = 1024 << MAX_THREADS_LOG2;
+
+/// Address spaces.
+pub const SPACE_TABLE: usize = 0xFFFF_FFFF_C000_0000;
+/// Bytes of the space table.
+pub const SPACE_TABLE_BYTES: usize = 256 << MAX_THREADS_LOG2;
+
+/// Nodes of the mapping database.
+pub const NODE_TABLE: usize = 0xFFFF_FFFF_C800_0000;
+/// Bytes of the node table.
+pub const NODE_TABLE_BYTES: usize = 512 << 20;
+
+/// The page through which user code finds its UTCB (amd64 ABI, UTCB).
+pub const UTCB_SLOT_PAGE: usize = 0xFFFF_FFFF_FFA0_0000;
+/// The page of system-call stubs (amd64 ABI, KIP).
+pub const STUB_PAGE: usize = 0xFFFF_FFFF_FFB0_0000;
+/// The registers of the local APIC.
+pub const LOCAL_APIC_PAGE: usize = 0xFFFF_FFFF_FFC0_0000;
+
+/// User addresses are below 2 to this power.
+pub const USER_ADDRESS_BITS: u32 = 47;
+/// The end of the user area. The last page below 2^47 is left out: a SYSCALL at its end would return to an address that
+/// is not canonical.
+pub const USER_END: usize = (1 << USER_ADDRESS_BITS) - 4096;
+
+/// Whether an instruction pointer with this value can exist (Intel SDM 1, Canonical Addressing).
+pub const fn is_canonical(address: usize) -> bool {
+    let high = address as isize >> USER_ADDRESS_BITS;
+    high == 0 || high == -1
+}
+
+/// Whether the `bytes` from `address` on are user memory.
+pub const fn is_user_range(address: usize, bytes: usize) -> bool {
+    match address.checked_add(bytes) {
+        Some(end) => end <= USER_END,
+        None => false,
+    }
+}
+
+const _: () = {
+    let areas = [
+        (KERNEL_BASE, DIRECT_MAP_BYTES),
+        (TCB_TABLE, TCB_TABLE_BYTES),
+        (FRAME_TABLE, FRAME_TABLE_BYTES),
+        (SPACE_TABLE, SPACE_TABLE_BYTES),
+        (NODE_TABLE, NODE_TABLE_BYTES),
+        (UTCB_SLOT_PAGE, 4096),
+        (STUB_PAGE, 4096),
+        (LOCAL_APIC_PAGE, 4096),
+    ];
+    let mut i = 0;
+    while i < areas.len() {
+        let (start, bytes) = areas[i];
+        assert!(bytes == 4096 || start.is_multiple_of(1 << 21), "tables begin at large pages");
+        assert!(i == 0 || areas[i - 1].0 + areas[i - 1].1 <= start, "areas do not overlap");
+        assert!(start.checked_add(bytes).is_some());
+        i += 1;
+    }
+    assert!(FRAME_TABLE - TCB_TABLE == 2 * (1 << 27) && FRAME_TABLE_BYTES == 2 * TCB_TABLE_BYTES);
+};

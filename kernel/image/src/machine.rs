@@ -1,0 +1,434 @@
+//! The machine as the core sees it, and what belongs to the running thread besides its general registers.
+
+use core::arch::asm;
+use core::ptr::NonNull;
+use core::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+
+use kcore::kmem::Kmem;
+use kcore::lock::{Held, Lock, rank};
+use kcore::machine::{
+    EXCEPTION_IMAGE_WORDS, Machine, Mmu, NoMemory, NodeRef, PhysAddr, PhysMem, SpaceRef, TcbRef, Tlb, UserRegs,
+};
+use kcore::mapdb::Node;
+use kcore::thread::Tcb;
+use kcore::var::Var;
+use kformats::paging::Amd64;
+use khal::apic::LocalApic;
+use khal::cpu::Features;
+use khal::cr::Cr3;
+use khal::desc::Selector;
+use khal::fpu;
+use khal::irq::IrqOff;
+use khal::timer::{Clocks, Scale, tsc};
+use khal::tlb::{self, ContextFlush};
+use l4_abi::{ThreadId, USER_FLAGS_MASK, Utcb, Word};
+
+use crate::KERNEL;
+use crate::boot::bring_up::GDT;
+use crate::boot::paging::KernelSpace;
+use crate::frame::{FRAME_SIZE_LOG2, Frame, frame};
+use crate::layout;
+use crate::once::BootCell;
+use crate::percpu::{PER_CPU, PerCpu, UTCB_SLOTS};
+use crate::trap::vector;
+
+/// What was found out about the machine at boot.
+pub struct Hardware {
+    features: Features,
+    kernel_space: KernelSpace,
+    /// Guards the growth of the kernel's own tables.
+    tables: Lock<{ rank::KERNEL_TABLES }>,
+    tsc_to_us: Scale,
+    us_to_apic: Scale,
+    context_flush: Option<ContextFlush>,
+}
+
+/// The machine.
+pub static HARDWARE: BootCell<Hardware> = BootCell::new();
+
+/// The word of a space says "keep the cached translations" when it is loaded (Intel SDM 3A, MOV to CR3).
+const KEEP_TRANSLATIONS: usize = 1 << 63;
+/// User flags of a fresh thread: interrupts on, all ports open (amd64 ABI, thread start state).
+const DEFAULT_FLAGS: usize = 0x3202;
+const PAGE_BYTES: usize = 4096;
+/// `armed_for` when the timer is off.
+const NOT_ARMED: u64 = 0;
+
+impl Hardware {
+    /// The machine with these features, tables and clocks.
+    pub fn new(features: Features, kernel_space: KernelSpace, clocks: Clocks) -> Self {
+        Self {
+            features,
+            kernel_space,
+            tables: Lock::new(),
+            tsc_to_us: clocks.tsc_to_us(),
+            us_to_apic: clocks.us_to_apic(khal::apic::Divider::By2.divisor()),
+            context_flush: features.contains(Features::PCID).then(|| ContextFlush::best(features)),
+        }
+    }
+
+    /// Maps a fresh frame at `address` in one of the linear tables, unless there is one.
+    fn back(&self, kmem: &Kmem, held: &mut Held<{ rank::KERNEL_TABLES }>, address: usize) -> Result<(), NoMemory> {
+        if self.kernel_space.is_backed(address) {
+            return Ok(());
+        }
+        let frame = kmem.alloc(self, held).ok_or(NoMemory)?;
+        let page = address & !(PAGE_BYTES - 1);
+        // SAFETY: frames of kernel memory belong to whom they were given to; the lock of the tables is held, as `held`
+        // shows; the page read as zeroes, and the frame is zero.
+        let mapped = unsafe { self.kernel_space.map_page(page, frame, || kmem.alloc(self, held)) };
+        mapped.map_err(|_| {
+            kmem.free(self, held, frame);
+            NoMemory
+        })
+    }
+
+    fn cr3(word: usize) -> Cr3 {
+        let word = word & !KEEP_TRANSLATIONS;
+        Cr3::new(word & !(PAGE_BYTES - 1), (word & (PAGE_BYTES - 1)) as u16)
+    }
+}
+
+/// Whether the kernel is kept from touching user pages by accident.
+pub fn has_smap() -> bool {
+    HARDWARE.get().features.contains(Features::SMAP)
+}
+
+fn per_cpu() -> &'static PerCpu {
+    &PER_CPU[0]
+}
+
+// --- memory ---
+
+fn direct(at: PhysAddr) -> &'static AtomicUsize {
+    debug_assert!((at.0 as usize) < layout::DIRECT_MAP_BYTES);
+    // SAFETY: kernel memory is mapped at this distance for ever; its words are only touched as atomics.
+    unsafe { &*core::ptr::with_exposed_provenance(layout::KERNEL_BASE + at.0 as usize) }
+}
+
+/// Kernel memory where the kernel sees it. Exists before [`HARDWARE`].
+pub struct DirectMap;
+
+impl PhysMem for DirectMap {
+    #[inline(always)]
+    fn read(&self, at: PhysAddr) -> usize {
+        direct(at).load(Relaxed)
+    }
+
+    #[inline(always)]
+    fn write(&self, at: PhysAddr, word: usize) {
+        direct(at).store(word, Relaxed);
+    }
+
+    fn update(&self, at: PhysAddr, clear: usize, set: usize) -> usize {
+        let changed = direct(at).fetch_update(Relaxed, Relaxed, |word| Some(word & !clear | set));
+        changed.expect("the closure never refuses")
+    }
+
+    fn zero_frame(&self, frame: PhysAddr) {
+        let start: *mut u8 = core::ptr::with_exposed_provenance_mut(layout::KERNEL_BASE + frame.0 as usize);
+        // SAFETY: the frame is kernel memory that nobody uses yet.
+        unsafe { start.write_bytes(0, PAGE_BYTES) };
+    }
+}
+
+impl PhysMem for Hardware {
+    #[inline(always)]
+    fn read(&self, at: PhysAddr) -> usize {
+        DirectMap.read(at)
+    }
+
+    #[inline(always)]
+    fn write(&self, at: PhysAddr, word: usize) {
+        DirectMap.write(at, word);
+    }
+
+    #[inline(always)]
+    fn update(&self, at: PhysAddr, clear: usize, set: usize) -> usize {
+        DirectMap.update(at, clear, set)
+    }
+
+    fn zero_frame(&self, frame: PhysAddr) {
+        DirectMap.zero_frame(frame);
+    }
+}
+
+impl Tlb for Hardware {
+    fn invalidate(&self, space: SpaceRef, at: usize, _size_log2: u32) {
+        let word = KERNEL.get().spaces.get(space).machine_word();
+        if per_cpu().space_word.get() == word {
+            tlb::invalidate_page(at);
+        } else if let Some(flush) = self.context_flush.filter(|_| word & KEEP_TRANSLATIONS != 0) {
+            // SAFETY: PCID is on, and the word is that of a living space, whose root maps the kernel.
+            unsafe { flush.invalidate_page(Self::cr3(word), at) };
+        }
+        // Without an identifier of its own, a space that is not loaded has nothing cached.
+    }
+
+    fn invalidate_all(&self, space: SpaceRef) {
+        let word = KERNEL.get().spaces.get(space).machine_word();
+        if per_cpu().space_word.get() == word {
+            leave_space();
+        }
+        if let Some(flush) = self.context_flush.filter(|_| word & KEEP_TRANSLATIONS != 0) {
+            // SAFETY: PCID is on; the root still exists until this returns.
+            unsafe { flush.invalidate_space(Self::cr3(word)) };
+        }
+    }
+}
+
+impl Mmu for Hardware {
+    type Format = Amd64;
+
+    #[inline(always)]
+    fn format(&self) -> Amd64 {
+        Amd64 {
+            no_execute: self.features.contains(Features::NX),
+            global: self.features.contains(Features::PGE),
+            huge: false,
+        }
+    }
+
+    fn init_root(&self, root: PhysAddr) {
+        let (index, entry) = self.kernel_space.root_entry();
+        self.write(PhysAddr(root.0 + (index * size_of::<usize>()) as u64), entry as usize);
+    }
+
+    /// With PCID the first 4095 spaces have an identifier each and keep their translations; the others share
+    /// identifier 0, which is emptied whenever it is loaded.
+    fn space_word(&self, space: SpaceRef, root: PhysAddr) -> usize {
+        let identifier = space.index() + 1;
+        if self.context_flush.is_some() && identifier < PAGE_BYTES {
+            root.0 as usize | identifier | KEEP_TRANSLATIONS
+        } else {
+            root.0 as usize
+        }
+    }
+
+    fn back_nodes(&self, kmem: &Kmem, held: &mut Held<{ rank::NODES }>, backed: usize) -> usize {
+        let address = layout::NODE_TABLE + backed * size_of::<Node>();
+        let mut tables = self.tables.lock(held);
+        match self.back(kmem, tables.held(), address) {
+            Ok(()) => backed + PAGE_BYTES / size_of::<Node>(),
+            Err(NoMemory) => backed,
+        }
+    }
+
+    fn back_space(&self, kmem: &Kmem, held: &mut Held<{ rank::SPACE }>, space: SpaceRef) -> Result<(), NoMemory> {
+        let address = layout::SPACE_TABLE + space.index() * size_of::<kcore::space::Space>();
+        self.back(kmem, self.tables.lock(held).held(), address)
+    }
+}
+
+// --- threads ---
+
+impl Machine for Hardware {
+    #[inline]
+    fn now_us(&self) -> u64 {
+        self.tsc_to_us.floor(tsc())
+    }
+
+    #[inline(always)]
+    fn kernel_address(&self, phys: PhysAddr) -> usize {
+        layout::KERNEL_BASE + phys.0 as usize
+    }
+
+    #[inline(always)]
+    fn utcb(&self, address: usize) -> &Utcb {
+        // SAFETY: the address came from `kernel_address` for a UTCB's place in a frame of kernel memory that lives as
+        // long as its space; a UTCB is made of atomics, as user code writes to it too.
+        unsafe { &*core::ptr::with_exposed_provenance(address) }
+    }
+
+    fn back_thread(&self, held: &mut Held<{ rank::NONE }>, thread: TcbRef) -> Result<(), NoMemory> {
+        let kmem = KERNEL.get().kmem;
+        let mut tables = self.tables.lock(held);
+        let slot = thread.index();
+        self.back(kmem, tables.held(), layout::TCB_TABLE + slot * size_of::<Tcb>())?;
+        self.back(kmem, tables.held(), layout::FRAME_TABLE + (slot << FRAME_SIZE_LOG2))
+    }
+
+    fn reset_registers(&self, thread: TcbRef) {
+        self.forget_thread(thread);
+        let frame = frame(thread);
+        for register in frame.general() {
+            register.set(0);
+        }
+        // SAFETY: the thread is not running, and the processor does not hold its registers any more.
+        unsafe { frame.fpu.reset() };
+    }
+
+    fn default_flags(&self) -> usize {
+        DEFAULT_FLAGS
+    }
+
+    fn user_flags(&self, old: usize, wanted: usize) -> usize {
+        const CHANGEABLE: usize = USER_FLAGS_MASK as usize;
+        old & !CHANGEABLE | wanted & CHANGEABLE
+    }
+
+    fn forget_thread(&self, thread: TcbRef) {
+        let cpu = per_cpu();
+        if cpu.fpu_owner.get() == Some(thread) {
+            cpu.fpu_owner.set(None);
+            cpu.fpu_is_live.set(false);
+            fpu::lock();
+        }
+    }
+
+    #[inline]
+    fn ipc_return(&self, thread: TcbRef, from: ThreadId, utcb: &Utcb) {
+        let frame = frame(thread);
+        frame.rsi.set(from.raw() as usize);
+        frame.rdi.set(KERNEL.get().tcb(thread).local_id.get().raw() as usize);
+        load_message_registers(frame, utcb);
+    }
+
+    fn unmap_return(&self, thread: TcbRef, utcb: &Utcb) {
+        load_message_registers(frame(thread), utcb);
+    }
+
+    fn exception_image(&self, thread: TcbRef, regs: UserRegs, words: &mut [Word; EXCEPTION_IMAGE_WORDS]) -> usize {
+        let frame = frame(thread);
+        words[0] = regs.ip as Word;
+        for (word, register) in words[1..].iter_mut().zip(exception_registers(frame)) {
+            *word = register.get() as Word;
+        }
+        let tail = [regs.sp, regs.flags, frame.vector.get(), frame.error_code.get()];
+        for (word, value) in words[EXCEPTION_IMAGE_WORDS - tail.len()..].iter_mut().zip(tail) {
+            *word = value as Word;
+        }
+        words.len()
+    }
+
+    fn load_exception_image(&self, thread: TcbRef, regs: UserRegs, words: &[Word]) -> UserRegs {
+        let mut words = words.iter().map(|&word| word as usize);
+        let ip = words.next().unwrap_or(regs.ip);
+        for (register, word) in exception_registers(frame(thread)).into_iter().zip(words.by_ref()) {
+            register.set(word);
+        }
+        let sp = words.next().unwrap_or(regs.sp);
+        let flags = words.next().map_or(regs.flags, |flags| self.user_flags(regs.flags, flags));
+        UserRegs { ip, sp, flags }
+    }
+}
+
+/// The general registers in the order of the exception message, MR2 to MR16 (amd64 ABI, Exception message).
+fn exception_registers(frame: &Frame) -> [&Var<usize>; 15] {
+    let f = frame;
+    [
+        &f.rbx, &f.r10, &f.r12, &f.r13, &f.r14, &f.r15, &f.rax, &f.rcx, &f.rdx, &f.rsi, &f.rdi, &f.rbp, &f.r8, &f.r9,
+        &f.r11,
+    ]
+}
+
+fn load_message_registers(frame: &Frame, utcb: &Utcb) {
+    for (index, register) in frame.message_registers().into_iter().enumerate() {
+        register.set(utcb.mr(index) as usize);
+    }
+}
+
+/// Notes that `thread` raised exception `vector`, for the message to its handler.
+pub fn set_exception(thread: TcbRef, vector: usize, error_code: usize) {
+    let frame = frame(thread);
+    frame.vector.set(vector);
+    frame.error_code.set(error_code);
+}
+
+// --- what belongs to the running thread ---
+
+/// Makes the space and the UTCB pointer those of `tcb`, which is about to run.
+#[inline]
+pub fn enter_space(tcb: &Tcb) {
+    let (cpu, word) = (per_cpu(), tcb.space_word.get());
+    if cpu.space_word.get() != word {
+        cpu.space_word.set(word);
+        // SAFETY: every space maps the kernel alike. The bit "keep" is set only in words with an identifier that no
+        // other living space has, and whose translations were forgotten when its last user went.
+        unsafe { asm!("mov cr3, {}", in(reg) word, options(nostack, preserves_flags)) };
+    }
+    UTCB_SLOTS.set(0, tcb.local_id.get().raw() as usize);
+}
+
+/// Goes to the kernel's own tables: the space that is loaded is going away.
+fn leave_space() {
+    let root = HARDWARE.get().kernel_space.root();
+    per_cpu().space_word.set(root.0 as usize);
+    // SAFETY: the kernel's tables map the kernel as every space does.
+    unsafe { Cr3::new(root.0 as usize, 0).load() };
+}
+
+/// Makes `gs` and the right to use floating-point registers what `thread`, which is about to run, must find.
+#[inline]
+pub fn enter_registers(thread: TcbRef) {
+    let selector: u32;
+    // SAFETY: reading a selector changes nothing.
+    unsafe { asm!("mov {:e}, gs", out(reg) selector, options(nomem, nostack, preserves_flags)) };
+    if selector != u32::from(Selector::USER_GS.0) {
+        // SAFETY: the descriptor table is loaded, the base canonical, and the kernel does not use `gs`.
+        unsafe { GDT.load_user_gs(layout::UTCB_SLOT_PAGE) };
+    }
+    let cpu = per_cpu();
+    let is_owner = cpu.fpu_owner.get() == Some(thread);
+    if cpu.fpu_is_live.get() != is_owner {
+        cpu.fpu_is_live.set(is_owner);
+        if is_owner { fpu::unlock() } else { fpu::lock() }
+    }
+}
+
+/// The running thread `thread` uses a floating-point register that the processor does not hold.
+pub fn use_fpu(thread: TcbRef) {
+    fpu::unlock();
+    let cpu = per_cpu();
+    cpu.fpu_is_live.set(true);
+    if let Some(owner) = cpu.fpu_owner.replace(Some(thread)) {
+        // SAFETY: the owner is not running; CR4.OSFXSR is set, and CR0.TS clear.
+        unsafe { frame(owner).fpu.save() };
+    }
+    // SAFETY: as above; what the registers held is saved.
+    unsafe { frame(thread).fpu.restore() };
+}
+
+// --- the timer ---
+
+/// The local APIC of this processor, its timer divided by 2.
+pub fn local_apic() -> LocalApic {
+    let page = NonNull::new(core::ptr::with_exposed_provenance_mut(layout::LOCAL_APIC_PAGE));
+    // SAFETY: the page maps the registers, uncached; the value is the only one while it lives, as nothing on this
+    // processor interrupts its user.
+    unsafe { LocalApic::new(page.expect("the page is not at 0")) }
+}
+
+/// Arms the timer for `event`, microseconds on the clock, unless it is armed for it.
+pub fn arm(event: Option<u64>) {
+    let (cpu, event) = (per_cpu(), event.unwrap_or(NOT_ARMED));
+    if cpu.armed_for.get() == event {
+        return;
+    }
+    cpu.armed_for.set(event);
+    if event == NOT_ARMED {
+        return local_apic().stop_timer();
+    }
+    let hardware = HARDWARE.get();
+    let wait_us = event.saturating_sub(hardware.now_us()).max(1);
+    let ticks = hardware.us_to_apic.ceil(wait_us);
+    local_apic().start_timer(vector::TIMER, u32::try_from(ticks).unwrap_or(u32::MAX));
+}
+
+/// The timer's interrupt is here: it has to be armed anew.
+pub fn timer_fired() {
+    per_cpu().armed_for.set(NOT_ARMED);
+    // SAFETY: interrupts are off in the kernel, and no other token is in use here.
+    let irq = unsafe { IrqOff::assume() };
+    local_apic().end_of_interrupt(&irq);
+}
+
+/// The node table.
+pub fn node_table() -> &'static [Node] {
+    let count = layout::NODE_TABLE_BYTES / size_of::<Node>();
+    // SAFETY: the core touches a node only after `back_nodes` said that it is there; nodes are made of atomics.
+    unsafe { core::slice::from_raw_parts(core::ptr::with_exposed_provenance(layout::NODE_TABLE), count) }
+}
+
+/// The node that `index` names exists in the table.
+const _: () = assert!(layout::NODE_TABLE_BYTES / size_of::<Node>() <= u32::MAX as usize && size_of::<NodeRef>() == 4);

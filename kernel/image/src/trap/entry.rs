@@ -1,0 +1,221 @@
+//! From user mode into the kernel and back.
+//!
+//! Nothing is kept on the kernel stack across threads: an entry saves the user registers in the frame of the running
+//! thread, switches to the empty kernel stack and calls a Rust function that does not return; `resume_user` is the only
+//! way out. Kernel code is interrupted only while it waits with nothing on its stack (idle, or between two steps of long
+//! work), so an interrupt from kernel mode just starts over.
+//!
+//! The running thread is known by the byte offset of its TCB ([`kcore::sched::Current`]): `[x + TCBS]` is its TCB,
+//! `[2 * x + FRAMES]` its frame.
+
+use core::arch::global_asm;
+use core::mem::offset_of;
+
+use kcore::thread::Tcb;
+use khal::desc::Selector;
+
+use crate::frame::Frame;
+use crate::layout;
+use crate::percpu::{CPUS, PER_CPU, PerCpu};
+
+unsafe extern "C" {
+    /// Where SYSCALL enters.
+    pub fn syscall_entry();
+    /// 256 gate entries of [`GATE_BYTES`] each.
+    pub static gate_entries: [u8; 256 * GATE_BYTES];
+    /// Leaves to user mode with the registers of the running thread. The kernel stack becomes empty.
+    pub fn resume_user() -> !;
+}
+
+/// Size of a gate entry.
+pub const GATE_BYTES: usize = 16;
+
+// Register use of `syscall_entry`:
+//   in:  rcx user instruction pointer behind SYSCALL, r11 user flags, rsp user stack; all others the user's
+//   out: all saved in frame and TCB (ip is left to the decoder, which knows the stub)
+global_asm!(
+    ".pushsection .text.entry, \"ax\"",
+    ".balign 64",
+    // --- SYSCALL, everything that the fast path does not take ---
+    "general_syscall:",
+    "mov [rip + {per_cpu} + {scratch}], rsp",
+    "mov rsp, [rip + {cpus} + {current}]",
+    "mov [rsp + {tcbs} + {flags}], r11",
+    "mov r11, [rip + {per_cpu} + {scratch}]",
+    "mov [rsp + {tcbs} + {sp}], r11",
+    "add rsp, rsp",
+    "add rsp, {frames}",
+    "mov [rsp + {rcx}], rcx",
+    "mov [rsp + {rax}], rax",
+    "mov [rsp + {rbx}], rbx",
+    "mov [rsp + {rdx}], rdx",
+    "mov [rsp + {rsi}], rsi",
+    "mov [rsp + {rdi}], rdi",
+    "mov [rsp + {rbp}], rbp",
+    "mov [rsp + {r8}], r8",
+    "mov [rsp + {r9}], r9",
+    "mov [rsp + {r10}], r10",
+    "mov [rsp + {r12}], r12",
+    "mov [rsp + {r13}], r13",
+    "mov [rsp + {r14}], r14",
+    "mov [rsp + {r15}], r15",
+    "lea rsp, [rip + kernel_stack_top]",
+    "xor ebp, ebp",
+    "call {syscall}",
+    "ud2",
+    // --- gates: the error code (or 0) and the vector on the stack, above what the processor pushed ---
+    ".balign 16",
+    ".global gate_entries",
+    "gate_entries:",
+    ".set vector, 0",
+    ".rept 256",
+    ".balign 16",
+    ".if (vector == 8) || ((vector >= 10) && (vector <= 14)) || (vector == 17) || (vector == 21) || (vector == 29) || (vector == 30)",
+    ".else",
+    "push 0",
+    ".endif",
+    "push vector",
+    "jmp common_gate",
+    ".set vector, vector + 1",
+    ".endr",
+    ".balign 16",
+    // Stack at `common_gate`: vector, error code, rip, cs, rflags, rsp, ss.
+    "common_gate:",
+    "cld",
+    "test byte ptr [rsp + 24], 3",
+    "jz 3f",
+    "push rax",
+    "mov rax, [rip + {cpus} + {current}]",
+    "lea rax, [rax*2 + {frames}]",
+    "mov [rax + {rbx}], rbx",
+    "mov [rax + {rcx}], rcx",
+    "mov [rax + {rdx}], rdx",
+    "mov [rax + {rsi}], rsi",
+    "mov [rax + {rdi}], rdi",
+    "mov [rax + {rbp}], rbp",
+    "mov [rax + {r8}], r8",
+    "mov [rax + {r9}], r9",
+    "mov [rax + {r10}], r10",
+    "mov [rax + {r11}], r11",
+    "mov [rax + {r12}], r12",
+    "mov [rax + {r13}], r13",
+    "mov [rax + {r14}], r14",
+    "mov [rax + {r15}], r15",
+    "pop [rax + {rax}]",
+    "pop [rax + {vector}]",
+    "pop [rax + {error_code}]",
+    "mov rbx, [rip + {cpus} + {current}]",
+    "pop [rbx + {tcbs} + {ip}]",
+    "pop rcx",
+    "pop [rbx + {tcbs} + {flags}]",
+    "pop [rbx + {tcbs} + {sp}]",
+    // The user's AC flag would switch SMAP off, and NT would make IRET fault.
+    "lea rsp, [rip + kernel_stack_top]",
+    "push 2",
+    "popfq",
+    "mov rdi, [rax + {vector}]",
+    "xor ebp, ebp",
+    "call {user_trap}",
+    "ud2",
+    // From kernel mode: an interrupt found the kernel waiting, or something is wrong.
+    "3:",
+    "cmp dword ptr [rsp], 32",
+    "jb 4f",
+    "mov rdi, [rsp]",
+    "lea rsp, [rip + kernel_stack_top]",
+    "push 2",
+    "popfq",
+    "xor ebp, ebp",
+    "call {kernel_interrupt}",
+    "ud2",
+    "4:",
+    // Keep everything: the handler may mend the instruction pointer and return.
+    "push rax",
+    "push rcx",
+    "push rdx",
+    "push rsi",
+    "push rdi",
+    "push r8",
+    "push r9",
+    "push r10",
+    "push r11",
+    "lea rdi, [rsp + 9*8]",
+    "mov rax, rsp",
+    "and rsp, -16",
+    "push rax",
+    "push rax",
+    "call {kernel_exception}",
+    "pop rsp",
+    "pop r11",
+    "pop r10",
+    "pop r9",
+    "pop r8",
+    "pop rdi",
+    "pop rsi",
+    "pop rdx",
+    "pop rcx",
+    "pop rax",
+    "add rsp, 16",
+    "iretq",
+    // --- the way out ---
+    ".balign 64",
+    ".global resume_user",
+    "resume_user:",
+    "lea rsp, [rip + kernel_stack_top]",
+    "mov rax, [rip + {cpus} + {current}]",
+    "push {user_data}",
+    "push [rax + {tcbs} + {sp}]",
+    "push [rax + {tcbs} + {flags}]",
+    "push {user_code}",
+    "push [rax + {tcbs} + {ip}]",
+    "lea rax, [rax*2 + {frames}]",
+    "mov rbx, [rax + {rbx}]",
+    "mov rcx, [rax + {rcx}]",
+    "mov rdx, [rax + {rdx}]",
+    "mov rsi, [rax + {rsi}]",
+    "mov rdi, [rax + {rdi}]",
+    "mov rbp, [rax + {rbp}]",
+    "mov r8, [rax + {r8}]",
+    "mov r9, [rax + {r9}]",
+    "mov r10, [rax + {r10}]",
+    "mov r11, [rax + {r11}]",
+    "mov r12, [rax + {r12}]",
+    "mov r13, [rax + {r13}]",
+    "mov r14, [rax + {r14}]",
+    "mov r15, [rax + {r15}]",
+    "mov rax, [rax + {rax}]",
+    "iretq",
+    ".popsection",
+    per_cpu = sym PER_CPU,
+    scratch = const offset_of!(PerCpu, user_stack),
+    cpus = sym CPUS,
+    current = const offset_of!(kcore::sched::Cpu, current),
+    tcbs = const layout::TCB_TABLE as isize,
+    frames = const layout::FRAME_TABLE as isize,
+    ip = const offset_of!(Tcb, ip),
+    sp = const offset_of!(Tcb, sp),
+    flags = const offset_of!(Tcb, flags),
+    rax = const offset_of!(Frame, rax),
+    rbx = const offset_of!(Frame, rbx),
+    rcx = const offset_of!(Frame, rcx),
+    rdx = const offset_of!(Frame, rdx),
+    rsi = const offset_of!(Frame, rsi),
+    rdi = const offset_of!(Frame, rdi),
+    rbp = const offset_of!(Frame, rbp),
+    r8 = const offset_of!(Frame, r8),
+    r9 = const offset_of!(Frame, r9),
+    r10 = const offset_of!(Frame, r10),
+    r11 = const offset_of!(Frame, r11),
+    r12 = const offset_of!(Frame, r12),
+    r13 = const offset_of!(Frame, r13),
+    r14 = const offset_of!(Frame, r14),
+    r15 = const offset_of!(Frame, r15),
+    vector = const offset_of!(Frame, vector),
+    error_code = const offset_of!(Frame, error_code),
+    user_data = const Selector::USER_DATA.0,
+    user_code = const Selector::USER_CODE64.0,
+    syscall = sym super::syscall,
+    user_trap = sym super::user_trap,
+    kernel_interrupt = sym super::kernel_interrupt,
+    kernel_exception = sym super::kernel_exception,
+);

@@ -1,0 +1,148 @@
+//! What brought the processor into the kernel: system calls, exceptions, interrupts.
+//!
+//! Each function here is called by [`entry`] with an empty stack, does its part and ends in the dispatcher.
+
+pub mod decode;
+pub mod entry;
+mod fastpath;
+
+use core::arch::asm;
+
+use kcore::machine::TcbRef;
+use khal::cr;
+use l4_abi::{KERNEL_INTERFACE_OPCODE, Rights};
+
+use crate::dispatch::{dispatch, here};
+use crate::frame::frame;
+use crate::machine;
+use crate::user_memory;
+
+/// Vectors by name (Intel SDM 3A, Exception and Interrupt Reference), and those of the local APIC.
+#[allow(missing_docs, reason = "the processor's names")]
+pub mod vector {
+    pub const NON_MASKABLE: usize = 2;
+    pub const INVALID_OPCODE: usize = 6;
+    pub const DEVICE_NOT_AVAILABLE: usize = 7;
+    pub const DOUBLE_FAULT: usize = 8;
+    pub const GENERAL_PROTECTION: usize = 13;
+    pub const PAGE_FAULT: usize = 14;
+    pub const MACHINE_CHECK: usize = 18;
+    /// Exceptions end here.
+    pub const EXCEPTIONS: usize = 32;
+    pub const TIMER: u8 = 0x40;
+    pub const SPURIOUS: u8 = 0xFF;
+}
+
+/// Bits of a page fault's error code.
+const FAULT_WRITE: usize = 1 << 1;
+const FAULT_FETCH: usize = 1 << 4;
+
+fn running() -> TcbRef {
+    here().cpu.current.get().thread().expect("user code runs as some thread")
+}
+
+/// A system call that the fast path did not take.
+pub extern "C" fn syscall() -> ! {
+    decode::syscall(&mut here(), running());
+    dispatch()
+}
+
+/// An exception or interrupt in user mode.
+pub extern "C" fn user_trap(vector: usize) -> ! {
+    if vector >= vector::EXCEPTIONS {
+        interrupt(vector);
+    } else {
+        user_exception(running(), vector);
+    }
+    dispatch()
+}
+
+/// An interrupt while the kernel waited for one.
+pub extern "C" fn kernel_interrupt(vector: usize) -> ! {
+    interrupt(vector);
+    dispatch()
+}
+
+fn interrupt(vector: usize) {
+    if vector == usize::from(vector::TIMER) {
+        machine::timer_fired();
+        here().timer_interrupt();
+    }
+    // All others are spurious: no device has a line to this processor.
+}
+
+fn user_exception(thread: TcbRef, vector: usize) {
+    match vector {
+        vector::PAGE_FAULT => page_fault(thread),
+        vector::DEVICE_NOT_AVAILABLE => machine::use_fpu(thread),
+        vector::INVALID_OPCODE if is_kernel_interface(thread) => kernel_interface(thread),
+        vector::NON_MASKABLE | vector::MACHINE_CHECK | vector::DOUBLE_FAULT => {
+            panic!("exception {vector} of the machine in user mode")
+        }
+        _ => here().exception(thread),
+    }
+}
+
+fn page_fault(thread: TcbRef) {
+    let address = cr::cr2();
+    let error = frame(thread).error_code.get();
+    let access = match error {
+        _ if error & FAULT_WRITE != 0 => Rights::WRITE,
+        _ if error & FAULT_FETCH != 0 => Rights::EXECUTE,
+        _ => Rights::READ,
+    };
+    let mut here = here();
+    let ip = here.k.tcb(thread).ip.get();
+    here.page_fault(thread, address, access, ip);
+}
+
+/// Whether the invalid instruction of `thread` is the KernelInterface call. Its page may be gone by now; then it is not.
+fn is_kernel_interface(thread: TcbRef) -> bool {
+    let ip = here().k.tcb(thread).ip.get();
+    user_memory::read_u16(ip) == Some(u16::from_le_bytes(KERNEL_INTERFACE_OPCODE))
+}
+
+/// KernelInterface (X.2, KernelInterface): the KIP's address and the numbers that stand in it.
+fn kernel_interface(thread: TcbRef) {
+    let here = here();
+    let tcb = here.k.tcb(thread);
+    let frame = frame(thread);
+    let kip_area = here.k.spaces.get(tcb.space()).kip_area();
+    frame.rax.set(kip_area.base() as usize);
+    frame.rcx.set(l4_abi::API_VERSION as usize);
+    frame.rdx.set(l4_abi::API_FLAGS as usize);
+    frame.rsi.set(l4_abi::KERNEL_ID as usize);
+    tcb.ip.set(tcb.ip.get().wrapping_add(KERNEL_INTERFACE_OPCODE.len()));
+}
+
+/// What the processor and the gate pushed on an exception in kernel mode.
+#[repr(C)]
+pub struct KernelFrame {
+    vector: usize,
+    error_code: usize,
+    ip: usize,
+    cs: usize,
+    flags: usize,
+    sp: usize,
+    ss: usize,
+}
+
+/// An exception in kernel mode: a failed access to user memory, which goes on behind it, or a bug.
+pub extern "C" fn kernel_exception(frame: &mut KernelFrame) {
+    if let Some(ip) = user_memory::mended(frame.vector, frame.ip) {
+        frame.ip = ip;
+        return;
+    }
+    let root: usize;
+    // SAFETY: reading CR3 changes nothing.
+    unsafe { asm!("mov {}, cr3", out(reg) root, options(nomem, nostack, preserves_flags)) };
+    panic!(
+        "exception {} in the kernel: error {:#x}, ip {:#x}, sp {:#x}, flags {:#x}, address {:#x}, cr3 {root:#x}",
+        frame.vector,
+        frame.error_code,
+        frame.ip,
+        frame.sp,
+        frame.flags,
+        cr::cr2(),
+    );
+}
