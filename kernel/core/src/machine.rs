@@ -150,6 +150,9 @@ pub trait Machine: Mmu {
     /// The UTCB whose kernel address is `address`, which came from [`Machine::kernel_address`].
     fn utcb(&self, address: usize) -> &Utcb;
 
+    /// Copies `len` bytes of physical memory, which lie in one page on either side.
+    fn copy(&self, from: PhysAddr, to: PhysAddr, len: usize);
+
     /// Backs the table slots of `thread` with memory, so that its TCB may be written.
     ///
     /// # Errors

@@ -240,6 +240,20 @@ impl Machine for Hardware {
         unsafe { &*core::ptr::with_exposed_provenance(address) }
     }
 
+    fn copy(&self, from: PhysAddr, to: PhysAddr, len: usize) {
+        let [source, dest] =
+            [(from, layout::COPY_WINDOWS), (to, layout::COPY_WINDOWS + PAGE_BYTES)].map(|(PhysAddr(phys), window)| {
+                let offset = phys as usize % PAGE_BYTES;
+                // SAFETY: the windows are this copy's; frames of user pages hold no data of the kernel.
+                unsafe { self.kernel_space.show(window, PhysAddr(phys - offset as u64)) };
+                window + offset
+            });
+        let source: *const u8 = core::ptr::with_exposed_provenance(source);
+        let dest: *mut u8 = core::ptr::with_exposed_provenance_mut(dest);
+        // SAFETY: both runs lie in their windows, as the caller keeps them within a page; both may be the same frame.
+        unsafe { core::ptr::copy(source, dest, len) };
+    }
+
     fn back_thread(&self, held: &mut Held<{ rank::NONE }>, thread: TcbRef) -> Result<(), NoMemory> {
         let kmem = KERNEL.get().kmem;
         let mut tables = self.tables.lock(held);

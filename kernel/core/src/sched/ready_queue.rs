@@ -17,7 +17,6 @@ pub struct ReadyQueue {
     occupied: [Var<usize>; PRIORITIES / WORD_BITS],
 }
 
-
 fn ready_link(tcb: &Tcb) -> &Link {
     &tcb.ready_link
 }
@@ -26,10 +25,7 @@ fn ready_link(tcb: &Tcb) -> &Link {
 impl ReadyQueue {
     /// No thread is ready.
     pub const fn new() -> Self {
-        Self {
-            heads: [const { Head::zero() }; PRIORITIES],
-            occupied: [const { Var::zero() }; PRIORITIES / WORD_BITS],
-        }
+        Self { heads: [const { Head::zero() }; PRIORITIES], occupied: [const { Var::zero() }; PRIORITIES / WORD_BITS] }
     }
 
     fn list<'a>(&'a self, tcbs: &'a [Tcb], priority: u8) -> List<'a> {

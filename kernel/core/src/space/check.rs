@@ -91,13 +91,7 @@ impl<M: Mmu> Spaces<'_, M> {
         Ok(())
     }
 
-    fn check_page(
-        &self,
-        table: &Table<'_>,
-        place: &Place,
-        address: u64,
-        census: &mut Census,
-    ) -> Result<(), Broken> {
+    fn check_page(&self, table: &Table<'_>, place: &Place, address: u64, census: &mut Census) -> Result<(), Broken> {
         let fail = |holds: bool, what: &'static str| require(holds, what, table.index, address);
         let slot = self.slot(place);
         let is_leaf = matches!(place.entry, Entry::Leaf(_));

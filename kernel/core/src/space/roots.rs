@@ -90,4 +90,3 @@ impl<M: Mmu> Spaces<'_, M> {
         }
     }
 }
-
