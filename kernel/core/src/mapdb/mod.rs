@@ -23,8 +23,8 @@ use crate::var::Var;
 mod cursor;
 mod node;
 
-pub(crate) use cursor::{Phase, Position};
 pub use cursor::{MapCursor, Progress, UnmapScope};
+pub(crate) use cursor::{Phase, Position};
 pub use node::Node;
 pub(crate) use node::{Kept, LEVEL_MAX};
 

@@ -80,6 +80,10 @@ impl<M: Mmu> Spaces<'_, M> {
             if address >= self.end_of(table.space) {
                 break;
             }
+            let at = index << M::Format::ENTRY_LOG2;
+            if self.machine.read(PhysAddr(frame.0 + at)) == 0 && self.machine.read(PhysAddr(shadow.0 + at)) == 0 {
+                continue;
+            }
             let place = self.place(level, frame, shadow, address);
             let is_users = address < self.config.user_end;
             let place = if is_users { place } else { Place { entry: Entry::Empty, ..place } };
@@ -91,13 +95,7 @@ impl<M: Mmu> Spaces<'_, M> {
         Ok(())
     }
 
-    fn check_page(
-        &self,
-        table: &Table<'_>,
-        place: &Place,
-        address: u64,
-        census: &mut Census,
-    ) -> Result<(), Broken> {
+    fn check_page(&self, table: &Table<'_>, place: &Place, address: u64, census: &mut Census) -> Result<(), Broken> {
         let fail = |holds: bool, what: &'static str| require(holds, what, table.index, address);
         let slot = self.slot(place);
         let is_leaf = matches!(place.entry, Entry::Leaf(_));
