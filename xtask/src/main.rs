@@ -10,6 +10,7 @@ mod progress;
 mod project;
 mod qemu;
 mod run;
+mod tidy;
 mod toolchain;
 
 use std::env;
@@ -36,6 +37,8 @@ enum Command {
     Run(run::Args),
     /// Build the images below target/marcona/, bootable by hand
     Build(build::Args),
+    /// Check formatting, lints, crate arrows, the unsafe list, links in documents
+    Tidy(tidy::Args),
 }
 
 /// An error of the caller: a wrong option, file or value. The text names the mend.
@@ -76,6 +79,7 @@ fn main() -> ExitCode {
     let result = match cli.command {
         Some(Command::Run(args)) => run::run(&args),
         Some(Command::Build(args)) => build::run(&args),
+        Some(Command::Tidy(args)) => tidy::run(&args),
         None => Cli::command().print_help().map(|()| ExitCode::SUCCESS).map_err(Into::into),
     };
     result.unwrap_or_else(|error| {
