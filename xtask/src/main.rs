@@ -10,6 +10,7 @@ mod progress;
 mod project;
 mod qemu;
 mod run;
+mod test;
 mod tidy;
 mod toolchain;
 
@@ -35,6 +36,8 @@ struct Cli {
 enum Command {
     /// Build, boot a program as the root task in QEMU, exit with its status
     Run(run::Args),
+    /// Run all tests, on the host and in the emulator; last line `N passed, N failed`
+    Test(test::Args),
     /// Build the images below target/marcona/, bootable by hand
     Build(build::Args),
     /// Check formatting, lints, crate arrows, the unsafe list, links in documents
@@ -78,6 +81,7 @@ fn main() -> ExitCode {
     };
     let result = match cli.command {
         Some(Command::Run(args)) => run::run(&args),
+        Some(Command::Test(args)) => test::run(&args),
         Some(Command::Build(args)) => build::run(&args),
         Some(Command::Tidy(args)) => tidy::run(&args),
         None => Cli::command().print_help().map(|()| ExitCode::SUCCESS).map_err(Into::into),
