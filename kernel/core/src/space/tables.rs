@@ -194,9 +194,12 @@ impl<M: Mmu> Spaces<'_, M> {
         Ok((table, shadow))
     }
 
-    /// Reads the entry again.
+    /// Reads the entry for `address` again.
     #[inline]
-    pub(super) fn reload(&self, place: &Place) -> Place {
+    pub(super) fn reload(&self, place: &Place, address: u64) -> Place {
+        if address >= self.config.user_end {
+            return *place;
+        }
         let entry = self.machine.format().decode(place.level, self.machine.read(place.entry_at) as u64);
         Place { entry, ..*place }
     }
@@ -235,6 +238,18 @@ impl<M: Mmu> Spaces<'_, M> {
                 };
                 Some(Mapped { node, level, frame, access, cache })
             }
+        }
+    }
+
+    /// The frame of the user page at `address`, for which `place` was found. May be outdated.
+    #[inline]
+    pub(super) fn frame_at(&self, space: &Space, place: &Place, address: u64) -> Option<u64> {
+        match place.entry {
+            // Pages of the kernel are small. The shadow of a large one may just be becoming a link.
+            Entry::Leaf(leaf) if !space.is_sigma0() => {
+                (place.level > 0 || self.slot(place).kernel.is_none()).then_some(leaf.frame)
+            }
+            _ => self.mapped(space, place, address).map(|page| page.frame),
         }
     }
 

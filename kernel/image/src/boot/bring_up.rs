@@ -61,7 +61,7 @@ pub fn bring_up() {
     console::line(format_args!("Marcona {}, {}", env!("CARGO_PKG_VERSION"), Name::detect()));
     console::line(format_args!(
         "{} MHz, {} KiB of kernel memory, absent: {}",
-        clocks.tsc_khz / 1000,
+        (clocks.tsc_khz + 500) / 1000,
         kernel.kmem.total() * 4,
         features.missing()
     ));
