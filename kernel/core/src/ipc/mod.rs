@@ -200,11 +200,10 @@ impl<M: Machine> Here<'_, M> {
         }
     }
 
-    /// Whether a wait of `thread` without timeout may be ended by the fast path, which returns to user mode at once.
+    /// Whether a wait of `thread` without timeout may be ended by the fast path, which returns to the stub of Ipc at once.
     fn may_wait_plainly(&self, thread: TcbRef) -> bool {
         let tcb = self.k.tcb(thread);
-        let ip = tcb.ip.get();
-        tcb.purpose.get() == Purpose::User && !tcb.is_halted() && self.k.spaces.is_user_range(ip, ip)
+        tcb.purpose.get() == Purpose::User && !tcb.is_halted() && tcb.ip.get() == self.k.machine.ipc_return_ip()
     }
 
     /// Goes on with a receive phase that found senders queued while `thread` was not running.

@@ -70,7 +70,7 @@ impl<M: Machine> Here<'_, M> {
     pub(super) fn begin_transfer(&mut self, sender: TcbRef, receiver: TcbRef, carrier: TcbRef) {
         let tag = MsgTag::from_raw(self.sent_word(sender, 0));
         self.cpu.timeouts.cancel(self.k.tcbs, receiver);
-        self.k.tcb(receiver).make_wait_ordinary();
+        self.k.tcb(receiver).make_wait_ordinary(self.k.machine.ipc_return_ip());
         for index in 1..=tag.untyped() {
             self.deliver_word(receiver, index, self.sent_word(sender, index));
         }
