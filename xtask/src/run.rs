@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::Result;
 
 use crate::project::{self, Arch, Kind};
-use crate::qemu::{self, Accel, Console, End, Input, Machine, Module};
+use crate::qemu::{self, Accel, Console, End, Input, Machine, Module, Typing};
 use crate::{build, kvm, usage};
 
 /// Status of a run that did not end in time.
@@ -154,7 +154,7 @@ impl Plan {
             sigma0: file(&args.sigma0)?,
             modules: args.modules.iter().map(|text| module(text)).collect::<Result<_>>()?,
             input: match &args.input {
-                Some(text) => Input::Typed(typed(text)?),
+                Some(text) => Input::Typed(Typing { text: typed(text)?, prompt: None }),
                 None if io::stdin().is_terminal() => Input::Terminal,
                 None => Input::Nothing,
             },
