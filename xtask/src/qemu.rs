@@ -37,6 +37,13 @@ pub fn ensure() -> Result<()> {
     packages::program(PROGRAM, &["qemu-system-x86"]).map(drop)
 }
 
+/// Makes sure that the emulator can open a window.
+pub fn ensure_window() -> Result<()> {
+    let output = Command::new(PROGRAM).args(["-display", "help"]).output()?;
+    let has_window = String::from_utf8_lossy(&output.stdout).lines().any(|kind| kind == "gtk" || kind == "sdl");
+    if has_window { Ok(()) } else { packages::install("QEMU's window", &["qemu-system-gui"]) }
+}
+
 /// Who executes the guest's instructions.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Accel {

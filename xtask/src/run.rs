@@ -95,6 +95,9 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     if !args.print {
         qemu::ensure()?;
     }
+    if args.display && !args.print {
+        qemu::ensure_window()?;
+    }
     let accel = accel(args)?;
     let machine = plan.machine(args, accel)?;
     if args.print {
