@@ -13,7 +13,7 @@ use khal::desc::{Caller, Gdt, Idt, InterruptStack, Selector, Tss};
 use khal::irq::IrqOff;
 use khal::pit::Pit;
 use khal::timer::Clocks;
-use khal::{cr, pic, syscall, timer};
+use khal::{cr, fpu, pic, syscall, timer};
 use l4_abi::{MemoryDescriptor, MemoryType, ServerWords, ThreadId, Word};
 
 use super::paging::{KernelSpace, Plan, image_range};
@@ -179,6 +179,8 @@ fn start_core(hardware: Hardware) {
         SpaceConfig { user_end: layout::USER_END as u64, kip: PhysAddr((kip::address() - layout::KERNEL_BASE) as u64) };
     let spaces = Spaces::new(machine, &KMEM, space_table(), node_table(), config);
     CPUS[0].start();
+    // The processor holds nobody's floating-point registers: see `PerCpu::fpu_is_live`.
+    fpu::lock();
     KERNEL.set(Kernel { machine, tcbs: tcb_table(), cpus: &CPUS[..1], spaces, kmem: &KMEM, numbers: NUMBERS });
 }
 
