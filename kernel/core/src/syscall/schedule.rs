@@ -1,8 +1,6 @@
 //! Schedule (X.2, Schedule).
 
-use l4_abi::{
-    PreemptionControl, PrioControl, ProcessorControl, ScheduleResult, SysError, ThreadId, Time, TimeControl,
-};
+use l4_abi::{PreemptionControl, PrioControl, ProcessorControl, ScheduleResult, SysError, ThreadId, Time, TimeControl};
 
 use crate::kernel::Here;
 use crate::machine::{Machine, TcbRef};
@@ -105,7 +103,9 @@ impl<M: Machine> Here<'_, M> {
             self.set_priority(dest, priority);
         }
         if !args.preemption.is_no_change() {
-            tcb.sensitive_priority.set(args.preemption.sensitive_priority().max(tcb.priority()));
+            if args.preemption.sensitive_priority() >= tcb.priority() {
+                tcb.sensitive_priority.set(args.preemption.sensitive_priority());
+            }
             tcb.max_delay_us.set(args.preemption.max_delay_us());
         }
         if !args.time.is_no_change() {
