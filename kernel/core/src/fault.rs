@@ -14,7 +14,9 @@ impl<M: Machine> Here<'_, M> {
     /// in user memory are resolved here; everybody else's pager is asked.
     pub fn page_fault(&mut self, thread: TcbRef, address: usize, access: Rights, ip: usize) {
         let space = self.k.space_of(thread);
-        if self.k.spaces.get(space).is_sigma0() && self.k.spaces.sigma0_fault(&mut self.held, space, address) == Ok(true) {
+        if self.k.spaces.get(space).is_sigma0()
+            && self.k.spaces.sigma0_fault(&mut self.held, space, address) == Ok(true)
+        {
             return;
         }
         self.set_kernel_message(thread, protocol::page_fault_tag(access), &[address as Word, ip as Word]);

@@ -130,13 +130,7 @@ impl<M: Machine> Here<'_, M> {
     }
 
     /// Both ends of an IPC whose message is transferred, or cut off by `error`.
-    pub(super) fn end_transfer(
-        &mut self,
-        sender: TcbRef,
-        receiver: TcbRef,
-        tag: MsgTag,
-        error: Option<IpcErrorKind>,
-    ) {
+    pub(super) fn end_transfer(&mut self, sender: TcbRef, receiver: TcbRef, tag: MsgTag, error: Option<IpcErrorKind>) {
         let (from, to) = (self.k.tcb(sender), self.k.tcb(receiver));
         from.peer.set(None);
         to.peer.set(None);
