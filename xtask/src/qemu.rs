@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::fmt;
 use std::io::{self, Read, Write};
 use std::path::PathBuf;
-use std::process::{Child, ChildStderr, ChildStdout, Command, ExitStatus, Stdio};
+use std::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
@@ -35,6 +35,13 @@ const GRACE: Duration = Duration::from_secs(5);
 /// Makes sure that there is an emulator.
 pub fn ensure() -> Result<()> {
     packages::program(PROGRAM, &["qemu-system-x86"]).map(drop)
+}
+
+/// Makes sure that the emulator can open a window.
+pub fn ensure_window() -> Result<()> {
+    let output = Command::new(PROGRAM).args(["-display", "help"]).output()?;
+    let has_window = String::from_utf8_lossy(&output.stdout).lines().any(|kind| kind == "gtk" || kind == "sdl");
+    if has_window { Ok(()) } else { packages::install("QEMU's window", &["qemu-system-gui"]) }
 }
 
 /// Who executes the guest's instructions.
@@ -148,8 +155,17 @@ pub enum Input {
     Nothing,
     /// Whatever comes from the terminal; Ctrl-A X leaves.
     Terminal,
-    /// These bytes, as soon as the program seems to wait for them.
-    Typed(Vec<u8>),
+    /// Text, once the program waits for it.
+    Typed(Typing),
+}
+
+/// Text to be typed. What is typed before the program has set up its line may be lost.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Typing {
+    /// The bytes.
+    pub text: Vec<u8>,
+    /// What the program says when it waits; if that is not known, it is taken to wait when it falls silent.
+    pub prompt: Option<&'static str>,
 }
 
 /// The other end of the serial line.
@@ -271,9 +287,9 @@ pub fn supervise(options: &[OsString], console: &Console, timeout: Option<Durati
 }
 
 /// What is to be typed into `child`.
-fn typing(child: &mut Child, console: &Console) -> Option<(std::process::ChildStdin, Vec<u8>)> {
+fn typing(child: &mut Child, console: &Console) -> Option<(ChildStdin, Typing)> {
     match &console.input {
-        Input::Typed(bytes) => child.stdin.take().map(|stdin| (stdin, bytes.clone())),
+        Input::Typed(typing) => child.stdin.take().map(|stdin| (stdin, typing.clone())),
         Input::Nothing | Input::Terminal => None,
     }
 }
@@ -284,7 +300,7 @@ struct Session {
     shows: bool,
     raw: bool,
     text: Vec<u8>,
-    typing: Option<(std::process::ChildStdin, Vec<u8>)>,
+    typing: Option<(ChildStdin, Typing)>,
 }
 
 impl Session {
@@ -295,7 +311,7 @@ impl Session {
             if rest == Some(Duration::ZERO) {
                 return Ok(true);
             }
-            let silence = (self.typing.is_some() && !self.text.is_empty()).then_some(SILENCE);
+            let silence = self.typing.as_ref().and_then(|(_, typing)| self.silence_before(typing));
             let patience = [rest, silence].into_iter().flatten().min().unwrap_or(Duration::MAX);
             match self.output.recv_timeout(patience) {
                 Ok(bytes) => self.take(bytes)?,
@@ -303,6 +319,14 @@ impl Session {
                 Err(RecvTimeoutError::Timeout) if silence == Some(patience) => self.send_typing(),
                 Err(RecvTimeoutError::Timeout) => {}
             }
+        }
+    }
+
+    /// How long the line must be silent from now on before `typing` begins; `None`: it must say something first.
+    fn silence_before(&self, typing: &Typing) -> Option<Duration> {
+        match typing.prompt {
+            Some(prompt) => String::from_utf8_lossy(&self.text).contains(prompt).then_some(Duration::ZERO),
+            None => (!self.text.is_empty()).then_some(SILENCE),
         }
     }
 
@@ -320,9 +344,9 @@ impl Session {
 
     /// Types in a thread of its own, because the guest may never read it.
     fn send_typing(&mut self) {
-        if let Some((mut stdin, bytes)) = self.typing.take() {
+        if let Some((mut stdin, typing)) = self.typing.take() {
             // An emulator that ends before it has read everything is no error of the typist.
-            thread::spawn(move || stdin.write_all(&bytes));
+            thread::spawn(move || stdin.write_all(&typing.text));
         }
     }
 }

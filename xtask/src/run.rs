@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::Result;
 
 use crate::project::{self, Arch, Kind};
-use crate::qemu::{self, Accel, Console, End, Input, Machine, Module};
+use crate::qemu::{self, Accel, Console, End, Input, Machine, Module, Typing};
 use crate::{build, kvm, usage};
 
 /// Status of a run that did not end in time.
@@ -95,6 +95,9 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     if !args.print {
         qemu::ensure()?;
     }
+    if args.display && !args.print {
+        qemu::ensure_window()?;
+    }
     let accel = accel(args)?;
     let machine = plan.machine(args, accel)?;
     if args.print {
@@ -154,7 +157,7 @@ impl Plan {
             sigma0: file(&args.sigma0)?,
             modules: args.modules.iter().map(|text| module(text)).collect::<Result<_>>()?,
             input: match &args.input {
-                Some(text) => Input::Typed(typed(text)?),
+                Some(text) => Input::Typed(Typing { text: typed(text)?, prompt: None }),
                 None if io::stdin().is_terminal() => Input::Terminal,
                 None => Input::Nothing,
             },

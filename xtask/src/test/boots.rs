@@ -11,7 +11,7 @@ use serde::Deserialize;
 
 use super::{Case, Lab, Skipped};
 use crate::kvm;
-use crate::qemu::{self, Accel, Console, End, Ended, Machine, Module};
+use crate::qemu::{self, Accel, Console, End, Ended, Input, Machine, Module, Typing};
 
 /// The time after which a boot counts as hanging: far more than the slowest host needs.
 pub const PATIENCE: Duration = Duration::from_secs(300);
@@ -52,6 +52,7 @@ pub fn cases() -> Vec<Case> {
         Case::new("boot::icount_gives_the_same_output_each_time", "", same_each_time),
         Case::new("boot::icount_counts_instructions", "", says_instructions),
         Case::new("boot::an_ipc_between_spaces_takes_few_instructions", "X.2, Ipc", budget),
+        Case::new("boot::the_menu_takes_typed_keys", "", menu),
         Case::new("boot::the_probe_for_kvm_answers", "", probe_answers),
     ];
     rows.chain(others).collect()
@@ -184,6 +185,16 @@ fn budget(lab: &Lab) -> Result<()> {
     ensure!(rows.len() == 8, "8 rows were asked for\n{}", tail(&ended.console));
     let over = rows.iter().find(|row| row.value > IPC_BUDGET);
     ensure!(over.is_none(), "the budget is {IPC_BUDGET} instructions: {}", over.expect("just seen"));
+    Ok(())
+}
+
+/// One measurement, back to the menu, quit.
+fn menu(lab: &Lab) -> Result<()> {
+    let input = Input::Typed(Typing { text: b"2qq".to_vec(), prompt: Some("q: quit") });
+    let machine = pingpong(lab, "max", 256, "menu mrs=0..0");
+    let ended = machine.boot(&Console { input, is_shown: false }, Some(PATIENCE))?;
+    check_success(&ended)?;
+    ensure!(ended.console.contains("in one space (intra)"), "nothing was measured\n{}", tail(&ended.console));
     Ok(())
 }
 

@@ -194,7 +194,7 @@ impl<M: Mmu> Spaces<'_, M> {
             return Ok(Step::Advance((((to >> size_log2) + 1) << size_log2) - to));
         }
         let frame = frame | from & low_bits(Self::page_log2(found.level)) & !low_bits(Self::page_log2(level));
-        let access = access_of(transfer.item.fpage.rights());
+        let access = self.machine.format().effective(access_of(transfer.item.fpage.rights()));
         let piece = Piece { kind, source, found, from, dest_ref: transfer.dest, dest, to, access, level, frame };
         match place.entry {
             Entry::Leaf(old) => Ok(self.meet(guard.held(), &piece, &place, old, budget)),

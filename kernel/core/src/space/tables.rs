@@ -261,7 +261,7 @@ impl<M: Mmu> Spaces<'_, M> {
         loop {
             at += 1 << M::Format::ENTRY_LOG2;
             next = ((next >> size_log2) + 1) << size_log2;
-            let is_last = at % FRAME_SIZE == 0;
+            let is_last = at.is_multiple_of(FRAME_SIZE);
             // A root may be there without an entry: then the shadow must be looked at.
             if next >= end || is_last || space.is_sigma0() || self.machine.read(PhysAddr(at)) != 0 {
                 return next.min(end);

@@ -327,6 +327,14 @@ fn grant_of_fewer_rights_flushes_what_is_derived() {
 }
 
 #[test]
+fn right_that_the_processor_cannot_withhold_is_granted_along() {
+    check_on::<Ia32>(
+        "map sigma0:1000 -> root:4000, map root:4000 -> app:8000, grant root:4000=rw -> web:8000",
+        "sigma0:0/S (web:8000@1000 (app:8000))",
+    );
+}
+
+#[test]
 fn granted_page_can_still_be_revoked() {
     check("map sigma0:1000 -> root:4000, grant root:4000 -> app:8000, unmap sigma0:1000", "sigma0:0/S");
 }

@@ -20,7 +20,7 @@ use l4_abi::{Fpage, MapItem, MapKind, Rights, Word};
 
 use crate::kmem::{FRAME_SIZE, Kmem};
 use crate::lock::{Held, rank};
-use crate::machine::{Mmu, NodeRef, PhysAddr, PhysMem, SpaceRef, Tlb};
+use crate::machine::{Mmu, NoMemory, NodeRef, PhysAddr, PhysMem, SpaceRef, Tlb};
 use crate::mapdb::{MapCursor, Node, Progress, UnmapScope};
 use crate::space::tables::Mapped;
 use crate::space::{Place, Rest, Space, SpaceConfig, SpaceKind, Spaces, Transfer, access_of, rights_of};
@@ -55,6 +55,8 @@ impl TestFormat for Ia32 {
 /// A machine of ordinary memory.
 pub struct Fake<F> {
     words: Vec<Cell<usize>>,
+    /// Words that are not zero, in frames that were cleared.
+    used: RefCell<BTreeSet<usize>>,
     pub invalidated: RefCell<BTreeSet<(usize, usize, u32)>>,
     pub node_frames: Cell<usize>,
     format: F,
@@ -66,37 +68,60 @@ impl<F: TestFormat> Fake<F> {
         Self {
             // Memory is full of garbage until it is cleared.
             words: vec![Cell::new(0xA5A5_A5A5); words],
+            used: RefCell::default(),
             invalidated: RefCell::default(),
             node_frames: Cell::new(0),
             format: F::FORMAT,
         }
     }
 
-    fn word(&self, at: PhysAddr) -> &Cell<usize> {
+    /// The number of the word at `at`.
+    fn index(&self, at: PhysAddr) -> usize {
         assert_eq!(at.0 % (1 << F::ENTRY_LOG2), 0, "words are aligned");
-        let offset = at.0.checked_sub(MEMORY_BASE).expect("only kernel memory is used");
-        &self.words[(offset >> F::ENTRY_LOG2) as usize]
+        (at.0.checked_sub(MEMORY_BASE).expect("only kernel memory is used") >> F::ENTRY_LOG2) as usize
+    }
+
+    fn set(&self, at: PhysAddr, word: usize) {
+        let index = self.index(at);
+        self.words[index].set(word);
+        match word {
+            0 => self.used.borrow_mut().remove(&index),
+            _ => self.used.borrow_mut().insert(index),
+        };
+    }
+
+    /// Which words of these frames are not zero, by their place in the frame.
+    fn used_in(&self, frames: [PhysAddr; 2]) -> BTreeSet<u64> {
+        let used = self.used.borrow();
+        let in_frame = |frame| {
+            let first = self.index(frame);
+            used.range(first..first + (1 << F::INDEX_BITS)).map(move |index| (index - first) as u64)
+        };
+        frames.into_iter().flat_map(in_frame).collect()
     }
 }
 
 impl<F: TestFormat> PhysMem for Fake<F> {
     fn read(&self, at: PhysAddr) -> usize {
-        self.word(at).get()
+        self.words[self.index(at)].get()
     }
 
     fn write(&self, at: PhysAddr, word: usize) {
-        self.word(at).set(word);
+        self.set(at, word);
     }
 
     fn update(&self, at: PhysAddr, clear: usize, set: usize) -> usize {
-        let old = self.word(at).get();
-        self.word(at).set(old & !clear | set);
+        let old = self.read(at);
+        self.set(at, old & !clear | set);
         old
     }
 
     fn zero_frame(&self, frame: PhysAddr) {
-        for at in (0..FRAME_SIZE).step_by(1 << F::ENTRY_LOG2) {
-            self.word(PhysAddr(frame.0 + at)).set(0);
+        let first = self.index(frame);
+        let words = first..first + (1 << F::INDEX_BITS);
+        self.words[words].iter().for_each(|word| word.set(0));
+        for word in self.used_in([frame; 2]) {
+            self.used.borrow_mut().remove(&(first + word as usize));
         }
     }
 }
@@ -176,8 +201,8 @@ pub struct World<'a, F: TestFormat> {
     pub budget: u32,
 }
 
-/// A translation that a processor may know: space, address, size; and what it says.
-type Known = BTreeMap<(usize, u64, u32), (u64, Access, Status)>;
+/// The translations that processors may know: space, address, size; and what they say.
+pub type Known = BTreeMap<(usize, u64, u32), (u64, Access, Status)>;
 
 impl<'a, F: TestFormat> World<'a, F> {
     /// All spaces, initialised. Needs memory for that.
@@ -197,7 +222,7 @@ impl<'a, F: TestFormat> World<'a, F> {
     }
 
     /// Makes the next space, which gets the next name.
-    pub fn create(&self, name: &str) -> Result<SpaceRef, crate::machine::NoMemory> {
+    pub fn create(&self, name: &str) -> Result<SpaceRef, NoMemory> {
         let held = &mut Held::nothing();
         let kind = if name == NAMES[0] { SpaceKind::Sigma0 } else { SpaceKind::Ordinary };
         let space = self.spaces.create(held, kind)?;
@@ -292,14 +317,11 @@ impl<'a, F: TestFormat> World<'a, F> {
         found: &mut Vec<(usize, u64, Place, Mapped)>,
     ) {
         let slot = &self.parts.table[index];
-        for entry in 0..1u64 << F::INDEX_BITS {
+        let end = self.spaces.end_of(slot);
+        for entry in self.parts.fake.used_in([table.0, table.1]) {
             let address = base + (entry << F::size_log2(level));
-            if address >= self.spaces.end_of(slot) {
+            if address >= end {
                 return;
-            }
-            let at = |table: PhysAddr| PhysAddr(table.0 + (entry << F::ENTRY_LOG2));
-            if self.parts.fake.read(at(table.0)) == 0 && self.parts.fake.read(at(table.1)) == 0 {
-                continue;
             }
             let mut place = self.spaces.place(level, table.0, table.1, address);
             if address >= F::USER_END {
@@ -325,9 +347,14 @@ impl<'a, F: TestFormat> World<'a, F> {
         self.mappings().into_iter().filter_map(known).collect()
     }
 
-    /// Checks all invariants, the count of frames, the kernel's entries, and that processors forgot what changed since
-    /// `before`.
+    /// Checks all invariants, and that processors forgot what changed since `before`.
     pub fn check(&self, before: &Known, rest: Rest) {
+        self.check_structure(rest);
+        self.check_forgotten(before);
+    }
+
+    /// Checks all invariants, the count of frames, and the kernel's entries.
+    pub fn check_structure(&self, rest: Rest) {
         let census =
             self.spaces.check_invariants(rest).unwrap_or_else(|broken| panic!("{broken:x?}\n{}", self.print()));
         let kmem = &self.parts.kmem;
@@ -338,6 +365,11 @@ impl<'a, F: TestFormat> World<'a, F> {
                 assert_eq!(self.parts.fake.read(PhysAddr(slot.root().0 + (index << F::ENTRY_LOG2))), KERNEL_ENTRY);
             }
         }
+    }
+
+    /// Checks that processors were told to forget the translations in `before` that are gone or say less now.
+    /// Returns those of now.
+    pub fn check_forgotten(&self, before: &Known) -> Known {
         let now = self.known();
         let forgotten = self.parts.fake.invalidated.take();
         for (key, old) in before {
@@ -348,6 +380,7 @@ impl<'a, F: TestFormat> World<'a, F> {
             let is_forgotten = forgotten.contains(&(space, address as usize, size_log2));
             assert!(is_same || is_forgotten, "{}:{address:x} is still in the TLB", NAMES[space]);
         }
+        now
     }
 
     /// The trees of mappings.
@@ -384,14 +417,15 @@ impl<'a, F: TestFormat> World<'a, F> {
 
     /// Runs a script and checks everything after each command.
     pub fn run(&self, script: &str) {
-        for command in script.split(',').map(str::trim).filter(|command| !command.is_empty()) {
+        for command in commands(script) {
             let before = self.known();
-            self.run_command(command);
+            assert_eq!(self.try_command(command), Ok(()), "{command}");
             self.check(&before, Rest::Settled);
         }
     }
 
-    fn run_command(&self, command: &str) {
+    /// Runs one command, which may find that there is no memory.
+    pub fn try_command(&self, command: &str) -> Result<(), NoMemory> {
         let words: Vec<&str> = command.split_whitespace().collect();
         match words[..] {
             ["map" | "grant", from, "->", to, ref rest @ ..] => {
@@ -400,8 +434,9 @@ impl<'a, F: TestFormat> World<'a, F> {
                 let ((source, fpage), (dest, window)) = (self.place_of(from), self.place_of(to));
                 let (source, dest) = (SpaceRef::new(source as u32), SpaceRef::new(dest as u32));
                 let item = MapItem { snd_base: base as Word, fpage, kind };
-                let progress = self.transfer(Transfer { source, dest, item, window });
-                assert_eq!(progress, Progress::Done, "{command}");
+                if self.transfer(Transfer { source, dest, item, window }) == Progress::NoMemory {
+                    return Err(NoMemory);
+                }
             }
             ["unmap" | "flush", what, ref rest @ ..] => {
                 let scope = if words[0] == "unmap" { UnmapScope::Derived } else { UnmapScope::Flush };
@@ -417,17 +452,18 @@ impl<'a, F: TestFormat> World<'a, F> {
             }
             ["fault", address] => {
                 let sigma0 = SpaceRef::new(0);
-                let resolved = self.spaces.sigma0_fault(&mut Held::nothing(), sigma0, hex(address) as usize);
-                assert_eq!(resolved, Ok(true), "{command}");
+                let resolved = self.spaces.sigma0_fault(&mut Held::nothing(), sigma0, hex(address) as usize)?;
+                assert!(resolved, "{command}");
             }
             ["utcb", what] => {
                 let (space, fpage) = self.place_of(what);
                 let space = SpaceRef::new(space as u32);
-                self.spaces.map_utcb_page(&mut Held::nothing(), space, fpage.base() as usize).expect("memory");
+                self.spaces.map_utcb_page(&mut Held::nothing(), space, fpage.base() as usize)?;
             }
             ["release", name] => self.release(index_of(name)),
             _ => panic!("what is `{command}`?"),
         }
+        Ok(())
     }
 
     /// The space and the fpage in `name:fpage`.
@@ -452,6 +488,11 @@ impl<'a, F: TestFormat> World<'a, F> {
         };
         (index_of(name), Fpage::new(hex(base) as Word, size_log2, rights).expect("an aligned fpage"))
     }
+}
+
+/// The commands of a script.
+pub fn commands(script: &str) -> impl Iterator<Item = &str> {
+    script.split(',').map(str::trim).filter(|command| !command.is_empty())
 }
 
 fn with_status(leaf: kformats::paging::Leaf, accessed: bool, dirty: bool) -> kformats::paging::Leaf {
