@@ -266,16 +266,16 @@ fn message_to_a_lower_thread_does_not() -> Outcome {
 
 fn timeout_of_a_higher_thread_preempts() -> Outcome {
     begin_log();
+    let start = system_clock_us();
     spawn(|| {
         sleep(Time::period_us(5_000));
         note(1);
         Ok(())
     })?;
-    let start = system_clock_us();
     while LOG.load(Relaxed) == 0 {
         check(system_clock_us() - start < 3_000_000, "a spinning thread is not preempted")?;
     }
-    check(system_clock_us() - start > 1_000, "the timeout came early")
+    check(system_clock_us() - start >= 5_000, "the timeout came early")
 }
 
 fn call_runs_the_partner_at_any_priority() -> Outcome {
@@ -310,19 +310,28 @@ fn counts() -> [Word; 3] {
     [0, 1, 2].map(|i: usize| COUNTS[i].load(Relaxed))
 }
 
+/// Sleeps until something has happened that takes little time, for a second at most.
+#[track_caller]
+fn wait_until(happened: impl Fn() -> bool) -> Outcome {
+    let slept = (0..100).take_while(|_| !happened()).map(|_| sleep(Time::period_us(10_000))).count();
+    check(slept < 100, "nothing happens")
+}
+
 fn spinning_threads_share_the_processor() -> Outcome {
     COUNTS.iter().for_each(|count| count.store(0, Relaxed));
     for i in 0..3 {
         let thread = plan().priority(50).spawn(move || spin(i))?;
         set_timeslice(thread.id(), Time::period_us(2_000), Time::NEVER)?;
     }
-    // Ten turns of each.
-    sleep(Time::period_us(60_000));
-    let counts = counts();
-    let (least, most) = (counts.iter().min().copied().unwrap_or(0), counts.iter().max().copied().unwrap_or(0));
-    check(least > 0, format_args!("they count {counts:?}"))?;
-    // An emulator is not fair to the microsecond.
-    check(least >= most / 8, format_args!("they count {counts:?}"))
+    // Ten turns of each, and more on a host that stops the emulator for some of them.
+    for _ in 0..20 {
+        sleep(Time::period_us(60_000));
+        let counts = counts();
+        if counts.iter().all(|&count| count > 0 && counts.iter().all(|&other| other / 4 <= count)) {
+            return Ok(());
+        }
+    }
+    Err(Failure::new(format_args!("they count {:?}", counts())))
 }
 
 fn time_slice_can_be_without_end() -> Outcome {
@@ -331,10 +340,9 @@ fn time_slice_can_be_without_end() -> Outcome {
         let thread = plan().priority(50).spawn(move || spin(i))?;
         set_timeslice(thread.id(), Time::NEVER, Time::NEVER)?;
     }
+    // The first keeps the processor over the wake-ups of the tester, too.
+    wait_until(|| COUNTS[0].load(Relaxed) > 0)?;
     sleep(Time::period_us(40_000));
-    // The first keeps the processor over the wake-up of the tester, too.
-    sleep(Time::period_us(10_000));
-    check(COUNTS[0].load(Relaxed) > 0, "the first does not run")?;
     equal("what the second counts", COUNTS[1].load(Relaxed), 0)
 }
 
@@ -342,8 +350,8 @@ fn lower_priority_starves() -> Outcome {
     COUNTS.iter().for_each(|count| count.store(0, Relaxed));
     plan().priority(40).spawn(|| spin(0))?;
     plan().priority(50).spawn(|| spin(1))?;
+    wait_until(|| COUNTS[1].load(Relaxed) > 0)?;
     sleep(Time::period_us(40_000));
-    check(COUNTS[1].load(Relaxed) > 0, "the higher one does not run")?;
     equal("what the lower one counts", COUNTS[0].load(Relaxed), 0)
 }
 

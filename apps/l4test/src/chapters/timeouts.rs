@@ -165,13 +165,17 @@ fn send_timeout_does_not_limit_the_receive() -> Outcome {
 }
 
 fn receive_timeout_begins_after_the_send() -> Outcome {
-    let server = spawn(|| {
-        sleep(period(30_000));
-        receive(tester().id())?;
-        Ok(())
-    })?;
-    let (result, us) = timed(|| ipc_of(server.id(), server.id(), timeouts(Time::NEVER, period(20_000))));
-    equal("the result", result, (MsgTag::ERROR_ONLY, Err(receive_error(IpcErrorKind::Timeout))))?;
+    let (outcome, us) = timed(|| -> Outcome<Thread> {
+        let server = spawn(|| {
+            sleep(period(30_000));
+            receive(tester().id())?;
+            Ok(())
+        })?;
+        let result = ipc_of(server.id(), server.id(), timeouts(Time::NEVER, period(20_000)));
+        equal("the result", result, (MsgTag::ERROR_ONLY, Err(receive_error(IpcErrorKind::Timeout))))?;
+        Ok(server)
+    });
+    let server = outcome?;
     within_range("its time", us, 50_000..=50_000 + LATE_US)?;
     server.join()
 }
