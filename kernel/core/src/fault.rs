@@ -35,7 +35,7 @@ impl<M: Machine> Here<'_, M> {
         self.kernel_call(thread, handler, Purpose::Exception);
     }
 
-    fn set_kernel_message(&self, thread: TcbRef, tag: MsgTag, words: &[Word]) {
+    pub(crate) fn set_kernel_message(&self, thread: TcbRef, tag: MsgTag, words: &[Word]) {
         let tcb = self.k.tcb(thread);
         tcb.set_kernel_word(0, tag.raw());
         for (index, &word) in words.iter().enumerate() {

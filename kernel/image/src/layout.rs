@@ -10,6 +10,7 @@
 //! FFFFFFFFFFA00000       4 KiB  UTCB pointers          for user code to read, one cache line per processor
 //! FFFFFFFFFFB00000       4 KiB  system-call stubs      for user code to execute
 //! FFFFFFFFFFC00000       4 KiB  local APIC             not cached
+//! FFFFFFFFFFE00000       8 KiB  copy windows           source and destination of a string copy, per page
 //! ```
 //!
 //! All of it lies below one entry of the root table, the last, which every space has, and in the last 2 GiB, where code
@@ -51,6 +52,9 @@ pub const STUB_PAGE: usize = 0xFFFF_FFFF_FFB0_0000;
 /// The registers of the local APIC.
 pub const LOCAL_APIC_PAGE: usize = 0xFFFF_FFFF_FFC0_0000;
 
+/// Where the kernel sees the page it copies from, and behind it the one it copies to.
+pub const COPY_WINDOWS: usize = 0xFFFF_FFFF_FFE0_0000;
+
 /// User addresses are below 2 to this power.
 pub const USER_ADDRESS_BITS: u32 = 47;
 /// The end of the user area. The last page below 2^47 is left out: a SYSCALL at its end would return to an address that
@@ -81,6 +85,7 @@ const _: () = {
         (UTCB_SLOT_PAGE, 4096),
         (STUB_PAGE, 4096),
         (LOCAL_APIC_PAGE, 4096),
+        (COPY_WINDOWS, 2 * 4096),
     ];
     let mut i = 0;
     while i < areas.len() {

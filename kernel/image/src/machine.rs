@@ -30,6 +30,7 @@ use crate::frame::{FRAME_SIZE_LOG2, Frame, frame};
 use crate::layout;
 use crate::once::BootCell;
 use crate::percpu::{PER_CPU, PerCpu, UTCB_SLOTS};
+use crate::stubs;
 use crate::trap::vector;
 
 /// What was found out about the machine at boot.
@@ -240,6 +241,33 @@ impl Machine for Hardware {
         unsafe { &*core::ptr::with_exposed_provenance(address) }
     }
 
+    fn read_user_word(&self, at: PhysAddr) -> usize {
+        let offset = at.0 as usize % PAGE_BYTES;
+        // SAFETY: no copy is in progress; frames of user pages hold no data of the kernel.
+        unsafe { self.kernel_space.show(layout::COPY_WINDOWS, PhysAddr(at.0 - offset as u64)) };
+        let word: *const AtomicUsize = core::ptr::with_exposed_provenance(layout::COPY_WINDOWS + offset);
+        // SAFETY: an aligned word in the window; user code may write to it at any time, so it is read as an atomic.
+        unsafe { &*word }.load(Relaxed)
+    }
+
+    fn ipc_return_ip(&self) -> usize {
+        stubs::IPC_RETURN as usize
+    }
+
+    fn copy(&self, from: PhysAddr, to: PhysAddr, len: usize) {
+        let [source, dest] =
+            [(from, layout::COPY_WINDOWS), (to, layout::COPY_WINDOWS + PAGE_BYTES)].map(|(PhysAddr(phys), window)| {
+                let offset = phys as usize % PAGE_BYTES;
+                // SAFETY: the windows are this copy's; frames of user pages hold no data of the kernel.
+                unsafe { self.kernel_space.show(window, PhysAddr(phys - offset as u64)) };
+                window + offset
+            });
+        let source: *const u8 = core::ptr::with_exposed_provenance(source);
+        let dest: *mut u8 = core::ptr::with_exposed_provenance_mut(dest);
+        // SAFETY: both runs lie in their windows, as the caller keeps them within a page; both may be the same frame.
+        unsafe { core::ptr::copy(source, dest, len) };
+    }
+
     fn back_thread(&self, held: &mut Held<{ rank::NONE }>, thread: TcbRef) -> Result<(), NoMemory> {
         let kmem = KERNEL.get().kmem;
         let mut tables = self.tables.lock(held);
@@ -271,7 +299,7 @@ impl Machine for Hardware {
         let cpu = per_cpu();
         if cpu.fpu_owner.get() == Some(thread) {
             cpu.fpu_owner.set(None);
-            cpu.fpu_is_live.set(false);
+            cpu.set_fpu_is_live(false);
             fpu::lock();
         }
     }
@@ -370,17 +398,23 @@ pub fn enter_registers(thread: TcbRef) {
     }
     let cpu = per_cpu();
     let is_owner = cpu.fpu_owner.get() == Some(thread);
-    if cpu.fpu_is_live.get() != is_owner {
-        cpu.fpu_is_live.set(is_owner);
+    if cpu.fpu_is_live() != is_owner {
+        cpu.set_fpu_is_live(is_owner);
         if is_owner { fpu::unlock() } else { fpu::lock() }
     }
+}
+
+/// Nobody has used a floating-point register on this processor yet.
+pub fn start_fpu() {
+    fpu::lock();
+    per_cpu().set_fpu_is_live(false);
 }
 
 /// The running thread `thread` uses a floating-point register that the processor does not hold.
 pub fn use_fpu(thread: TcbRef) {
     fpu::unlock();
     let cpu = per_cpu();
-    cpu.fpu_is_live.set(true);
+    cpu.set_fpu_is_live(true);
     if let Some(owner) = cpu.fpu_owner.replace(Some(thread)) {
         // SAFETY: the owner is not running; CR4.OSFXSR is set, and CR0.TS clear.
         unsafe { frame(owner).fpu.save() };

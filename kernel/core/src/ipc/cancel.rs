@@ -2,6 +2,7 @@
 
 use l4_abi::{IpcErrorKind, MsgTag, Phase, Word};
 
+use super::transfer::Cut;
 use super::without_result_flags;
 use crate::kernel::Here;
 use crate::machine::{Machine, TcbRef};
@@ -19,15 +20,32 @@ pub enum Reason {
 impl<M: Machine> Here<'_, M> {
     /// The timeout of `thread` is over; it is off the wheel.
     pub(crate) fn timeout_fired(&mut self, thread: TcbRef) {
-        self.unwind(thread, Reason::Timeout);
+        if self.k.tcb(thread).outer_peer.get().is_some() {
+            self.cut_nested(thread, self.expired(thread));
+        } else {
+            self.unwind(thread, Reason::Timeout);
+        }
+    }
+
+    /// The thread that faulted in the middle of the string that `thread` sends or receives.
+    fn faulting_carrier(&self, thread: TcbRef) -> Option<TcbRef> {
+        let tcb = self.k.tcb(thread);
+        if tcb.outer_peer.get().is_some() {
+            return Some(thread);
+        }
+        let is_coupled = matches!(tcb.status(), Status::Sending | Status::Receiving);
+        tcb.peer.get().filter(|&peer| is_coupled && self.k.tcb(peer).outer_peer.get() == Some(thread))
     }
 
     /// Whether `thread` is in its send phase: blocked, or in the transfer.
     pub(crate) fn is_sending(&self, thread: TcbRef) -> bool {
         let tcb = self.k.tcb(thread);
+        if tcb.outer_peer.get().is_some() {
+            return tcb.transfer.as_sender.get();
+        }
         match tcb.status() {
             Status::PendingSend | Status::Sending => true,
-            Status::Running => tcb.work.get() == Work::Transfer && tcb.carries_as_sender.get(),
+            Status::Running => tcb.work.get() == Work::Transfer && tcb.transfer.as_sender.get(),
             _ => false,
         }
     }
@@ -35,10 +53,13 @@ impl<M: Machine> Here<'_, M> {
     /// Whether `thread` is in its receive phase: blocked, in the transfer, or about to find a queued sender.
     pub(crate) fn is_receiving(&self, thread: TcbRef) -> bool {
         let tcb = self.k.tcb(thread);
+        if tcb.outer_peer.get().is_some() {
+            return !tcb.transfer.as_sender.get();
+        }
         match tcb.status() {
             Status::Waiting | Status::Receiving => true,
             Status::Running => match tcb.work.get() {
-                Work::Transfer => !tcb.carries_as_sender.get(),
+                Work::Transfer => !tcb.transfer.as_sender.get(),
                 Work::ReceivePhase => true,
                 _ => false,
             },
@@ -52,6 +73,9 @@ impl<M: Machine> Here<'_, M> {
             Reason::Timeout => IpcErrorKind::Timeout,
             Reason::Canceled => IpcErrorKind::Canceled,
         };
+        if let Some(faulting) = self.faulting_carrier(thread) {
+            return self.cut_nested(faulting, Cut::both(IpcErrorKind::Aborted));
+        }
         let tcb = self.k.tcb(thread);
         match tcb.status() {
             Status::PendingSend => {
@@ -61,14 +85,16 @@ impl<M: Machine> Here<'_, M> {
             }
             Status::Waiting => {
                 self.cpu.timeouts.cancel(self.k.tcbs, thread);
-                tcb.make_wait_ordinary();
+                tcb.make_wait_ordinary(self.k.machine.ipc_return_ip());
                 self.fail(thread, Phase::Receive, kind, MsgTag::ERROR_ONLY);
             }
             Status::Sending | Status::Receiving => {
                 let carrier = tcb.peer.get().expect("a transfer has two sides");
-                self.abort_transfer(carrier);
+                self.cut_off(carrier, Cut::both(IpcErrorKind::Aborted));
             }
-            Status::Running if tcb.work.get() == Work::Transfer => self.abort_transfer(thread),
+            Status::Running if tcb.work.get() == Work::Transfer => {
+                self.cut_off(thread, Cut::both(IpcErrorKind::Aborted));
+            }
             Status::Running if tcb.work.get() == Work::ReceivePhase => {
                 tcb.work.set(Work::None);
                 self.dequeue(thread);
@@ -78,14 +104,14 @@ impl<M: Machine> Here<'_, M> {
         }
     }
 
-    /// Cuts off the transfer that `carrier` carries out: both sides see "aborted".
-    fn abort_transfer(&mut self, carrier: TcbRef) {
+    /// Cuts off the transfer that `carrier` carries out.
+    pub(super) fn cut_off(&mut self, carrier: TcbRef, cut: Cut) {
         let (sender, receiver) = self.transfer_pair(carrier);
         let tcb = self.k.tcb(carrier);
         tcb.work.set(Work::None);
         self.dequeue(carrier);
-        let tag = MsgTag::from_raw(tcb.tag.get() as Word);
-        self.end_transfer(sender, receiver, tag, Some(IpcErrorKind::Aborted));
+        let tag = MsgTag::from_raw(tcb.transfer.tag.get() as Word);
+        self.end_cut_off(sender, receiver, tag, cut, tcb.transfer.bytes.get() as Word);
     }
 
     fn own_tag_with_error(&self, thread: TcbRef) -> MsgTag {

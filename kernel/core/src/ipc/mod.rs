@@ -16,9 +16,11 @@ use crate::machine::{Machine, SpaceRef, TcbRef};
 use crate::thread::{Purpose, Status, Tcb, Work};
 
 mod cancel;
+mod strings;
 mod transfer;
 
 pub(crate) use cancel::Reason;
+use transfer::Cut;
 pub(crate) use transfer::STEP_BUDGET;
 
 fn send_link(tcb: &Tcb) -> &Link {
@@ -59,15 +61,13 @@ impl<M: Machine> Here<'_, M> {
         }
     }
 
-    /// Sends the kernel's message in the buffer of the running thread `caller` to `partner` and waits for the reply,
-    /// both without timeout.
+    /// Sends the kernel's message in the buffer of `caller` to `partner` and waits for the reply, both without timeout.
     pub(crate) fn kernel_call(&mut self, caller: TcbRef, partner: ThreadId, purpose: Purpose) {
         let tcb = self.k.tcb(caller);
         tcb.purpose.set(purpose);
-        tcb.then_from.set(partner);
-        tcb.then_timeout.set(Time::NEVER);
+        tcb.partner.set(partner);
         if partner.is_nil() {
-            return self.halt_for_lack_of_partner(caller);
+            return self.fail(caller, Phase::Send, IpcErrorKind::NonExisting, MsgTag::ERROR_ONLY);
         }
         self.send_phase(caller, partner, Time::NEVER);
     }
@@ -86,8 +86,9 @@ impl<M: Machine> Here<'_, M> {
         let Some(dest) = self.k.thread_or_local(to, tcb.space()) else {
             return self.fail(sender, Phase::Send, IpcErrorKind::NonExisting, MsgTag::ERROR_ONLY);
         };
-        let sends_as = self.sends_as(sender, dest);
-        tcb.sends_as.set(sends_as);
+        if tcb.purpose.get() == Purpose::User {
+            tcb.user_sends_as.set(self.choose_name(sender, dest));
+        }
         if self.is_deliverable(sender, dest) {
             return self.begin_transfer(sender, dest, sender);
         }
@@ -98,12 +99,9 @@ impl<M: Machine> Here<'_, M> {
     }
 
     /// The id in whose name `sender` sends: its own, or that of the virtual sender if it may (X.2, Propagation).
-    fn sends_as(&self, sender: TcbRef, dest: TcbRef) -> ThreadId {
+    fn choose_name(&self, sender: TcbRef, dest: TcbRef) -> ThreadId {
         let tcb = self.k.tcb(sender);
         let own = tcb.id.get();
-        if tcb.purpose.get() != Purpose::User {
-            return own;
-        }
         let utcb = self.k.utcb(sender);
         if !utcb.tag().is_propagated() {
             return own;
@@ -117,9 +115,8 @@ impl<M: Machine> Here<'_, M> {
     fn is_deliverable(&self, sender: TcbRef, dest: TcbRef) -> bool {
         let (from, to) = (self.k.tcb(sender), self.k.tcb(dest));
         let same_space = from.space() == to.space();
-        to.waiting_for().is_some_and(|partner| {
-            partner != to.id.get() && takes(partner, from.sends_as.get(), from.id.get(), same_space)
-        })
+        to.waiting_for()
+            .is_some_and(|partner| partner != to.id.get() && takes(partner, from.sends_as(), from.id.get(), same_space))
     }
 
     fn block_sending(&mut self, sender: TcbRef, dest: TcbRef, timeout: Time) {
@@ -128,7 +125,7 @@ impl<M: Machine> Here<'_, M> {
         tcb.peer.set(Some(dest));
         tcb.partner.set(to.id.get());
         self.send_queue(dest).push_back(sender);
-        if tcb.sends_as.get() != tcb.id.get() {
+        if tcb.sends_as() != tcb.id.get() {
             to.propagated_senders.set(to.propagated_senders.get() + 1);
         }
         self.start_timeout(sender, timeout);
@@ -139,7 +136,7 @@ impl<M: Machine> Here<'_, M> {
         let tcb = self.k.tcb(sender);
         let dest = tcb.peer.replace(None).expect("a blocked sender is queued on its partner");
         self.send_queue(dest).remove(sender);
-        if tcb.sends_as.get() != tcb.id.get() {
+        if tcb.sends_as() != tcb.id.get() {
             let count = &self.k.tcb(dest).propagated_senders;
             count.set(count.get() - 1);
         }
@@ -150,7 +147,16 @@ impl<M: Machine> Here<'_, M> {
         List::new(self.k.tcbs, &self.k.tcb(receiver).send_queue, send_link)
     }
 
+    /// Starts the timeout of a phase; for a page fault in the middle of a string that of the string goes on.
     fn start_timeout(&self, thread: TcbRef, timeout: Time) {
+        let tcb = self.k.tcb(thread);
+        if tcb.outer_peer.get().is_some() {
+            let deadline = tcb.transfer.deadline.get();
+            if deadline != u64::MAX {
+                self.cpu.timeouts.start(self.k.tcbs, thread, deadline);
+            }
+            return;
+        }
         if let Some(deadline) = timeout.deadline_us(self.k.machine.now_us()) {
             self.cpu.timeouts.start(self.k.tcbs, thread, deadline);
         }
@@ -160,21 +166,26 @@ impl<M: Machine> Here<'_, M> {
     /// the processor if `thread` blocks.
     fn receive_phase(&mut self, thread: TcbRef, woken: Option<TcbRef>) {
         let tcb = self.k.tcb(thread);
-        let from = tcb.then_from.get();
+        // The kernel's own calls wait for whom they were sent to.
+        let (from, timeout) = match tcb.purpose.get() {
+            Purpose::User => (tcb.then_from.get(), tcb.then_timeout.get()),
+            _ => (tcb.partner.get(), Time::NEVER),
+        };
         if from.is_nil() {
             return self.end_without_receive(thread);
         }
         let Some(partner) = self.global_partner(from, tcb.space()) else {
             return self.fail(thread, Phase::Receive, IpcErrorKind::NonExisting, MsgTag::ERROR_ONLY);
         };
-        if let Some(sender) = self.queued_sender(thread, partner) {
+        // A thread that faulted in the middle of a string cannot carry out another transfer: the pager sends to it.
+        let is_free = tcb.outer_peer.get().is_none();
+        if let Some(sender) = self.queued_sender(thread, partner).filter(|_| is_free) {
             if self.cpu.current.get().thread() != Some(thread) {
                 return self.postpone_receive_phase(thread);
             }
             self.leave_send_queue(sender);
             return self.begin_transfer(sender, thread, thread);
         }
-        let timeout = tcb.then_timeout.get();
         if timeout.is_zero() {
             self.fail(thread, Phase::Receive, IpcErrorKind::Timeout, MsgTag::ERROR_ONLY);
         } else {
@@ -186,11 +197,10 @@ impl<M: Machine> Here<'_, M> {
         }
     }
 
-    /// Whether a wait of `thread` without timeout may be ended by the fast path, which returns to user mode at once.
+    /// Whether a wait of `thread` without timeout may be ended by the fast path, which returns to the stub of Ipc at once.
     fn may_wait_plainly(&self, thread: TcbRef) -> bool {
         let tcb = self.k.tcb(thread);
-        let ip = tcb.ip.get();
-        tcb.purpose.get() == Purpose::User && !tcb.is_halted() && self.k.spaces.is_user_range(ip, ip)
+        tcb.purpose.get() == Purpose::User && !tcb.is_halted() && tcb.ip.get() == self.k.machine.ipc_return_ip()
     }
 
     /// Somebody else's step brought `thread` to its receive phase, and there is a sender: the transfer is its own work.
@@ -205,8 +215,7 @@ impl<M: Machine> Here<'_, M> {
     pub(crate) fn wait_for_start(&self, thread: TcbRef, pager: ThreadId) {
         let tcb = self.k.tcb(thread);
         tcb.purpose.set(Purpose::Start);
-        tcb.then_from.set(pager);
-        tcb.then_timeout.set(Time::NEVER);
+        tcb.partner.set(pager);
         match self.queued_sender(thread, pager) {
             Some(_) => self.postpone_receive_phase(thread),
             None => tcb.begin_wait(pager, false),
@@ -252,7 +261,7 @@ impl<M: Machine> Here<'_, M> {
         let mut candidate = Some(first);
         while let Some(sender) = candidate {
             let from = self.k.tcb(sender);
-            if takes(partner, from.sends_as.get(), from.id.get(), from.space() == to.space()) {
+            if takes(partner, from.sends_as(), from.id.get(), from.space() == to.space()) {
                 return Some(sender);
             }
             candidate = queue.after(sender);
@@ -284,9 +293,12 @@ impl<M: Machine> Here<'_, M> {
                 self.k.machine.ipc_return(thread, ThreadId::NIL, utcb);
                 self.make_ready(thread);
             }
-            _ if error.kind == IpcErrorKind::NonExisting => self.halt_for_lack_of_partner(thread),
             // The kernel's own message was cut off: the thread runs, and meets what it met before.
-            _ => self.make_ready(thread),
+            _ if error.kind != IpcErrorKind::NonExisting => self.make_ready(thread),
+            _ if self.k.tcb(thread).outer_peer.get().is_some() => {
+                self.cut_nested(thread, Cut::both(IpcErrorKind::Aborted));
+            }
+            _ => self.halt_for_lack_of_partner(thread),
         }
     }
 }

@@ -1,7 +1,8 @@
 //! Message transfer (X.2, Message transfer): words first, then typed items in steps, then both ends of the IPC.
 
-use l4_abi::{Acceptor, Fpage, IpcError, IpcErrorKind, MR_COUNT, MapItem, MsgTag, Phase, ThreadId, Word};
+use l4_abi::{Acceptor, Fpage, IpcError, IpcErrorKind, ItemKind, MR_COUNT, MapItem, MsgTag, Phase, ThreadId, Word};
 
+use super::strings::StringStep;
 use super::{received_tag, without_result_flags};
 use crate::kernel::Here;
 use crate::machine::{Machine, TcbRef, UserRegs};
@@ -12,9 +13,34 @@ use crate::thread::{Purpose, Status, Work};
 /// Pages or mappings that one step of a long operation may touch. About ten microseconds of work.
 pub(crate) const STEP_BUDGET: u32 = 64;
 
+/// Bytes of strings that one step copies at most.
+pub(super) const BYTES_PER_STEP: usize = 16 << 10;
+
+/// Why a transfer is cut off, as either side sees it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Cut {
+    pub sender: IpcErrorKind,
+    pub receiver: IpcErrorKind,
+}
+
+impl Cut {
+    /// Both see the same.
+    pub fn both(kind: IpcErrorKind) -> Self {
+        Self { sender: kind, receiver: kind }
+    }
+}
+
+/// What a step of an item comes to.
+enum ItemStep {
+    /// The next item is at this message register.
+    Next(usize),
+    /// There is more to do, or to wait for.
+    Leave,
+}
+
 impl<M: Machine> Here<'_, M> {
     /// Word `index` of the message that `sender` sends.
-    fn sent_word(&self, sender: TcbRef, index: usize) -> Word {
+    pub(super) fn sent_word(&self, sender: TcbRef, index: usize) -> Word {
         let tcb = self.k.tcb(sender);
         match tcb.purpose.get() {
             Purpose::User => self.k.utcb(sender).mr(index),
@@ -23,7 +49,7 @@ impl<M: Machine> Here<'_, M> {
     }
 
     /// Gives `receiver` word `index` of its message.
-    fn deliver_word(&self, receiver: TcbRef, index: usize, word: Word) {
+    pub(super) fn deliver_word(&self, receiver: TcbRef, index: usize, word: Word) {
         let tcb = self.k.tcb(receiver);
         match tcb.purpose() {
             Purpose::User => self.k.utcb(receiver).set_mr(index, word),
@@ -44,12 +70,12 @@ impl<M: Machine> Here<'_, M> {
     pub(super) fn begin_transfer(&mut self, sender: TcbRef, receiver: TcbRef, carrier: TcbRef) {
         let tag = MsgTag::from_raw(self.sent_word(sender, 0));
         self.cpu.timeouts.cancel(self.k.tcbs, receiver);
-        self.k.tcb(receiver).make_wait_ordinary();
+        self.k.tcb(receiver).make_wait_ordinary(self.k.machine.ipc_return_ip());
         for index in 1..=tag.untyped() {
             self.deliver_word(receiver, index, self.sent_word(sender, index));
         }
         if tag.typed() == 0 {
-            return self.end_transfer(sender, receiver, tag, None);
+            return self.end_transfer(sender, receiver, tag);
         }
         self.couple(sender, receiver, carrier, tag);
         self.transfer_items(carrier);
@@ -65,9 +91,7 @@ impl<M: Machine> Here<'_, M> {
         let tcb = self.k.tcb(carrier);
         tcb.set_status(Status::Running);
         tcb.work.set(Work::Transfer);
-        tcb.carries_as_sender.set(carrier == sender);
-        tcb.tag.set(tag.raw() as usize);
-        tcb.position.set(tag.untyped() as u16 + 1);
+        tcb.transfer.begin(carrier == sender, tag.raw() as usize, tag.untyped() + 1);
         tcb.cursor.reset();
     }
 
@@ -75,47 +99,60 @@ impl<M: Machine> Here<'_, M> {
     pub(super) fn transfer_pair(&self, carrier: TcbRef) -> (TcbRef, TcbRef) {
         let tcb = self.k.tcb(carrier);
         let peer = tcb.peer.get().expect("a transfer has two sides");
-        if tcb.carries_as_sender.get() { (carrier, peer) } else { (peer, carrier) }
+        if tcb.transfer.as_sender.get() { (carrier, peer) } else { (peer, carrier) }
     }
 
     /// Transfers the typed items that are left, or a bounded part of them.
     pub(crate) fn transfer_items(&mut self, carrier: TcbRef) {
         let (sender, receiver) = self.transfer_pair(carrier);
         let tcb = self.k.tcb(carrier);
-        let tag = MsgTag::from_raw(tcb.tag.get() as Word);
+        let tag = MsgTag::from_raw(tcb.transfer.tag.get() as Word);
         let end = tag.untyped() + tag.typed() + 1;
         let mut budget = STEP_BUDGET;
-        let result = loop {
-            let position = usize::from(tcb.position.get());
+        loop {
+            let position = usize::from(tcb.transfer.position.get());
             if position >= end {
-                break None;
+                break;
             }
             match self.transfer_item(carrier, (sender, receiver), position, end, &mut budget) {
-                Ok(Progress::Again) => return,
-                // Mapping reports no errors: without memory for it, the rest of the item is not mapped.
-                Ok(Progress::Done | Progress::NoMemory) => {
-                    tcb.cursor.reset();
-                    tcb.position.set(position as u16 + 2);
-                }
-                Err(kind) => break Some(kind),
+                Ok(ItemStep::Next(next)) => tcb.transfer.position.set(next as u8),
+                Ok(ItemStep::Leave) => return,
+                Err(kind) => return self.cut_off(carrier, Cut::both(kind)),
             }
-        };
+        }
         tcb.work.set(Work::None);
-        self.end_transfer(sender, receiver, tag, result);
+        self.end_transfer(sender, receiver, tag);
     }
 
-    /// Transfers the item at `position`. Strings are not accepted: no receiver has buffers for them yet.
     fn transfer_item(
+        &mut self,
+        carrier: TcbRef,
+        pair: (TcbRef, TcbRef),
+        position: usize,
+        end: usize,
+        budget: &mut u32,
+    ) -> Result<ItemStep, IpcErrorKind> {
+        if end > MR_COUNT || position + 2 > end {
+            return Err(IpcErrorKind::Overflow);
+        }
+        let is_string = ItemKind::of(self.sent_word(pair.0, position)) == ItemKind::String;
+        if !is_string && !self.k.tcb(carrier).transfer.in_string.get() {
+            return self.transfer_mapping(carrier, pair, position, budget);
+        }
+        Ok(match self.transfer_string(carrier, pair, end)? {
+            StringStep::Done(next) => ItemStep::Next(next),
+            StringStep::Again | StringStep::Blocked => ItemStep::Leave,
+        })
+    }
+
+    /// Transfers the map or grant item at `position`.
+    fn transfer_mapping(
         &mut self,
         carrier: TcbRef,
         (sender, receiver): (TcbRef, TcbRef),
         position: usize,
-        end: usize,
         budget: &mut u32,
-    ) -> Result<Progress, IpcErrorKind> {
-        if end > MR_COUNT || position + 2 > end {
-            return Err(IpcErrorKind::Overflow);
-        }
+    ) -> Result<ItemStep, IpcErrorKind> {
         let words = [self.sent_word(sender, position), self.sent_word(sender, position + 1)];
         let item = MapItem::from_words(words).ok_or(IpcErrorKind::Overflow)?;
         let window = self.receive_window(receiver);
@@ -126,20 +163,46 @@ impl<M: Machine> Here<'_, M> {
         self.deliver_word(receiver, position + 1, words[1]);
         let (source, dest) = (self.k.space_of(sender), self.k.space_of(receiver));
         let transfer = Transfer { source, dest, item, window };
-        Ok(self.k.spaces.map(&mut self.held, &transfer, &self.k.tcb(carrier).cursor, budget))
+        let cursor = &self.k.tcb(carrier).cursor;
+        Ok(match self.k.spaces.map(&mut self.held, &transfer, cursor, budget) {
+            Progress::Again => ItemStep::Leave,
+            // Mapping reports no errors: without memory for it, the rest of the item is not mapped.
+            Progress::Done | Progress::NoMemory => {
+                cursor.reset();
+                ItemStep::Next(position + MapItem::WORDS)
+            }
+        })
     }
 
-    /// Both ends of an IPC whose message is transferred, or cut off by `error`.
-    pub(super) fn end_transfer(&mut self, sender: TcbRef, receiver: TcbRef, tag: MsgTag, error: Option<IpcErrorKind>) {
+    /// Whether `receiver` takes strings at all.
+    pub(super) fn accepts_strings(&self, receiver: TcbRef) -> bool {
+        let is_user = self.k.tcb(receiver).purpose() == Purpose::User;
+        is_user && Acceptor::from_raw(self.k.utcb(receiver).br(0)).accepts_strings()
+    }
+
+    /// Both ends of an IPC whose message is cut off after `bytes` of strings.
+    pub(super) fn end_cut_off(&mut self, sender: TcbRef, receiver: TcbRef, tag: MsgTag, cut: Cut, bytes: Word) {
+        self.k.tcb(sender).peer.set(None);
+        self.k.tcb(receiver).peer.set(None);
+        let tag = without_result_flags(tag).with_flags(MsgTag::ERROR);
+        self.fail_at(receiver, IpcError { phase: Phase::Receive, kind: cut.receiver, offset: bytes }, tag);
+        self.fail_at(sender, IpcError { phase: Phase::Send, kind: cut.sender, offset: bytes }, tag);
+    }
+
+    /// Ends the send phase of `sender`, whose receiver is gone out of the transfer.
+    pub(super) fn fail_sender(&mut self, sender: TcbRef, kind: IpcErrorKind) {
+        let state = &self.k.tcb(sender).transfer;
+        let (tag, offset) = (MsgTag::from_raw(state.tag.get() as Word), state.bytes.get() as Word);
+        let tag = without_result_flags(tag).with_flags(MsgTag::ERROR);
+        self.fail_at(sender, IpcError { phase: Phase::Send, kind, offset }, tag);
+    }
+
+    /// Both ends of an IPC whose message is transferred.
+    fn end_transfer(&mut self, sender: TcbRef, receiver: TcbRef, tag: MsgTag) {
         let (from, to) = (self.k.tcb(sender), self.k.tcb(receiver));
         from.peer.set(None);
         to.peer.set(None);
-        if let Some(kind) = error {
-            let tag = without_result_flags(tag).with_flags(MsgTag::ERROR);
-            self.fail_at(receiver, IpcError { phase: Phase::Receive, kind, offset: 0 }, tag);
-            return self.fail_at(sender, IpcError { phase: Phase::Send, kind, offset: 0 }, tag);
-        }
-        let sends_as = from.sends_as.get();
+        let sends_as = from.sends_as();
         let is_propagated = sends_as != from.id.get();
         if is_propagated {
             self.redirect_virtual_sender(sends_as, sender, receiver);
@@ -170,7 +233,7 @@ impl<M: Machine> Here<'_, M> {
                 if tag.is_propagated() {
                     utcb.set_actual_sender(from.id.get());
                 }
-                let sends_as = self.k.thread(from.sends_as.get()).unwrap_or(sender);
+                let sends_as = self.k.thread(from.sends_as()).unwrap_or(sender);
                 let seen_as = self.k.id_seen_from(sends_as, to.space());
                 self.k.machine.ipc_return(receiver, seen_as, utcb);
             }

@@ -12,7 +12,7 @@ use l4_abi::Time;
 
 use crate::kernel::Here;
 use crate::machine::{Machine, TcbRef};
-use crate::thread::{Purpose, Status, Work};
+use crate::thread::{Status, Work};
 use crate::var::{AsWord, Var, Var64};
 use ready_queue::ReadyQueue;
 use timeouts::Timeouts;
@@ -106,9 +106,7 @@ pub fn period_us(period: Time) -> u64 {
 impl<M: Machine> Here<'_, M> {
     /// Makes `thread` ready: its IPC ended, or it was resumed. A halted thread stays where it is.
     pub(crate) fn make_ready(&self, thread: TcbRef) {
-        let tcb = self.k.tcb(thread);
-        tcb.set_status(Status::Running);
-        tcb.purpose.set(Purpose::User);
+        self.end_nested_fault(thread);
         if self.is_runnable(thread) {
             self.enqueue(thread);
         }

@@ -281,6 +281,26 @@ impl<M: Mmu> Spaces<'_, M> {
         self.machine.format().leaf(level, leaf) as usize
     }
 
+    /// The physical address of user memory at `address`, if `access` is allowed there; the page is marked as accessed,
+    /// as if user code had done it. Certain only as long as nobody can change mappings.
+    pub fn touch(&self, space: SpaceRef, address: usize, access: Rights) -> Option<PhysAddr> {
+        let address = address as u64;
+        if address >= self.config.user_end {
+            return None;
+        }
+        let place = self.walk(self.get(space), address, 0);
+        let Entry::Leaf(leaf) = place.entry else { return None };
+        let write = access.contains(Rights::WRITE);
+        if write && !leaf.access.write {
+            return None;
+        }
+        let status = Status { accessed: true, dirty: write };
+        if !leaf.status.accessed || write && !leaf.status.dirty {
+            self.machine.update(place.entry_at, 0, self.machine.format().set_status(status).set as usize);
+        }
+        Some(PhysAddr(leaf.frame | address & ((1 << Self::page_log2(place.level)) - 1)))
+    }
+
     /// What is mapped at `address`. Only a hint unless the caller can rule out that it is being changed.
     pub fn lookup(&self, space: SpaceRef, address: usize) -> Option<Mapping> {
         let address = address as u64;

@@ -81,17 +81,19 @@ impl<M: Machine> Here<'_, M> {
     }
 
     fn visible_state(&self, dest: TcbRef) -> ScheduleResult {
+        let transferring = |as_sender| if as_sender { ScheduleResult::Sending } else { ScheduleResult::Receiving };
         let tcb = self.k.tcb(dest);
         match tcb.status() {
             Status::Inactive => ScheduleResult::Dead,
+            // A page fault in the middle of a string is part of the transfer.
+            _ if tcb.outer_peer.get().is_some() => transferring(tcb.transfer.as_sender.get()),
             Status::PendingSend => ScheduleResult::PendingSend,
             Status::Waiting => ScheduleResult::Waiting,
             Status::Sending => ScheduleResult::Sending,
             Status::Receiving => ScheduleResult::Receiving,
             Status::Running if tcb.is_halted() => ScheduleResult::Inactive,
             Status::Running => match tcb.work() {
-                Work::Transfer if tcb.carries_as_sender.get() => ScheduleResult::Sending,
-                Work::Transfer => ScheduleResult::Receiving,
+                Work::Transfer => transferring(tcb.transfer.as_sender.get()),
                 _ => ScheduleResult::Running,
             },
         }

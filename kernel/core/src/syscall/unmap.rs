@@ -12,8 +12,8 @@ impl<M: Machine> Here<'_, M> {
     /// Revokes mappings of the fpages in the caller's message registers, in steps.
     pub fn unmap(&mut self, caller: TcbRef, control: UnmapControl) {
         let tcb = self.k.tcb(caller);
-        tcb.tag.set(control.raw() as usize);
-        tcb.position.set(0);
+        tcb.transfer.tag.set(control.raw() as usize);
+        tcb.transfer.position.set(0);
         tcb.cursor.reset();
         tcb.work.set(Work::Unmap);
         self.unmap_step(caller);
@@ -22,18 +22,18 @@ impl<M: Machine> Here<'_, M> {
     pub(super) fn unmap_step(&mut self, caller: TcbRef) {
         let tcb = self.k.tcb(caller);
         let utcb = self.k.utcb(caller);
-        let control = UnmapControl::from_raw(tcb.tag.get() as _);
+        let control = UnmapControl::from_raw(tcb.transfer.tag.get() as _);
         let scope = if control.is_flush() { UnmapScope::Flush } else { UnmapScope::Derived };
         let mut budget = STEP_BUDGET;
-        while usize::from(tcb.position.get()) < control.count().min(MR_COUNT) {
-            let index = usize::from(tcb.position.get());
+        while usize::from(tcb.transfer.position.get()) < control.count().min(MR_COUNT) {
+            let index = usize::from(tcb.transfer.position.get());
             let fpage = Fpage::from_raw(utcb.mr(index));
             match self.k.spaces.unmap(&mut self.held, tcb.space(), fpage, scope, &tcb.cursor, &mut budget) {
                 Progress::Again => return,
                 Progress::Done | Progress::NoMemory => utcb.set_mr(index, fpage.with_rights(tcb.cursor.status()).raw()),
             }
             tcb.cursor.reset();
-            tcb.position.set(index as u16 + 1);
+            tcb.transfer.position.set(index as u8 + 1);
         }
         tcb.work.set(Work::None);
         self.k.machine.unmap_return(caller, utcb);

@@ -109,6 +109,71 @@ enum_as_word! {
     }
 }
 
+/// How far the message transfer that a thread carries out has come.
+#[derive(Default)]
+pub struct TransferState {
+    /// Whether the thread is the sender.
+    pub(crate) as_sender: Var<bool>,
+    /// The message register of the item in transfer.
+    pub(crate) position: Var<u8>,
+    /// The item is a string of which a part may be copied.
+    pub(crate) in_string: Var<bool>,
+    /// The sub-string of the item.
+    pub(crate) substring: Var<u8>,
+    /// The buffer register of the receiver's item; 0 before the first string.
+    pub(crate) buffer: Var<u8>,
+    /// The part of that item.
+    pub(crate) buffer_part: Var<u8>,
+    /// The last string took the receiver's last buffer.
+    pub(crate) no_more_buffers: Var<bool>,
+    /// The transfer timeout runs.
+    pub(crate) has_deadline: Var<bool>,
+    /// It is the receiver's.
+    pub(crate) is_receivers: Var<bool>,
+    /// When it is over, microseconds on the clock; 0: already, all ones: never.
+    pub(crate) deadline: Var64,
+    /// The tag of the message.
+    pub(crate) tag: Var<usize>,
+    /// Bytes of the sub-string that are copied.
+    pub(crate) offset: Var<usize>,
+    /// Bytes of the buffer part that are filled.
+    pub(crate) buffer_offset: Var<usize>,
+    /// Bytes of all strings that are copied.
+    pub(crate) bytes: Var<usize>,
+}
+
+impl TransferState {
+    /// The beginning of the typed items of a message with `tag`, which are at `position`.
+    pub(crate) fn begin(&self, as_sender: bool, tag: usize, position: usize) {
+        self.as_sender.set(as_sender);
+        self.tag.set(tag);
+        self.position.set(position as u8);
+        self.in_string.set(false);
+        self.buffer.set(0);
+        self.no_more_buffers.set(false);
+        self.has_deadline.set(false);
+        self.bytes.set(0);
+    }
+
+    /// Takes over the place of `other`.
+    pub(crate) fn copy_from(&self, other: &Self) {
+        self.as_sender.set(other.as_sender.get());
+        self.position.set(other.position.get());
+        self.in_string.set(other.in_string.get());
+        self.substring.set(other.substring.get());
+        self.buffer.set(other.buffer.get());
+        self.buffer_part.set(other.buffer_part.get());
+        self.no_more_buffers.set(other.no_more_buffers.get());
+        self.has_deadline.set(other.has_deadline.get());
+        self.is_receivers.set(other.is_receivers.get());
+        self.deadline.set(other.deadline.get());
+        self.tag.set(other.tag.get());
+        self.offset.set(other.offset.get());
+        self.buffer_offset.set(other.buffer_offset.get());
+        self.bytes.set(other.bytes.get());
+    }
+}
+
 /// A thread control block.
 ///
 /// The first 64 bytes are what the IPC fast path of the image needs; their layout is an interface, asserted below.
@@ -126,7 +191,7 @@ pub struct Tcb {
     pub utcb: Var<usize>,
     /// The machine's word for the space (page-table root and the like).
     pub space_word: Var<usize>,
-    /// User instruction pointer.
+    /// User instruction pointer; undefined during a plain wait, which returns to the stub of Ipc.
     pub ip: Var<usize>,
     /// User stack pointer.
     pub sp: Var<usize>,
@@ -151,20 +216,18 @@ pub struct Tcb {
     pub(crate) then_from: Var<ThreadId>,
     /// Receive timeout of that phase.
     pub(crate) then_timeout: Var<Time>,
-    /// Id in whose name the blocked send goes on: its own, or a virtual sender.
-    pub(crate) sends_as: Var<ThreadId>,
+    /// In whose name the thread sends in a call of Ipc: its own, or that of a virtual sender.
+    pub(crate) user_sends_as: Var<ThreadId>,
     /// How many of the threads queued here send in another's name.
     pub(crate) propagated_senders: Var<u32>,
 
     pub(crate) work: Var<Work>,
     /// The other thread of a transfer, on both sides; on whom a blocked sender is queued; who is being deleted.
     pub(crate) peer: Var<Option<TcbRef>>,
-    /// On the side that carries out a transfer: whether it is the sender.
-    pub(crate) carries_as_sender: Var<bool>,
-    /// The tag of the message in transfer, on the side that carries it out.
-    pub(crate) tag: Var<usize>,
-    /// Position of the work: message register or fpage number.
-    pub(crate) position: Var<u16>,
+    /// During a page fault in the middle of a string: the other thread of the string's transfer.
+    pub(crate) outer_peer: Var<Option<TcbRef>>,
+    /// The transfer that this thread carries out. Unmap keeps its control word and position here, too.
+    pub(crate) transfer: TransferState,
     /// The space to release in a deletion, or after a migration emptied it.
     pub(crate) dying_space: Var<Option<SpaceRef>>,
     /// How far the map, unmap or release operation in progress got.
@@ -280,13 +343,20 @@ impl Tcb {
         }
     }
 
-    /// Makes a plain wait an ordinary one, which the fast path leaves alone.
-    pub(crate) fn make_wait_ordinary(&self) {
+    /// Makes a plain wait an ordinary one, which the fast path leaves alone. A plain wait ends at `return_ip`
+    /// ([`Machine::ipc_return_ip`]), which the TCB does not say before.
+    pub(crate) fn make_wait_ordinary(&self, return_ip: usize) {
         let partner = self.waits_for.get();
         if !partner.is_nil() {
+            self.ip.set(return_ip);
             self.purpose.set(Purpose::User);
             self.begin_wait(partner, false);
         }
+    }
+
+    /// In whose name the thread sends: the kernel's messages always in its own.
+    pub(crate) fn sends_as(&self) -> ThreadId {
+        if self.purpose.get() == Purpose::User { self.user_sends_as.get() } else { self.id.get() }
     }
 
     /// Enters a state other than waiting.

@@ -183,6 +183,11 @@ pub trait PageFormat: Copy {
     fn reset_status(&self) -> Edit {
         Edit { clear: ACCESSED | DIRTY, set: 0 }
     }
+
+    /// Adds to the status of a leaf entry, as the processor does.
+    fn set_status(&self, status: Status) -> Edit {
+        Edit { clear: 0, set: when(status.accessed, ACCESSED) | when(status.dirty, DIRTY) }
+    }
 }
 
 // Bits that both formats share (Intel SDM 3A, Paging, formats of paging-structure entries).

@@ -140,7 +140,20 @@ impl KernelSpace {
         tables.map(memory, UTCB_SLOT_PAGE as u64, plan.utcb_slots.0, PageKind::UserConst)?;
         tables.map(memory, STUB_PAGE as u64, stubs as u64, PageKind::UserCode)?;
         tables.map(memory, LOCAL_APIC_PAGE as u64, plan.local_apic.0, PageKind::KernelDevice)?;
+        // The windows show something from the start, so that their page table is there.
+        for window in [COPY_WINDOWS, COPY_WINDOWS + PAGE_BYTES] {
+            tables.map(memory, window as u64, plan.utcb_slots.0, PageKind::KernelData)?;
+        }
         Ok(Self { tables })
+    }
+
+    /// Makes the page at `window`, one of [`COPY_WINDOWS`], show the frame at `frame`, on this processor.
+    ///
+    /// # Safety
+    /// Nothing but the copy in progress uses the window, and memory at `frame` is not the kernel's own data.
+    pub unsafe fn show(&self, window: usize, frame: PhysAddr) {
+        self.tables.remap(&mut Direct(|| None), window as u64, frame.0, PageKind::KernelData);
+        tlb::invalidate_page(window);
     }
 
     /// The root table, which maps the kernel alone: the space of no thread.

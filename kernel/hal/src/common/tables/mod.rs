@@ -122,6 +122,23 @@ impl<F: PageFormat> KernelTables<F> {
         Ok(())
     }
 
+    /// Maps the page at `address`, which is mapped, to another frame. Cached translations of it are the caller's to
+    /// forget.
+    ///
+    /// # Panics
+    /// If no page is mapped there, or an address is not aligned.
+    pub fn remap(&self, memory: &mut impl TableMemory, address: u64, frame: u64, kind: PageKind) {
+        assert!((address | frame).is_multiple_of(Self::PAGE_BYTES), "pages are aligned");
+        let mut table = self.root;
+        for level in (LARGE_PAGES..F::LEVELS).rev() {
+            match self.format.decode(level, memory.read(slot::<F>(table, level, address))) {
+                Entry::Table(next) => table = next,
+                _ => panic!("a page is mapped before it is mapped to something else"),
+            }
+        }
+        memory.write(slot::<F>(table, PAGES, address), self.format.leaf(PAGES, kind.leaf(frame)));
+    }
+
     /// Maps the large page at `address` to the memory at `frame`.
     ///
     /// # Errors
