@@ -289,7 +289,7 @@ impl<M: Mmu> Spaces<'_, M> {
             return None;
         }
         let place = self.walk(self.get(space), address, 0);
-        let Entry::Leaf(leaf) = place.entry else { return None };
+        let Entry::Leaf(leaf) = self.entry(&place) else { return None };
         let write = access.contains(Rights::WRITE);
         if write && !leaf.access.write {
             return None;
