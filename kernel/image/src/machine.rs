@@ -466,3 +466,6 @@ pub fn node_table() -> &'static [Node] {
 
 /// The node that `index` names exists in the table.
 const _: () = assert!(layout::NODE_TABLE_BYTES / size_of::<Node>() <= u32::MAX as usize && size_of::<NodeRef>() == 4);
+
+/// One page backs whole nodes.
+const _: () = assert!(PAGE_BYTES.is_multiple_of(size_of::<Node>()));

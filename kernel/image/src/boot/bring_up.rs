@@ -223,4 +223,5 @@ fn space_table() -> &'static [Space] {
 }
 
 const _: () = assert!(size_of::<Tcb>() << layout::MAX_THREADS_LOG2 == layout::TCB_TABLE_BYTES);
+const _: () = assert!(size_of::<Space>() << layout::MAX_THREADS_LOG2 == layout::SPACE_TABLE_BYTES);
 const _: () = assert!(Selector::USER_GS.0 == 0x33, "the ABI says so");
