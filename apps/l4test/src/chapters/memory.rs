@@ -4,7 +4,8 @@
 
 use l4::ipc;
 use l4::message::Msg;
-use l4::{Fpage, IpcErrorKind, MapItem, Rights, Word, kip, utcb};
+use l4::time::sleep;
+use l4::{Fpage, IpcErrorKind, MapItem, Rights, ThreadId, Time, Word, kip, utcb};
 
 use crate::arch;
 use crate::failure::{Failure, Outcome, Within, check, equal};
@@ -12,9 +13,9 @@ use crate::registry::chapter;
 use crate::world::agent::{Access, Agent, Fault};
 use crate::world::large;
 use crate::world::memory::{self, PAGE_LOG2, PAGE_SIZE, PAGES, at, fpage, page, playground, window};
-use crate::world::messages::{accept_everywhere, receive_mapping, send_error, send_items};
+use crate::world::messages::{accept_everywhere, accept_in, receive_mapping, send_error, send_items};
 use crate::world::spaces::{Space, kip_area, utcb_area};
-use crate::world::threads::{PATIENCE, plan, spawn, tester};
+use crate::world::threads::{self, PATIENCE, PRIORITY_LATER, plan, spawn, tester};
 
 chapter! { memory:
     "X.2, Mappings, map" => [
@@ -40,6 +41,8 @@ chapter! { memory:
         complete_space_as_a_window,
         regions_of_many_pages,
         nil_window_takes_nothing,
+        odd_items_and_windows_do_no_harm,
+        complete_space_to_complete_space,
     ],
     "X.2, Mappings, grant" => [grant_moves_a_page, grant_keeps_what_is_derived, grant_of_more_than_the_window],
     "X.2, Unmap" => [
@@ -52,6 +55,7 @@ chapter! { memory:
         unmap_takes_many_fpages,
         nil_fpage_is_harmless,
         unmap_of_the_complete_space,
+        flush_of_the_complete_space,
         unmap_of_nothing,
     ],
     "X.2, Unmap, access status" => [
@@ -66,6 +70,7 @@ chapter! { memory:
         kip_and_utcbs_cannot_be_sent,
         kernel_addresses_cannot_be_sent,
     ],
+    "X.2, Mappings, cut off" => [transfer_is_cut_off_by_deletion, unmap_is_cut_off_by_deletion],
     "X.2, Destruction of a space" => [destruction_revokes_what_was_derived, pages_come_and_go_many_times],
 }
 
@@ -328,6 +333,69 @@ fn nil_window_takes_nothing() -> Outcome {
     agent.check_nothing(at(0))
 }
 
+fn odd_items_and_windows_do_no_harm() -> Outcome {
+    let space = Space::create()?;
+    let words = [
+        0x10,
+        0x17,
+        0x3F0,
+        0x3E7,
+        0x2FF,
+        0x1F7,
+        1 << 46 | 46 << 4 | 7,
+        1 << 47 | 12 << 4 | 7,
+        arch::NON_CANONICAL | 13 << 4 | 7,
+        Word::MAX,
+        Word::MAX & !0xFFF | 12 << 4 | 7,
+        at(0) | 20 << 4 | 7,
+        page(0).address() | 12 << 4 | 7,
+    ];
+    // From one agent to another, neither of which has anything but the image and page 0.
+    page(0).set(0x0DD);
+    for window in words {
+        let taker = plan().space(space).spawn(move || {
+            loop {
+                utcb().set_br(0, window);
+                // Overflows are as good as messages.
+                let _ = ipc::receive_timeout(tester().id(), PATIENCE);
+            }
+        })?;
+        for fpage in words {
+            for kind in [4 << 1, 5 << 1] {
+                let snd_base = [0, Word::MAX & !0x3FF, 1 << 46][(fpage % 3) as usize];
+                // What we may lose by a grant is what we have at odd places: nothing, but for the image.
+                let kind = if fpage & 0x3F0 == 12 << 4 || fpage == at(0) | 20 << 4 | 7 { kind } else { 4 << 1 };
+                let kind = if fpage & !0xFFF == page(0).address() { 4 << 1 } else { kind };
+                utcb().set_mr(1, snd_base | kind);
+                utcb().set_mr(2, fpage);
+                utcb().set_tag(l4::MsgTag::new(0, 0, 2));
+                let sent = ipc::send_timeout(taker.id(), PATIENCE).map(drop);
+                let is_fine = sent.is_ok_and(|()| true) || sent == Err(send_error(IpcErrorKind::Overflow));
+                check(is_fine, format_args!("{fpage:#x} to {window:#x}: {sent:?}"))?;
+            }
+        }
+        taker.delete()?;
+    }
+    equal("page 0", page(0).get(), 0x0DD)
+}
+
+fn complete_space_to_complete_space() -> Outcome {
+    // Two spaces with the same image: each page of it is there already.
+    let agent = agent_with_page(0xC5, ALL)?;
+    let taker = plan().space(Space::create()?).pager(tester().id()).spawn(|| {
+        accept_everywhere();
+        ipc::receive_timeout(ThreadId::ANY, PATIENCE)?;
+        l4::message::accept_untyped();
+        equal("the word", memory::read(at(0)), 0xC5)?;
+        equal("the magic", kip::kip().magic, l4::KIP_MAGIC)
+    })?;
+    let item = MapItem::map(Fpage::COMPLETE.with_rights(ALL), 0);
+    let [first, second] = item.words();
+    equal("ErrorCode", agent.send_raw(taker.id(), [first, second])?, 0)?;
+    taker.join()?;
+    agent.check_reads(at(0), 0xC5)
+}
+
 // --- grant ---
 
 fn grant_moves_a_page() -> Outcome {
@@ -479,6 +547,20 @@ fn unmap_of_the_complete_space() -> Outcome {
     agents[0].unmap([Fpage::COMPLETE.with_rights(ALL)])?;
     agents[0].check_reads(at(link(0)), 0xC0)?;
     agents[1].check_nothing(at(link(1)))
+}
+
+fn flush_of_the_complete_space() -> Outcome {
+    // The supervisor gives the image again, and the areas of KIP and UTCBs stay.
+    let thread = plan().space(Space::create()?).spawn(|| {
+        utcb().set_thread_word(0, 0x600D);
+        for _ in 0..3 {
+            crate::world::calls::flush_complete_space();
+            equal("ThreadWord0", utcb().thread_word(0), 0x600D)?;
+            equal("the magic", kip::kip().magic, l4::KIP_MAGIC)?;
+        }
+        Ok(())
+    })?;
+    thread.join()
 }
 
 fn unmap_of_nothing() -> Outcome {
@@ -642,6 +724,65 @@ fn kernel_addresses_cannot_be_sent() -> Outcome {
     agent.take(MapItem::map(fpage(1 << 47, 12, ALL), 0))?;
     agent.take(MapItem::map(fpage(Word::MAX & !0xFFF, 12, ALL), 0))?;
     agent.check_nothing(at(0))
+}
+
+// --- cut off ---
+
+/// The large page in small pieces: an operation on them takes many steps.
+#[track_caller]
+fn agent_with_many_pages() -> Outcome<Agent> {
+    let large = large_page()?;
+    let agent = Agent::in_new_space()?;
+    for i in 0..LARGE_SIZE / PAGE_SIZE / 8 {
+        let mut items = [MapItem::map(Fpage::NIL, 0); 8];
+        for (k, item) in items.iter_mut().enumerate() {
+            let offset = (i * 8 + k as Word) * PAGE_SIZE;
+            *item = MapItem::map(fpage(large.base() + offset, PAGE_LOG2, ALL), offset);
+        }
+        agent.take_all(&items)?;
+    }
+    Ok(agent)
+}
+
+/// Has a thread of low priority do something long again and again; deletes a party of it at different moments.
+fn transfer_is_cut_off_by_deletion() -> Outcome {
+    let source = agent_with_many_pages()?;
+    let space = Space::create()?;
+    for round in 0..40 {
+        let taker = plan().space(space).priority(PRIORITY_LATER).spawn(|| {
+            accept_in(playground());
+            loop {
+                // Who sends may be deleted in the middle.
+                let _ = ipc::receive_timeout(ThreadId::ANY, PATIENCE);
+            }
+        })?;
+        let many = window(0, LARGE_LOG2).with_rights(ALL);
+        let sender = source.spawn_sender(taker, MapItem::map(many, 0))?;
+        sleep(Time::period_us(200 + round * 37));
+        let (first, second) = if round % 2 == 0 { (taker, sender) } else { (sender, taker) };
+        first.delete().within(round)?;
+        sleep(Time::period_us(100));
+        second.delete().within(round)?;
+        threads::give_back(2);
+    }
+    source.check_rights(at(LARGE_SIZE - PAGE_SIZE), READ_WRITE)
+}
+
+fn unmap_is_cut_off_by_deletion() -> Outcome {
+    let source = agent_with_many_pages()?;
+    let other = Agent::in_new_space()?;
+    let many = window(0, LARGE_LOG2).with_rights(ALL);
+    for round in 0..40 {
+        source.pass(other, MapItem::map(many, 0))?;
+        let unmapper = source.spawn_unmapper(many)?;
+        sleep(Time::period_us(20 + round * 13));
+        unmapper.delete().within(round)?;
+        threads::give_back(1);
+        source.check_rights(at(LARGE_SIZE - PAGE_SIZE), READ_WRITE).within(round)?;
+    }
+    source.unmap([many])?;
+    other.check_nothing(at(0))?;
+    other.check_nothing(at(LARGE_SIZE - PAGE_SIZE))
 }
 
 // --- destruction ---

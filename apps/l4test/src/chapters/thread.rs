@@ -14,7 +14,8 @@ use l4::{
 use crate::arch;
 use crate::failure::{Failure, Outcome, Within, check, equal};
 use crate::registry::chapter;
-use crate::world::messages::{NOW, call_label, receive, send_error, send_label};
+use crate::world::memory;
+use crate::world::messages::{NOW, call_label, receive, receive_error, send_error, send_label};
 use crate::world::spaces::Space;
 use crate::world::threads::{Thread, plan, raw_inspect, spawn, spawn_later, supervisor, tester};
 
@@ -59,9 +60,12 @@ chapter! { thread:
     ],
     "X.2, ThreadControl, deletion" => [
         running_thread_can_be_deleted,
+        thread_can_be_deleted_in_every_state,
         number_can_be_used_again,
+        highest_numbers_are_like_others,
         many_threads_one_after_another,
         many_threads_at_once,
+        kernel_memory_runs_out_with_an_error,
     ],
 }
 
@@ -511,6 +515,48 @@ fn running_thread_can_be_deleted() -> Outcome {
     equal("its id", inspect(thread.id()).map(drop), Err(SysError::InvalidThread))
 }
 
+fn thread_can_be_deleted_in_every_state() -> Outcome {
+    type Make = fn() -> Outcome<Thread>;
+    let rows: [(&str, Make); 10] = [
+        ("inactive", || {
+            let thread = Thread::reserve()?;
+            threads_of::thread_control(thread.id(), supervisor(), supervisor(), ThreadId::NIL, None)?;
+            Ok(thread)
+        }),
+        ("waiting for its start", || waiting_for_start(tester().id())),
+        ("ready", || spawn_later(|| Ok(()))),
+        ("sending", || spawn(|| send_label(tester().id(), 1).map(drop).map_err(Failure::from))),
+        ("sending for ever", || spawn(|| ipc::send(tester().id()).map(drop).map_err(Failure::from))),
+        ("receiving", || spawn(|| receive(tester().id()).map(drop).map_err(Failure::from))),
+        ("receiving for ever", || spawn(|| ipc::wait().map(drop).map_err(Failure::from))),
+        ("halted", || {
+            let thread = spawn(|| Ok(()))?;
+            threads_of::stop(thread.id())?;
+            Ok(thread)
+        }),
+        ("faulting", || plan().pager(tester().id()).spawn(touch_nothing)),
+        ("waiting for its pager", || {
+            let thread = plan().pager(tester().id()).spawn(touch_nothing)?;
+            receive(thread.id())?;
+            Ok(thread)
+        }),
+    ];
+    for (what, make) in rows {
+        let thread = make().within(what)?;
+        thread.delete().within(what)?;
+        let sent = call_label(thread.id(), 0).map(drop);
+        equal("a message to it", sent, Err(send_error(IpcErrorKind::NonExisting))).within(what)?;
+        let queued = ipc::ipc(ThreadId::NIL, ThreadId::ANY, NOW).result().map(drop);
+        equal("who is left in the queue", queued, Err(receive_error(IpcErrorKind::Timeout))).within(what)?;
+    }
+    Ok(())
+}
+
+fn touch_nothing() -> Outcome {
+    memory::read(memory::at(0x1_0000));
+    Ok(())
+}
+
 fn number_can_be_used_again() -> Outcome {
     let thread = spawn(|| receive(tester().id()).map(drop).map_err(Failure::from))?;
     thread.delete()?;
@@ -523,6 +569,21 @@ fn number_can_be_used_again() -> Outcome {
     equal("starts", STARTED.load(Relaxed), 1)?;
     equal("the old id", inspect(id).map(drop), Err(SysError::InvalidThread))?;
     inspect(next)?;
+    Ok(())
+}
+
+fn highest_numbers_are_like_others() -> Outcome {
+    let (me, top) = (tester().id(), 1 << kip::kip().thread_info.bits());
+    for number in [top - 1, top - 2, top / 2, top / 2 - 1] {
+        let id = ThreadId::global(number, 1);
+        // A message before there is such a thread must not leave a trace of it.
+        let sent = call_label(id, 0).map(drop);
+        equal("a message to nobody", sent, Err(send_error(IpcErrorKind::NonExisting))).within(number)?;
+        threads_of::thread_control(id, me, me, ThreadId::NIL, None).map_err(Failure::from).within(number)?;
+        let sent = ipc::ipc(id, ThreadId::NIL, NOW).result().map(drop);
+        threads_of::delete(id)?;
+        equal("a message to it", sent, Err(send_error(IpcErrorKind::Timeout))).within(number)?;
+    }
     Ok(())
 }
 
@@ -558,4 +619,30 @@ fn many_threads_at_once() -> Outcome {
     outcome?;
     equal("a message to the last one", probe.map(drop), Err(send_error(IpcErrorKind::Timeout)))?;
     equal("a message to a deleted one", call_label(id(0), 0).map(drop), Err(send_error(IpcErrorKind::NonExisting)))
+}
+
+fn kernel_memory_runs_out_with_an_error() -> Outcome {
+    const MANY: Word = 50_000;
+    let me = tester().id();
+    let first = me.thread_no() + 1000;
+    let id = |i| ThreadId::global(first + i, 1);
+    let make = |i| -> Result<(), SysError> {
+        threads_of::thread_control(id(i), id(i), me, ThreadId::NIL, None)?;
+        let areas = (crate::world::spaces::kip_area(), crate::world::spaces::utcb_area());
+        l4::space::space_control(id(i), l4::SpaceControl::NONE, areas.0, areas.1, ThreadId::NIL)?;
+        threads_of::thread_control(id(i), id(i), ThreadId::NIL, me, Some(l4::ROOT_UTCB_AREA_BASE))
+    };
+    let mut counts = [0; 2];
+    for count in &mut counts {
+        let error = (0..MANY).find_map(|i| make(i).err().map(|error| (i, error)));
+        (0..error.map_or(MANY, |(i, _)| i + 1)).for_each(|i| {
+            // The last may be there or not.
+            let _ = threads_of::delete(id(i));
+        });
+        let (made, error) = error.ok_or(Failure::new("kernel memory does not run out"))?;
+        equal("the error", error, SysError::OutOfMemory)?;
+        *count = made;
+    }
+    // All of it comes back, but for what keeps the tables of threads and mappings.
+    check(counts[0] > 50 && counts[1] >= counts[0], format_args!("spaces, first and second time: {counts:?}"))
 }

@@ -10,9 +10,9 @@ use l4::time::timeouts;
 use l4::{ExceptionWord, Fpage, MapItem, MsgTag, Rights, ThreadId, UnmapControl, Word, space, utcb};
 
 use super::memory::{self, is_in_playground, playground};
-use super::messages::accept_in;
+use super::messages::{accept_in, send_items};
 use super::spaces::Space;
-use super::threads::{PATIENCE, Thread, plan, tester};
+use super::threads::{PATIENCE, PRIORITY_LATER, Thread, plan, tester};
 use crate::failure::{Failure, Outcome, check, equal};
 
 /// Requests, by their labels.
@@ -31,6 +31,8 @@ mod request {
     pub const PASS: Word = 5;
     /// Words: control, fpages. Answer: the fpages.
     pub const UNMAP: Word = 6;
+    /// As [`PASS`], to a receiver that does not answer.
+    pub const SEND: Word = 7;
 }
 
 /// What came of an access to memory.
@@ -171,6 +173,39 @@ impl Agent {
         equal("ErrorCode of the agent that maps", answer.word(0), Some(0))
     }
 
+    /// Has the agent send an item of these words to any thread, which need not answer; ErrorCode, or 0.
+    #[track_caller]
+    pub fn send_raw(self, to: ThreadId, item: [Word; 2]) -> Outcome<Word> {
+        let answer = self.request_words(request::SEND, &[to.raw(), item[0], item[1]])?.map_err(unexpected)?;
+        Ok(answer.word(0).unwrap_or(0))
+    }
+
+    /// Makes a thread of low priority in the agent's space that sends an item of that space again and again.
+    #[track_caller]
+    pub fn spawn_sender(self, to: Thread, item: MapItem) -> Outcome<Thread> {
+        self.spawn_beside(move || {
+            loop {
+                // The receiver may be gone.
+                let _ = send_items(to.id(), &[item]);
+            }
+        })
+    }
+
+    /// Makes a thread of low priority in the agent's space that unmaps an fpage again and again.
+    #[track_caller]
+    pub fn spawn_unmapper(self, fpage: Fpage) -> Outcome<Thread> {
+        self.spawn_beside(move || {
+            loop {
+                space::unmap_fpage(fpage);
+            }
+        })
+    }
+
+    #[track_caller]
+    fn spawn_beside<F: Fn() -> Outcome + Copy + Send + 'static>(self, body: F) -> Outcome<Thread> {
+        plan().space(Space::of(self.id())).priority(PRIORITY_LATER).spawn(body)
+    }
+
     /// Has the agent unmap fpages; their access status.
     #[track_caller]
     pub fn unmap<const N: usize>(self, fpages: [Fpage; N]) -> Outcome<[Rights; N]> {
@@ -265,7 +300,11 @@ fn answer(received: IpcOutcome) -> Msg {
         (request::WRITE, &[address, value]) => memory::write(address, value),
         (request::EXECUTE, &[address]) => memory::execute(address),
         (request::PASS, &[to, first, second]) => {
-            answer.append_word(pass(ThreadId::from_raw(to), [first, second]));
+            let to = ThreadId::from_raw(to);
+            answer.append_word(send_item(to, to, [first, second]));
+        }
+        (request::SEND, &[to, first, second]) => {
+            answer.append_word(send_item(ThreadId::from_raw(to), ThreadId::NIL, [first, second]));
         }
         (request::UNMAP, [control, fpages @ ..]) => unmap(&mut answer, UnmapControl::from_raw(*control), fpages),
         _ => {}
@@ -273,13 +312,14 @@ fn answer(received: IpcOutcome) -> Msg {
     answer
 }
 
-fn pass(to: ThreadId, item: [Word; 2]) -> Word {
+/// Sends an item and waits for an answer from `answerer`, unless that is nilthread; ErrorCode, or 0.
+fn send_item(to: ThreadId, answerer: ThreadId, item: [Word; 2]) -> Word {
     let mut msg = Msg::new(request::TAKE);
     if let Some(item) = MapItem::from_words(item) {
         msg.append_map(item);
     }
     msg.load();
-    ipc::call_timeouts(to, timeouts(PATIENCE, PATIENCE)).err().map_or(0, |error| error.raw())
+    ipc::ipc(to, answerer, timeouts(PATIENCE, PATIENCE)).result().err().map_or(0, |error| error.raw())
 }
 
 fn unmap(answer: &mut Msg, control: UnmapControl, words: &[Word]) {

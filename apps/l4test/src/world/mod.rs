@@ -1,6 +1,7 @@
 //! What tests are made of.
 
 pub mod agent;
+pub mod calls;
 pub mod image;
 pub mod large;
 pub mod memory;

@@ -28,6 +28,11 @@ impl Space {
         Self(supervisor())
     }
 
+    /// The space of a thread.
+    pub fn of(thread: ThreadId) -> Self {
+        Self(thread)
+    }
+
     /// A new space with its areas where the program has its own. An inactive thread keeps it alive.
     #[track_caller]
     pub fn create() -> Outcome<Self> {

@@ -288,6 +288,11 @@ impl Plan {
     }
 }
 
+/// Gives the last `count` slots that were taken back, whose threads are deleted.
+pub fn give_back(count: usize) {
+    USED.fetch_sub(count, Relaxed);
+}
+
 /// Makes a thread that runs now, until it blocks.
 #[track_caller]
 pub fn spawn<F: Fn() -> Outcome + Copy + Send + 'static>(body: F) -> Outcome<Thread> {
