@@ -314,7 +314,8 @@ impl<M: Machine> Here<'_, M> {
     /// Ends the page fault of `thread` in the middle of a string, and the transfer with it.
     pub(super) fn cut_nested(&mut self, thread: TcbRef, cut: Cut) {
         match self.k.tcb(thread).status() {
-            Status::PendingSend => self.leave_send_queue(thread),
+            // Without a partner it was taken off the queue already: its pager is being deleted.
+            Status::PendingSend if self.k.tcb(thread).peer.get().is_some() => self.leave_send_queue(thread),
             Status::Waiting => self.cpu.timeouts.cancel(self.k.tcbs, thread),
             Status::Receiving => self.cut_off_pager(thread),
             _ => {}
