@@ -86,8 +86,11 @@ fn check_thread(k: &K, thread: TcbRef, tcb: &Tcb, is_current: bool) {
     assert_eq!(tcb.send_link.is_linked(), tcb.status() == Status::PendingSend, "{thread:?} is queued on a partner");
     let may_time_out = matches!(tcb.status(), Status::PendingSend | Status::Waiting);
     assert!(may_time_out || !tcb.timeout_link.is_linked(), "{thread:?} has no timeout");
+    check_plain_wait(thread, tcb);
+    if let Some(other) = tcb.outer_peer.get() {
+        return check_nested_fault(k, thread, tcb, other);
+    }
     assert!(is_running || tcb.work() == Work::None, "{thread:?} blocks without work");
-    check_plain_wait(k, thread, tcb);
     match (tcb.status(), tcb.work()) {
         (Status::PendingSend, _) => {
             let partner = tcb.peer.get().expect("a blocked sender has a partner");
@@ -95,8 +98,10 @@ fn check_thread(k: &K, thread: TcbRef, tcb: &Tcb, is_current: bool) {
         }
         (Status::Sending | Status::Receiving, _) => {
             let carrier = tcb.peer.get().expect("a transfer has two sides");
-            assert_eq!((k.tcb(carrier).work(), k.tcb(carrier).status()), (Work::Transfer, Status::Running));
-            assert_eq!(k.tcb(carrier).peer.get(), Some(thread), "both sides know each other");
+            assert_eq!(k.tcb(carrier).work(), Work::Transfer, "the transfer of {thread:?} goes on");
+            let is_faulting = k.tcb(carrier).outer_peer.get() == Some(thread);
+            let is_at_it = k.tcb(carrier).peer.get() == Some(thread) && k.tcb(carrier).status() == Status::Running;
+            assert!(is_faulting || is_at_it, "both sides know each other");
         }
         (_, Work::Transfer) => {
             let other = tcb.peer.get().expect("a transfer has two sides");
@@ -109,13 +114,22 @@ fn check_thread(k: &K, thread: TcbRef, tcb: &Tcb, is_current: bool) {
     }
 }
 
-fn check_plain_wait(k: &K, thread: TcbRef, tcb: &Tcb) {
+/// A thread that faulted in the middle of the string that it exchanges with `other`.
+fn check_nested_fault(k: &K, thread: TcbRef, tcb: &Tcb, other: TcbRef) {
+    assert_eq!((tcb.work(), tcb.purpose()), (Work::Transfer, Purpose::PageFault), "{thread:?} is in a transfer");
+    let is_blocked = matches!(tcb.status(), Status::PendingSend | Status::Waiting | Status::Receiving);
+    assert!(is_blocked, "{thread:?} waits for its pager");
+    let role = if tcb.transfer.as_sender.get() { Status::Receiving } else { Status::Sending };
+    let other = k.tcb(other);
+    assert_eq!((other.status(), other.peer.get()), (role, Some(thread)), "the other side of the string of {thread:?}");
+}
+
+fn check_plain_wait(thread: TcbRef, tcb: &Tcb) {
     if tcb.waits_for.get().is_nil() {
         return;
     }
     assert_eq!((tcb.status(), tcb.purpose()), (Status::Waiting, Purpose::User), "{thread:?} waits");
     assert!(!tcb.timeout_link.is_linked() && !tcb.is_halted(), "only a message ends the wait of {thread:?}");
-    assert!(k.spaces.is_user_range(tcb.ip.get(), tcb.ip.get()), "{thread:?} returns to user memory");
 }
 
 /// Whether a thread that waits for `partner` would take what `sender` has for it.
@@ -131,7 +145,8 @@ fn check_send_queue(k: &K, thread: TcbRef, tcb: &Tcb) -> usize {
     while let Some(sender) = member {
         let from = k.tcb(sender);
         assert_eq!((from.status(), from.peer.get()), (Status::PendingSend, Some(thread)), "queued on its partner");
-        let has_met = tcb.waiting_for().is_some_and(|partner| takes(tcb, partner, from));
+        let is_free = tcb.outer_peer.get().is_none();
+        let has_met = tcb.waiting_for().is_some_and(|partner| is_free && takes(tcb, partner, from));
         assert!(!has_met, "{thread:?} and {sender:?} wait for each other");
         members += 1;
         propagated += u32::from(from.sends_as() != from.id.get());

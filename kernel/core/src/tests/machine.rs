@@ -1,7 +1,8 @@
 //! A machine without hardware: frames and UTCBs are values that appear when they are first touched, the clock stands
 //! until a test moves it, and of the saved registers it keeps what the core asked to be kept.
 
-use std::cell::{Cell, OnceCell};
+use std::cell::{Cell, OnceCell, RefCell};
+use std::collections::BTreeMap;
 
 use kformats::paging::Amd64;
 use l4_abi::{ThreadId, USER_FLAGS_MASK, UTCB_SIZE, Utcb, Word};
@@ -39,6 +40,8 @@ pub struct Fake {
     frames: Vec<OnceCell<Box<[Cell<usize>]>>>,
     utcbs: Vec<OnceCell<Box<Utcb>>>,
     saved: Vec<Saved>,
+    /// Pages of user memory by their addresses.
+    user: RefCell<BTreeMap<u64, Vec<u8>>>,
     clock_us: Cell<u64>,
     /// Whether there is memory behind the slots of new threads.
     pub backs_threads: Cell<bool>,
@@ -62,6 +65,7 @@ impl Fake {
             frames: (0..KMEM_FRAMES).map(|_| OnceCell::new()).collect(),
             utcbs: (0..KMEM_FRAMES * UTCBS_PER_FRAME).map(|_| OnceCell::new()).collect(),
             saved: (0..threads).map(|_| saved()).collect(),
+            user: RefCell::default(),
             clock_us: Cell::new(0),
             backs_threads: Cell::new(true),
         }
@@ -71,6 +75,20 @@ impl Fake {
     pub fn set_clock(&self, us: u64) {
         assert!(us >= self.clock_us.get(), "time goes on");
         self.clock_us.set(us);
+    }
+
+    /// Writes to user memory at a physical address, within a page.
+    pub fn poke(&self, at: PhysAddr, bytes: &[u8]) {
+        let (page, offset) = (at.0 / FRAME_SIZE, (at.0 % FRAME_SIZE) as usize);
+        let mut user = self.user.borrow_mut();
+        let page = user.entry(page).or_insert_with(|| vec![0; FRAME_SIZE as usize]);
+        page[offset..offset + bytes.len()].copy_from_slice(bytes);
+    }
+
+    /// Reads user memory at a physical address, within a page.
+    pub fn peek(&self, at: PhysAddr, len: usize) -> Vec<u8> {
+        let (page, offset) = (at.0 / FRAME_SIZE, (at.0 % FRAME_SIZE) as usize);
+        self.user.borrow().get(&page).map_or(vec![0; len], |page| page[offset..offset + len].to_vec())
     }
 
     /// The saved registers of a thread.
@@ -146,12 +164,14 @@ impl Machine for Fake {
         self.utcbs[offset / UTCB_SIZE].get_or_init(Default::default)
     }
 
-    fn copy(&self, _from: PhysAddr, _to: PhysAddr, _len: usize) {
-        unreachable!("no test here sends strings");
+    fn copy(&self, from: PhysAddr, to: PhysAddr, len: usize) {
+        self.poke(to, &self.peek(from, len));
     }
 
-    fn read_user_word(&self, _at: PhysAddr) -> usize {
-        unreachable!("no stack is mapped");
+    fn read_user_word(&self, at: PhysAddr) -> usize {
+        assert!(at.0.is_multiple_of(size_of::<usize>() as u64), "an aligned word");
+        let bytes = self.peek(at, size_of::<usize>());
+        usize::from_le_bytes(bytes.try_into().expect("as long as a word"))
     }
 
     fn ipc_return_ip(&self) -> usize {

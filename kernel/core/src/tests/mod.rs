@@ -21,5 +21,6 @@ mod schedule;
 mod scheduling;
 mod space_control;
 mod start;
+mod strings;
 mod thread_control;
 mod transfer;

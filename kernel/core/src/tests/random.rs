@@ -9,6 +9,7 @@ use l4_abi::{
 };
 
 use super::invariants;
+use super::machine::IPC_RETURN_IP;
 use super::schedule::nothing;
 use super::space_control::areas;
 use super::world::{
@@ -60,15 +61,31 @@ enum Event {
 
 #[derive(Clone, Copy, Debug)]
 enum Act {
-    Ipc { to: ThreadId, from: ThreadId, timeouts: Timeouts, message: [Word; 6], window: Word, virtual_sender: ThreadId },
+    Ipc {
+        to: ThreadId,
+        from: ThreadId,
+        timeouts: Timeouts,
+        message: [Word; 6],
+        buffers: [Word; 3],
+        xfer: Timeouts,
+        virtual_sender: ThreadId,
+    },
     Exregs(Exregs),
     ThreadControl(ThreadControlArgs),
     SpaceControl(SpaceControlArgs),
     Schedule(ScheduleArgs),
     Switch(ThreadId),
-    Unmap { control: UnmapControl, fpages: [Fpage; 2] },
-    PageFault { address: usize, pager: ThreadId },
-    Exception { handler: ThreadId },
+    Unmap {
+        control: UnmapControl,
+        fpages: [Fpage; 2],
+    },
+    PageFault {
+        address: usize,
+        pager: ThreadId,
+    },
+    Exception {
+        handler: ThreadId,
+    },
 }
 
 /// A world in which things happen at random.
@@ -152,11 +169,12 @@ impl Chaos {
         let flags = if self.random.once_in(3) { MsgTag::PROPAGATED } else { 0 };
         let mut message = [tag.with_flags(flags).raw(), 1, 2, 3, 4, 5];
         for item in 0..2 {
-            let kind = self.random.one_of(&[8, 8, 8, 10, 14, 0]);
+            let kind = self.random.one_of(&[8, 8, 10, 14, 0, 0]);
             let fpage = self.fpage();
             let position = 1 + untyped as usize + 2 * item;
             if position + 1 < message.len() {
-                message[position] = fpage.base() & !0x3FF | kind;
+                let first = if kind == 0 { self.random.below(0x3000) << 10 } else { fpage.base() & !0x3FF };
+                message[position] = first | kind;
                 message[position + 1] = fpage.raw();
             }
         }
@@ -213,12 +231,15 @@ impl Chaos {
             _ => Fpage::COMPLETE.raw(),
         };
         let timeouts = Timeouts::new(self.time(), self.time());
+        let strings = if self.random.once_in(2) { 1 } else { 0 };
+        let buffers = [window | strings, self.random.below(0x4000) << 10, self.fpage().base()];
+        let xfer = Timeouts::new(self.time(), self.time());
         let virtual_sender = match self.random.below(4) {
             0 => to,
             1 | 2 => self.who_is(|tcb| tcb.waiting_for() == Some(own)).id(),
             _ => self.id(),
         };
-        Act::Ipc { to, from, timeouts, message: self.message(), window, virtual_sender }
+        Act::Ipc { to, from, timeouts, message: self.message(), buffers, xfer, virtual_sender }
     }
 
     fn exregs(&mut self) -> Exregs {
@@ -329,9 +350,10 @@ impl Chaos {
     fn carry_out(&mut self, who: Who, act: Act) -> bool {
         let w = self.w;
         match act {
-            Act::Ipc { to, from, timeouts, message, window, virtual_sender } => {
+            Act::Ipc { to, from, timeouts, message, buffers, xfer, virtual_sender } => {
                 w.set_mrs(who, &message);
-                w.utcb(who).set_br(0, window);
+                buffers.into_iter().enumerate().for_each(|(i, word)| w.utcb(who).set_br(i, word));
+                w.utcb(who).set_xfer_timeouts(xfer);
                 w.utcb(who).set_virtual_sender(virtual_sender);
                 w.make_run(who);
                 if fast_ipc(w, who, to, from, timeouts) {
@@ -368,7 +390,10 @@ impl Chaos {
 
     /// Lets everybody do what is left of the work.
     fn finish(&self) {
-        let has_work = |who: &Who| self.w.tcb(*who).exists() && self.w.tcb(*who).work() != Work::None;
+        let has_work = |who: &Who| {
+            let tcb = self.w.tcb(*who);
+            tcb.exists() && tcb.status() == Status::Running && tcb.work() != Work::None
+        };
         for _ in 0..10_000 {
             let Some(who) = EVERYBODY.into_iter().find(has_work) else { return };
             self.w.make_run(who);
@@ -414,19 +439,24 @@ fn fast_ipc(w: World, who: Who, to: ThreadId, from: ThreadId, timeouts: Timeouts
         ThreadId::ANY => tcb.send_queue.get().is_none(),
         _ => from == to && tcb.propagated_senders.get() == 0,
     };
-    if !is_expected || !is_alone || tcb.ip.get() as u64 >= USER_END {
+    if !is_expected || !is_alone {
         return false;
     }
     tcb.waits_for.set(from);
+    tcb.ip.set(UNDEFINED_IP);
     w.k.machine.saved(who.tcb()).from.set(None);
     for index in 0..=tag.untyped() {
         w.k.utcb(thread).set_mr(index, w.utcb(who).mr(index));
     }
     dest.waits_for.set(ThreadId::NIL);
+    dest.ip.set(IPC_RETURN_IP);
     w.here().cpu.current.set(Current::running(thread));
     w.k.machine.ipc_return(thread, w.k.id_seen_from(who.tcb(), dest.space()), w.k.utcb(thread));
     true
 }
+
+/// What the fast path leaves as instruction pointer of a thread that waits.
+const UNDEFINED_IP: usize = 0xDEAD_0000;
 
 fn run(seed: u64, steps: usize) {
     println!("seed {seed}");

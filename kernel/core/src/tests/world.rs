@@ -7,7 +7,7 @@ use l4_abi::{
 };
 
 use super::invariants;
-use super::machine::{Fake, KMEM_BEGIN, KMEM_END, NODES, THREADS};
+use super::machine::{Fake, IPC_RETURN_IP, KMEM_BEGIN, KMEM_END, NODES, THREADS};
 use crate::boot::Server;
 use crate::kernel::{Here, Kernel, ThreadNumbers};
 use crate::kmem::Kmem;
@@ -336,6 +336,7 @@ impl World {
     pub fn trap_ipc(self, who: Who, to: ThreadId, from: ThreadId, timeouts: Timeouts) {
         self.trap(who, |here, thread| {
             here.k.machine.saved(thread).from.set(None);
+            here.k.tcb(thread).ip.set(IPC_RETURN_IP);
             here.ipc(thread, to, from, timeouts);
         });
     }
