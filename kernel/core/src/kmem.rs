@@ -104,7 +104,7 @@ impl Kmem {
 
     /// Gives a frame back.
     pub fn free<const P: u8>(&self, memory: &impl PhysMem, held: &mut Held<P>, frame: PhysAddr) {
-        debug_assert!(frame.0 != 0 && frame.0 % FRAME_SIZE == 0, "a frame is aligned");
+        debug_assert!(frame.0 != 0 && frame.0.is_multiple_of(FRAME_SIZE), "a frame is aligned");
         let _guard = self.lock.lock(held);
         memory.write(frame, self.list.get().0 as usize);
         self.list.set(frame);
@@ -179,6 +179,12 @@ impl Kmem {
         self.fail_in.set(n);
     }
 
+    /// Whether that is still to come.
+    #[cfg(test)]
+    pub(crate) fn is_failure_pending(&self) -> bool {
+        self.fail_in.get() > 0
+    }
+
     #[cfg(test)]
     fn shall_fail(&self) -> bool {
         let n = self.fail_in.get();
@@ -190,5 +196,109 @@ impl Kmem {
     #[inline(always)]
     fn shall_fail(&self) -> bool {
         false
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::RefCell;
+    use std::collections::{BTreeMap, BTreeSet};
+
+    use super::*;
+
+    /// Memory that starts as garbage and notes which frames were cleared.
+    #[derive(Default)]
+    struct Fake {
+        words: RefCell<BTreeMap<u64, usize>>,
+        cleared: RefCell<BTreeSet<u64>>,
+    }
+
+    impl PhysMem for Fake {
+        fn read(&self, at: PhysAddr) -> usize {
+            self.words.borrow().get(&at.0).copied().unwrap_or(0x5A5A)
+        }
+        fn write(&self, at: PhysAddr, word: usize) {
+            self.words.borrow_mut().insert(at.0, word);
+            self.cleared.borrow_mut().remove(&(at.0 & !(FRAME_SIZE - 1)));
+        }
+        fn update(&self, _: PhysAddr, _: usize, _: usize) -> usize {
+            unreachable!("frames are not page tables")
+        }
+        fn zero_frame(&self, frame: PhysAddr) {
+            self.words.borrow_mut().insert(frame.0, 0);
+            self.cleared.borrow_mut().insert(frame.0);
+        }
+    }
+
+    fn kmem(regions: &[(u64, u64)]) -> (Kmem, Fake) {
+        let kmem = Kmem::default();
+        for (start, end) in regions {
+            kmem.add_region(&mut Held::nothing(), PhysAddr(*start), PhysAddr(*end));
+        }
+        (kmem, Fake::default())
+    }
+
+    /// All frames that there are to get, in the order in which they come.
+    fn drain(kmem: &Kmem, memory: &Fake) -> Vec<u64> {
+        std::iter::from_fn(|| kmem.alloc(memory, &mut Held::nothing()).map(|frame| frame.0)).collect()
+    }
+
+    #[test]
+    fn frames_come_from_all_regions_once() {
+        let (kmem, memory) = kmem(&[(0x4000, 0x6000), (0x9000, 0xA000), (0x2_0000, 0x2_0000)]);
+        assert_eq!((kmem.total(), kmem.free_count()), (3, 3));
+        assert_eq!(drain(&kmem, &memory), [0x4000, 0x5000, 0x9000]);
+        assert_eq!((kmem.total(), kmem.free_count()), (3, 0));
+    }
+
+    #[test]
+    fn region_is_cut_to_whole_frames_without_the_first_of_memory() {
+        let (kmem, memory) = kmem(&[(0x10, 0x2FFF), (0x7001, 0x7FFF)]);
+        assert_eq!(drain(&kmem, &memory), [0x1000]);
+    }
+
+    #[test]
+    fn freed_frames_come_again_and_are_clear() {
+        let (kmem, memory) = kmem(&[(0x4000, 0x8000)]);
+        let frames = drain(&kmem, &memory);
+        for frame in &frames {
+            kmem.free(&memory, &mut Held::nothing(), PhysAddr(*frame));
+        }
+        assert_eq!(kmem.free_count(), 4);
+        let again: BTreeSet<u64> = drain(&kmem, &memory).into_iter().collect();
+        assert_eq!(again, frames.into_iter().collect());
+        assert_eq!(*memory.cleared.borrow(), again);
+    }
+
+    #[test]
+    fn reserved_frames_are_nobody_elses() {
+        let (kmem, memory) = kmem(&[(0x4000, 0x8000)]);
+        let held = &mut Held::nothing();
+        let mut claim = kmem.reserve(held, 3).expect("four are free");
+        assert_eq!(kmem.free_count(), 1);
+        assert!(kmem.reserve(held, 2).is_none());
+        assert_eq!(drain(&kmem, &memory).len(), 1);
+        assert_ne!(kmem.alloc_reserved(&memory, held, &mut claim), PhysAddr(0));
+        assert_eq!((claim.count(), kmem.free_count()), (2, 0));
+        kmem.give_back(held, claim);
+        assert_eq!(drain(&kmem, &memory).len(), 2);
+    }
+
+    #[test]
+    #[should_panic = "a claim covers what is taken from it"]
+    fn claim_can_be_used_up() {
+        let (kmem, memory) = kmem(&[(0x4000, 0x8000)]);
+        let mut claim = kmem.reserve(&mut Held::nothing(), 1).expect("four are free");
+        kmem.alloc_reserved(&memory, &mut Held::nothing(), &mut claim);
+        kmem.alloc_reserved(&memory, &mut Held::nothing(), &mut claim);
+    }
+
+    #[test]
+    fn chosen_allocation_fails() {
+        let (kmem, memory) = kmem(&[(0x4000, 0x8000)]);
+        kmem.fail_nth(2);
+        let held = &mut Held::nothing();
+        let results = [(); 3].map(|()| kmem.alloc(&memory, held).is_some());
+        assert_eq!(results, [true, false, true]);
     }
 }

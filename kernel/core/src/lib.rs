@@ -4,6 +4,8 @@
 //! handler, then lets the dispatcher [`choose`](kernel::Here::choose) who runs. Nothing here knows a processor.
 #![cfg_attr(not(test), no_std)]
 #![forbid(unsafe_code)]
+// A machine word is as wide as `u64` at one of the two widths only.
+#![allow(clippy::unnecessary_cast)]
 
 pub mod boot;
 mod fault;

@@ -4,13 +4,11 @@
 //! kernel as it touches it, at the physical address. It prints nothing unless the root task raises its verbosity.
 #![no_std]
 #![no_main]
-
-use core::ptr::{self, with_exposed_provenance_mut};
-use core::slice;
+#![forbid(unsafe_code)]
 
 use l4::message::{Msg, accept_untyped};
 use l4::{MapItem, ThreadId, Word, ipc, kip, space, utcb};
-use l4_rt::println;
+use l4_rt::{PhysicalMemory, println};
 use sigma0::pools::{FIRST_REGIONS, PORT_REGIONS, Pools};
 use sigma0::regions::{Part, Region};
 use sigma0::server::{Action, Message, REFUSAL, handle};
@@ -18,21 +16,22 @@ use sigma0::server::{Action, Message, REFUSAL, handle};
 /// Level of output from which on each request is printed.
 const VERBOSITY_REQUESTS: Word = 1;
 
-l4_rt::entry!(main);
+l4_rt::sigma0_entry!(main);
 
-fn main() {
+fn main(physical: PhysicalMemory) {
     let mut memory = [Region::UNUSED; FIRST_REGIONS];
     let mut ports = [Region::UNUSED; PORT_REGIONS];
     accept_untyped();
     let pools = Pools::new(kip(), kip::memory_descriptors(), &mut memory, &mut ports);
-    serve(pools);
+    serve(pools, physical);
 }
 
-fn serve(mut pools: Pools<'_>) -> ! {
+fn serve(mut pools: Pools<'_>, mut physical: PhysicalMemory) -> ! {
     let mut verbosity = 0;
     let mut message = wait();
     loop {
-        pools.keep_room(|base, count| claim(base, count));
+        // The pools have just taken this memory out of the free pool, and give it to nobody before they have moved on.
+        pools.keep_room(|base, count| physical.storage(base, count, Region::UNUSED));
         let action = handle(&mut pools, kip().thread_info, &message);
         if verbosity >= VERBOSITY_REQUESTS {
             println!("sigma0: {message:x?} -> {action:x?}");
@@ -92,19 +91,6 @@ fn with_attribute(item: MapItem, attribute: Word) -> MapItem {
         0 => item,
         attribute => space::set_page_attribute(item.fpage, attribute).map_or(REFUSAL, |()| item),
     }
-}
-
-/// Makes free physical memory storage for regions.
-fn claim(base: u64, count: usize) -> &'static mut [Region] {
-    let first = with_exposed_provenance_mut::<Region>(base as usize);
-    for i in 0..count {
-        let region = first.wrapping_add(i);
-        // SAFETY: the pools have just taken this memory out of the free pool for us: nobody else has it, it is aligned to
-        // a page and not page 0, and the kernel maps it at its address.
-        unsafe { ptr::write(region, Region::UNUSED) };
-    }
-    // SAFETY: written above, and the pools give it to nobody else before they have moved on and dropped the slice.
-    unsafe { slice::from_raw_parts_mut(first, count) }
 }
 
 fn dump(pools: &Pools<'_>) {

@@ -19,12 +19,14 @@ mod arch;
 
 mod args;
 mod image;
+mod physical;
 pub mod serial;
 
 use core::panic::PanicInfo;
 
 pub use args::{Args, args};
 pub use image::{image_contains, touch_image};
+pub use physical::PhysicalMemory;
 
 /// Status of a program that panicked.
 pub const PANIC_STATUS: u8 = 101;
@@ -37,6 +39,21 @@ macro_rules! entry {
         fn l4_main() {
             let main: fn() = $main;
             main()
+        }
+    };
+}
+
+/// [`entry!`] for sigma0, whose `main` gets the right to use physical memory. To use it is to promise what
+/// [`PhysicalMemory::new`] asks for.
+#[macro_export]
+macro_rules! sigma0_entry {
+    ($main:path) => {
+        $crate::entry!(sigma0_main);
+
+        fn sigma0_main() {
+            let main: fn($crate::PhysicalMemory) = $main;
+            // SAFETY: the program says that it is sigma0 and keeps the promises.
+            main(unsafe { $crate::PhysicalMemory::new() })
         }
     };
 }

@@ -87,12 +87,12 @@ impl<'k> MapDb<'k> {
         ((frame & ((1 << self.root_log2) - 1)) >> PAGE_LOG2) as u32
     }
 
-    /// A node for a mapping to come; `None` when there is no memory for more.
+    /// A node without relatives for a mapping to come; `None` when there is no memory for more.
     pub(crate) fn alloc<const P: u8>(&self, mmu: &impl Mmu, kmem: &Kmem, held: &mut Held<P>) -> Option<NodeRef> {
         let mut guard = self.pool.lock(held);
         let node = match self.free.get() {
             Some(node) => {
-                self.free.set(self.node(node).next());
+                self.free.set(self.node(node).next.replace(None));
                 node
             }
             None => self.fresh_node(mmu, kmem, guard.held())?,
@@ -128,9 +128,8 @@ impl<'k> MapDb<'k> {
     #[inline]
     pub(crate) fn enter(&self, _tree: &mut TreeGuard<'_>, node: NodeRef, parent: Option<NodeRef>, mapping: NewMapping) {
         self.node(node).init(mapping.space, mapping.page, mapping.level, mapping.offset);
-        match parent {
-            Some(parent) => self.link(node, parent),
-            None => self.node(node).parent.set(None),
+        if let Some(parent) = parent {
+            self.link(node, parent);
         }
     }
 

@@ -109,8 +109,8 @@ impl Timeouts {
         self.next_slot().map(|(_, _, begin)| begin)
     }
 
-    /// Takes off and returns one thread whose deadline is `now` or earlier. Call until `None`: each call does a
-    /// bounded amount of work per member it moves.
+    /// Takes off and returns the thread with the earliest deadline, if that is `now` or earlier. Call until `None`: each
+    /// call does a bounded amount of work per member it moves.
     pub fn expire(&self, tcbs: &[Tcb], now: u64) -> Option<TcbRef> {
         loop {
             let Some((level, slot, begin)) = self.next_slot().filter(|&(_, _, begin)| begin <= now) else {
@@ -118,12 +118,20 @@ impl Timeouts {
                 return None;
             };
             self.now.set(begin);
-            let thread = self.heads[level][slot].get().expect("an occupied slot has a member");
-            self.take(tcbs, thread);
-            if tcbs[thread.index()].deadline.get() <= now {
-                self.count.set(self.count.get() - 1);
-                return Some(thread);
+            let first = self.heads[level][slot].get().expect("an occupied slot has a member");
+            if level == 0 {
+                // All in a slot of one microsecond are due.
+                self.cancel(tcbs, first);
+                return Some(first);
             }
+            self.spread(tcbs, level, slot);
+        }
+    }
+
+    /// Moves all members of a slot that has begun to lower levels: one left behind would not be seen before they are.
+    fn spread(&self, tcbs: &[Tcb], level: usize, slot: usize) {
+        while let Some(thread) = self.heads[level][slot].get() {
+            self.take(tcbs, thread);
             self.insert(tcbs, thread);
         }
     }
@@ -153,5 +161,38 @@ impl Timeouts {
             }
         }
         assert_eq!(members, self.count(), "number of pending timeouts");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Starts timeouts, looks at the times `looks`, and expects to find these deadlines in this order at each.
+    fn check(deadlines: &[u64], looks: &[(u64, &[u64])]) {
+        let tcbs: std::vec::Vec<Tcb> = deadlines.iter().map(|_| Tcb::default()).collect();
+        let timeouts = Timeouts::new();
+        for (i, &deadline) in deadlines.iter().enumerate() {
+            timeouts.start(&tcbs, TcbRef::new(i as u32), deadline);
+        }
+        for &(now, expected) in looks {
+            let expired = core::iter::from_fn(|| timeouts.expire(&tcbs, now)).map(|thread| deadlines[thread.index()]);
+            assert_eq!(expired.collect::<std::vec::Vec<_>>(), expected, "at {now}");
+            timeouts.check_invariants(&tcbs);
+        }
+    }
+
+    /// X.2, Timeouts: who looks late finds all that is due in the order of the deadlines.
+    #[test]
+    fn late_timeouts_expire_in_order() {
+        let deadlines = [60_032, 20_000, 100_096, 40_000, 120_064, 80_000];
+        check(&deadlines, &[(19_999, &[]), (110_000, &[20_000, 40_000, 60_032, 80_000, 100_096])]);
+    }
+
+    /// The members of one coarse slot move down together: the first of them may not be the earliest.
+    #[test]
+    fn earlier_timeout_is_not_hidden_by_a_later_one() {
+        check(&[8_100, 7_000, 5_000], &[(4_096, &[]), (5_000, &[5_000]), (7_000, &[7_000]), (8_100, &[8_100])]);
+        check(&[100_096, 120_064, 80_000], &[(70_000, &[]), (80_000, &[80_000]), (110_000, &[100_096])]);
     }
 }

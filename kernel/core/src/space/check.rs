@@ -80,6 +80,10 @@ impl<M: Mmu> Spaces<'_, M> {
             if address >= self.end_of(table.space) {
                 break;
             }
+            let at = index << M::Format::ENTRY_LOG2;
+            if self.machine.read(PhysAddr(frame.0 + at)) == 0 && self.machine.read(PhysAddr(shadow.0 + at)) == 0 {
+                continue;
+            }
             let place = self.place(level, frame, shadow, address);
             let is_users = address < self.config.user_end;
             let place = if is_users { place } else { Place { entry: Entry::Empty, ..place } };

@@ -194,20 +194,11 @@ impl<M: Mmu> Spaces<'_, M> {
             return Ok(Step::Advance((((to >> size_log2) + 1) << size_log2) - to));
         }
         let frame = frame | from & low_bits(Self::page_log2(found.level)) & !low_bits(Self::page_log2(level));
-        let access = access_of(transfer.item.fpage.rights());
+        let access = self.machine.format().effective(access_of(transfer.item.fpage.rights()));
         let piece = Piece { kind, source, found, from, dest_ref: transfer.dest, dest, to, access, level, frame };
         match place.entry {
             Entry::Leaf(old) => Ok(self.meet(guard.held(), &piece, &place, old, budget)),
             _ => self.enter(guard.held(), &piece, &place, budget),
-        }
-    }
-
-    /// The frame of the user page at `address`, for which `found` was found. May be outdated.
-    #[inline]
-    pub(super) fn frame_at(&self, space: &Space, found: &Place, address: u64) -> Option<u64> {
-        match found.entry {
-            Entry::Leaf(leaf) if !space.is_sigma0() => Some(leaf.frame),
-            _ => self.mapped(space, found, address).map(|page| page.frame),
         }
     }
 
@@ -224,7 +215,7 @@ impl<M: Mmu> Spaces<'_, M> {
     /// The source of a piece, if it still is what was found. Needs the lock of the tree.
     #[inline]
     fn source_of(&self, piece: &Piece<'_>) -> Option<Mapped> {
-        let page = self.mapped(piece.source, &self.reload(&piece.found), piece.from)?;
+        let page = self.mapped(piece.source, &self.reload(&piece.found, piece.from), piece.from)?;
         let size_log2 = Self::page_log2(page.level);
         (page.frame >> size_log2 == piece.frame >> size_log2).then_some(page)
     }
@@ -240,7 +231,7 @@ impl<M: Mmu> Spaces<'_, M> {
     ) -> Step {
         let size = 1 << Self::page_log2(piece.level);
         let mut tree = self.mapdb.tree(old.frame).lock(held);
-        let place = self.reload(place);
+        let place = self.reload(place, piece.to);
         let Some(there) = self.mapped(piece.dest, &place, piece.to) else { return Step::Retry };
         if there.frame == piece.frame {
             let Some(page) = self.source_of(piece) else { return Step::Retry };

@@ -34,6 +34,8 @@ mod map;
 mod release;
 mod roots;
 mod tables;
+#[cfg(test)]
+mod tests;
 mod unmap;
 
 pub use check::{Broken, Census, Rest};

@@ -47,7 +47,7 @@ impl<M: Mmu> Spaces<'_, M> {
         let place = self.walk_and_fill(guard.held(), slot, address, level)?;
         let node = self.mapdb.alloc(self.machine, self.kmem, guard.held()).ok_or(NoMemory)?;
         let mut tree = self.mapdb.tree(address).lock(guard.held());
-        let place = self.reload(&place);
+        let place = self.reload(&place, address);
         match self.mapped(slot, &place, address) {
             Some(page) => {
                 self.allow(&place, page.access, Access::FULL);

@@ -194,9 +194,12 @@ impl<M: Mmu> Spaces<'_, M> {
         Ok((table, shadow))
     }
 
-    /// Reads the entry again.
+    /// Reads the entry for `address` again.
     #[inline]
-    pub(super) fn reload(&self, place: &Place) -> Place {
+    pub(super) fn reload(&self, place: &Place, address: u64) -> Place {
+        if address >= self.config.user_end {
+            return *place;
+        }
         let entry = self.machine.format().decode(place.level, self.machine.read(place.entry_at) as u64);
         Place { entry, ..*place }
     }
@@ -238,6 +241,18 @@ impl<M: Mmu> Spaces<'_, M> {
         }
     }
 
+    /// The frame of the user page at `address`, for which `place` was found. May be outdated.
+    #[inline]
+    pub(super) fn frame_at(&self, space: &Space, place: &Place, address: u64) -> Option<u64> {
+        match place.entry {
+            // Pages of the kernel are small. The shadow of a large one may just be becoming a link.
+            Entry::Leaf(leaf) if !space.is_sigma0() => {
+                (place.level > 0 || self.slot(place).kernel.is_none()).then_some(leaf.frame)
+            }
+            _ => self.mapped(space, place, address).map(|page| page.frame),
+        }
+    }
+
     /// The first address from `address` up to `end` that may not be in the hole where `place`, which is empty, was found.
     pub(super) fn skip_hole(&self, space: &Space, place: &Place, address: u64, end: u64) -> u64 {
         let size_log2 = Self::page_log2(place.level);
@@ -246,7 +261,7 @@ impl<M: Mmu> Spaces<'_, M> {
         loop {
             at += 1 << M::Format::ENTRY_LOG2;
             next = ((next >> size_log2) + 1) << size_log2;
-            let is_last = at % FRAME_SIZE == 0;
+            let is_last = at.is_multiple_of(FRAME_SIZE);
             // A root may be there without an entry: then the shadow must be looked at.
             if next >= end || is_last || space.is_sigma0() || self.machine.read(PhysAddr(at)) != 0 {
                 return next.min(end);

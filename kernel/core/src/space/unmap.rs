@@ -91,11 +91,9 @@ impl<M: Mmu> Spaces<'_, M> {
             return if place.entry == Entry::Empty { self.skip_hole(space, &place, address, end) } else { next };
         };
         let mut tree = self.mapdb.tree(frame).lock(held);
-        let place = self.reload(&place);
-        let page = match self.mapped(space, &place, address) {
-            Some(page) if page.frame == frame => page,
-            None if matches!(place.entry, Entry::Leaf(_)) => return next,
-            _ => return address,
+        let place = self.reload(&place, address);
+        let Some(page) = self.mapped(space, &place, address).filter(|page| page.frame == frame) else {
+            return address;
         };
         let inside = match scope {
             UnmapScope::Flush => (0, (1 << size_log2) - 1),

@@ -60,6 +60,11 @@ impl PageFormat for Amd64 {
     }
 
     #[inline(always)]
+    fn effective(&self, access: Access) -> Access {
+        Access { execute: access.execute | !self.no_execute, ..access }
+    }
+
+    #[inline(always)]
     fn set_access(&self, access: Access) -> Edit {
         let set = when(access.write, WRITABLE) | when(self.no_execute && !access.execute, NO_EXECUTE);
         Edit { clear: (WRITABLE | NO_EXECUTE) & !set, set }

@@ -50,6 +50,11 @@ impl PageFormat for Ia32 {
     }
 
     #[inline(always)]
+    fn effective(&self, access: Access) -> Access {
+        Access { execute: true, ..access }
+    }
+
+    #[inline(always)]
     fn set_access(&self, access: Access) -> Edit {
         let set = when(access.write, WRITABLE);
         Edit { clear: WRITABLE & !set, set }

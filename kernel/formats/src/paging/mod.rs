@@ -164,6 +164,9 @@ pub trait PageFormat: Copy {
     /// The meaning of an entry of `level`.
     fn decode(&self, level: u32, entry: u64) -> Entry;
 
+    /// What `access` comes to: rights that the processor cannot withhold are added.
+    fn effective(&self, access: Access) -> Access;
+
     /// Makes `access` the rights of a leaf entry.
     fn set_access(&self, access: Access) -> Edit;
 

@@ -70,6 +70,10 @@ fn bits_that_the_processor_lacks_stay_clear() {
     assert_eq!(OLD_AMD64.leaf(0, leaf), 0x5);
     assert_eq!(OLD_AMD64.set_access(Access::READ_ONLY).set, 0);
     assert_eq!(IA32.leaf(0, Leaf { access: Access::READ_ONLY, ..PLAIN }), 0x5);
+    let read_execute = Access { write: false, execute: true };
+    assert_eq!(OLD_AMD64.effective(Access::READ_ONLY), read_execute);
+    assert_eq!(IA32.effective(Access::READ_ONLY), read_execute);
+    assert_eq!(AMD64.effective(Access::READ_ONLY), Access::READ_ONLY);
 }
 
 /// Applies `edit` to `entry`.

@@ -14,7 +14,7 @@ use khal::irq::IrqOff;
 use khal::lines::{Lines, MAX_IO_APICS};
 use khal::pit::Pit;
 use khal::timer::Clocks;
-use khal::{cr, pic, syscall, timer};
+use khal::{cr, fpu, pic, syscall, timer};
 use l4_abi::{MemoryDescriptor, MemoryType, ServerWords, ThreadId, Word};
 
 use super::paging::{KernelSpace, Plan, image_range};
@@ -65,7 +65,7 @@ pub fn bring_up() {
     console::line(format_args!("Marcona {}, {}", env!("CARGO_PKG_VERSION"), Name::detect()));
     console::line(format_args!(
         "{} MHz, {} KiB of kernel memory, absent: {}",
-        clocks.tsc_khz / 1000,
+        (clocks.tsc_khz + 500) / 1000,
         kernel.kmem.total() * 4,
         features.missing()
     ));
@@ -198,6 +198,8 @@ fn start_core(hardware: Hardware, numbers: ThreadNumbers) {
         SpaceConfig { user_end: layout::USER_END as u64, kip: PhysAddr((kip::address() - layout::KERNEL_BASE) as u64) };
     let spaces = Spaces::new(machine, &KMEM, space_table(), node_table(), config);
     CPUS[0].start();
+    // The processor holds nobody's floating-point registers: see `PerCpu::fpu_is_live`.
+    fpu::lock();
     KERNEL.set(Kernel { machine, tcbs: tcb_table(), cpus: &CPUS[..1], spaces, kmem: &KMEM, numbers });
 }
 

@@ -1,0 +1,80 @@
+//! Kernel memory runs out at every place where it can.
+
+use kformats::paging::{Amd64, Ia32};
+
+use super::world::{NAMES, Parts, TestFormat, UNLIMITED, World};
+use crate::machine::NoMemory;
+use crate::space::Rest;
+
+const SCRIPT: &str = "map sigma0:1000 -> root:4000, map sigma0:400000/S -> root:800000/S,
+    map root:803000 -> app:40003000, map root:800000/S -> web:bf800000/S, utcb app:bf001000,
+    map sigma0:bff00000 -> disk:10000000, map app:40003000 -> app:50000000, map sigma0:2000 -> root:4000,
+    grant root:801000 -> disk:20000000, map sigma0:0/64k -> web:70000000/64k, unmap sigma0:0/S=w, flush app:all,
+    release web";
+
+/// Runs the script with the `n`th allocation failing; what fails is tried again. `false` if there were fewer.
+fn run_with_failure<F: TestFormat>(n: usize, expected: &str) -> bool {
+    let parts = Parts::<F>::new(512);
+    let world = World::empty(&parts, UNLIMITED);
+    parts.kmem.fail_nth(n);
+    for name in NAMES {
+        let free = parts.kmem.free_count();
+        if world.create(name).is_err() {
+            assert_eq!(parts.kmem.free_count(), free, "a space that is not made leaves nothing");
+            world.create(name).expect("memory");
+        }
+    }
+    for command in super::world::commands(SCRIPT) {
+        let before = world.known();
+        let mut result = world.try_command(command);
+        world.check(&before, Rest::Settled);
+        if result == Err(NoMemory) {
+            result = world.try_command(command);
+        }
+        assert_eq!(result, Ok(()), "{command}");
+    }
+    assert_eq!(world.print(), expected, "allocation {n} failed");
+    world.release_all();
+    !parts.kmem.is_failure_pending()
+}
+
+fn check_every_failure<F: TestFormat>() {
+    let parts = Parts::<F>::new(512);
+    let world = World::new(&parts, UNLIMITED);
+    world.run(SCRIPT);
+    let expected = world.print();
+    let failures = (1..).take_while(|n| run_with_failure::<F>(*n, &expected)).count();
+    assert!(failures > 30, "the script allocates");
+}
+
+#[test]
+fn every_failed_allocation_can_be_tried_again_on_amd64() {
+    check_every_failure::<Amd64>();
+}
+
+#[test]
+fn every_failed_allocation_can_be_tried_again_on_ia32() {
+    check_every_failure::<Ia32>();
+}
+
+/// With little memory a superpage is mapped in small pieces until none is left.
+#[test]
+fn exhausted_memory_ends_a_map_where_it_is() {
+    for frames in 30..60 {
+        let parts = Parts::<Amd64>::new(frames);
+        let world = World::empty(&parts, 3);
+        if NAMES.iter().any(|name| world.create(name).is_err()) {
+            world.release_all();
+            continue;
+        }
+        let before = world.known();
+        let commands =
+            ["map sigma0:400000/S -> root:800000/S", "map root:801000 -> app:1000", "map root:800000/S -> app:0/S"];
+        let results = commands.map(|command| world.try_command(command));
+        world.check(&before, Rest::Settled);
+        let size = |level: u32| 1u64 << (12 + 9 * level);
+        let bytes: u64 = world.mappings().iter().filter(|page| page.0 == 2).map(|page| size(page.3.level)).sum();
+        assert!(results[0].is_err() || results[2].is_ok() == (bytes == size(1)), "{frames} frames");
+        world.release_all();
+    }
+}

@@ -1,0 +1,6 @@
+mod broken;
+mod exhaustion;
+mod interleaved;
+mod model;
+mod rules;
+mod world;

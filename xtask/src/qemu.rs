@@ -1,0 +1,465 @@
+//! The emulator: a machine as options, a boot as a supervised process, its end as a value.
+
+use std::ffi::OsString;
+use std::fmt;
+use std::io::{self, Read, Write};
+use std::path::PathBuf;
+use std::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command, ExitStatus, Stdio};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::packages;
+
+/// The emulator's name in the search path.
+pub const PROGRAM: &str = "qemu-system-x86_64";
+
+/// The port that ends the emulation: a guest that writes n lets QEMU exit with status 2n + 1.
+pub const EXIT_PORT: u8 = 0xF4;
+
+/// The device behind [`EXIT_PORT`].
+pub const EXIT_DEVICE: [&str; 2] = ["-device", "isa-debug-exit,iobase=0xf4,iosize=4"];
+
+/// What kickstart writes to the exit port when it refuses to boot.
+const BOOT_ERROR: u8 = 0x7F;
+
+/// The console must be silent for this long before something is typed: then the program waits for it.
+const SILENCE: Duration = Duration::from_millis(500);
+
+/// How long an emulator may take to restore the terminal and end.
+const GRACE: Duration = Duration::from_secs(5);
+
+/// Makes sure that there is an emulator.
+pub fn ensure() -> Result<()> {
+    packages::program(PROGRAM, &["qemu-system-x86"]).map(drop)
+}
+
+/// Makes sure that the emulator can open a window.
+pub fn ensure_window() -> Result<()> {
+    let output = Command::new(PROGRAM).args(["-display", "help"]).output()?;
+    let has_window = String::from_utf8_lossy(&output.stdout).lines().any(|kind| kind == "gtk" || kind == "sdl");
+    if has_window { Ok(()) } else { packages::install("QEMU's window", &["qemu-system-gui"]) }
+}
+
+/// Who executes the guest's instructions.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Accel {
+    /// QEMU's translator.
+    Tcg,
+    /// The processor.
+    Kvm,
+}
+
+impl Accel {
+    /// QEMU's word for it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Tcg => "tcg",
+            Self::Kvm => "kvm",
+        }
+    }
+}
+
+/// A boot module.
+#[derive(Clone, Debug)]
+pub struct Module {
+    /// Its file; the name has no space.
+    pub file: PathBuf,
+    /// What follows the name on its command line.
+    pub args: String,
+}
+
+impl Module {
+    /// A module without arguments.
+    pub fn new(file: impl Into<PathBuf>) -> Self {
+        Self { file: file.into(), args: String::new() }
+    }
+
+    /// As an element of `-initrd`: the command line, with its commas doubled.
+    fn option(&self) -> String {
+        let file = self.file.display();
+        let line = if self.args.is_empty() { file.to_string() } else { format!("{file} {}", self.args) };
+        line.replace(',', ",,")
+    }
+}
+
+/// A machine and what it boots.
+#[derive(Clone, Debug)]
+pub struct Machine {
+    /// Processors in all.
+    pub cpus: u32,
+    /// Packages over which they are spread; divides `cpus`.
+    pub sockets: u32,
+    /// Memory in MiB.
+    pub memory_mib: u64,
+    /// QEMU's name of the processor model.
+    pub cpu: String,
+    /// Who executes.
+    pub accel: Accel,
+    /// One virtual nanosecond per instruction; only with [`Accel::Tcg`].
+    pub icount: bool,
+    /// The multiboot loader.
+    pub kickstart: PathBuf,
+    /// The modules: kernel, sigma0, root task, others.
+    pub modules: Vec<Module>,
+    /// Wait for a debugger at this TCP port of the host.
+    pub gdb: Option<u16>,
+    /// Open a window.
+    pub display: bool,
+}
+
+impl Machine {
+    /// QEMU's options; `console` decides where the serial line goes.
+    pub fn options(&self, console: &Console) -> Vec<OsString> {
+        let (cpus, sockets, memory) = (self.cpus, self.sockets, self.memory_mib);
+        let mut words: Vec<OsString> = ["-nodefaults", "-no-user-config", "-no-reboot"].map(Into::into).into();
+        let mut add = |option: &str, value: &str| words.extend([option.into(), value.into()]);
+        add("-accel", self.accel.name());
+        add("-cpu", &self.cpu);
+        add("-smp", &format!("{cpus},sockets={sockets},cores={},threads=1", cpus / sockets));
+        add("-m", &memory.to_string());
+        if self.icount {
+            add("-icount", "shift=0,sleep=off");
+            // The host's date would make runs differ.
+            add("-rtc", "base=2000-01-01,clock=vm");
+        }
+        add(EXIT_DEVICE[0], EXIT_DEVICE[1]);
+        match self.display {
+            true => add("-vga", "std"),
+            false => add("-display", "none"),
+        }
+        add("-serial", if console.input == Input::Terminal { "mon:stdio" } else { "stdio" });
+        if let Some(port) = self.gdb {
+            add("-gdb", &format!("tcp:127.0.0.1:{port}"));
+            words.push("-S".into());
+        }
+        words.extend(["-kernel".into(), self.kickstart.clone().into()]);
+        let modules: Vec<String> = self.modules.iter().map(Module::option).collect();
+        words.extend(["-initrd".into(), modules.join(",").into()]);
+        words
+    }
+
+    /// Boots it and stays until it ends, for at most `timeout`.
+    pub fn boot(&self, console: &Console, timeout: Option<Duration>) -> Result<Ended> {
+        supervise(&self.options(console), console, timeout)
+    }
+}
+
+/// What is typed on the serial line.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Input {
+    /// Nothing.
+    Nothing,
+    /// Whatever comes from the terminal; Ctrl-A X leaves.
+    Terminal,
+    /// Text, once the program waits for it.
+    Typed(Typing),
+}
+
+/// Text to be typed. What is typed before the program has set up its line may be lost.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Typing {
+    /// The bytes.
+    pub text: Vec<u8>,
+    /// What the program says when it waits; if that is not known, it is taken to wait when it falls silent.
+    pub prompt: Option<&'static str>,
+}
+
+/// The other end of the serial line.
+#[derive(Clone, Debug)]
+pub struct Console {
+    /// What is typed.
+    pub input: Input,
+    /// Output goes to stdout at once.
+    pub is_shown: bool,
+}
+
+impl Console {
+    /// Nothing typed, nothing shown.
+    pub fn none() -> Self {
+        Self { input: Input::Nothing, is_shown: false }
+    }
+}
+
+/// How a boot ended.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum End {
+    /// The guest ended the emulation with this status.
+    Program(u8),
+    /// kickstart refused the images.
+    BootError,
+    /// The time was over.
+    Overrun,
+    /// Without a status: by Ctrl-A X, or because the machine reset itself.
+    Off,
+    /// The emulator failed.
+    Emulator(String),
+}
+
+impl fmt::Display for End {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Program(status) => write!(f, "the program ended with status {status}"),
+            Self::BootError => write!(f, "kickstart refused to boot, for the reason above"),
+            Self::Overrun => write!(f, "the time is over and the program has not ended"),
+            Self::Off => write!(f, "the machine was left (Ctrl-A X) or reset itself (triple fault)"),
+            Self::Emulator(reason) => write!(f, "QEMU failed: {reason}"),
+        }
+    }
+}
+
+/// What is left of a boot.
+#[derive(Debug)]
+pub struct Ended {
+    /// How it ended.
+    pub end: End,
+    /// All output of the serial line, without carriage returns.
+    pub console: String,
+}
+
+/// The emulator's process; it does not outlive this value.
+struct Emulator(Child);
+
+impl Emulator {
+    /// The options go to QEMU by way of setpriv, which has the kernel end QEMU whenever this process dies.
+    fn start(options: &[OsString], console: &Console) -> Result<Self> {
+        let mut command = match packages::find_program("setpriv") {
+            Some(setpriv) => {
+                let mut command = Command::new(setpriv);
+                command.args(["--pdeathsig", "TERM", PROGRAM]);
+                command
+            }
+            None => Command::new(PROGRAM),
+        };
+        let stdin = match console.input {
+            Input::Nothing => Stdio::null(),
+            Input::Terminal => Stdio::inherit(),
+            Input::Typed(_) => Stdio::piped(),
+        };
+        let command = command.args(options).stdin(stdin).stdout(Stdio::piped()).stderr(Stdio::piped());
+        Ok(Self(command.spawn().with_context(|| format!("cannot start {PROGRAM}"))?))
+    }
+
+    /// Asks it to end: it then gives the terminal back.
+    fn terminate(&self) {
+        // Fails only when it has ended by itself.
+        let _ = kill_process(Pid::from_child(&self.0), Signal::TERM);
+    }
+}
+
+impl Drop for Emulator {
+    fn drop(&mut self) {
+        // Both do nothing when it was waited for.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// Runs the emulator with `options` and stays until it ends, for at most `timeout`.
+pub fn supervise(options: &[OsString], console: &Console, timeout: Option<Duration>) -> Result<Ended> {
+    const PIPED: &str = "the emulator was started with pipes";
+    let mut emulator = Emulator::start(options, console)?;
+    let output = read_output(emulator.0.stdout.take().expect(PIPED));
+    let words = read_words(emulator.0.stderr.take().expect(PIPED));
+    let mut session = Session {
+        output,
+        shows: console.is_shown,
+        raw: console.input == Input::Terminal,
+        text: Vec::new(),
+        typing: typing(&mut emulator.0, console),
+    };
+
+    let deadline = timeout.map(|timeout| Instant::now() + timeout);
+    let is_over = session.follow(deadline)?;
+    if is_over {
+        emulator.terminate();
+        if session.follow(Some(Instant::now() + GRACE))? {
+            emulator.0.kill()?;
+        }
+    }
+    let status = emulator.0.wait()?;
+    let words = words.join().expect("the reader of stderr does not panic");
+    let end = if is_over { End::Overrun } else { end(status, &words, session.text.is_empty()) };
+    Ok(Ended { end, console: String::from_utf8_lossy(&session.text).into_owned() })
+}
+
+/// What is to be typed into `child`.
+fn typing(child: &mut Child, console: &Console) -> Option<(ChildStdin, Typing)> {
+    match &console.input {
+        Input::Typed(typing) => child.stdin.take().map(|stdin| (stdin, typing.clone())),
+        Input::Nothing | Input::Terminal => None,
+    }
+}
+
+/// The serial line of a running emulator.
+struct Session {
+    output: Receiver<Vec<u8>>,
+    shows: bool,
+    raw: bool,
+    text: Vec<u8>,
+    typing: Option<(ChildStdin, Typing)>,
+}
+
+impl Session {
+    /// Takes output, and types when the line falls silent, until the emulator ends (`false`) or `deadline` (`true`).
+    fn follow(&mut self, deadline: Option<Instant>) -> Result<bool> {
+        loop {
+            let rest = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+            if rest == Some(Duration::ZERO) {
+                return Ok(true);
+            }
+            let silence = self.typing.as_ref().and_then(|(_, typing)| self.silence_before(typing));
+            let patience = [rest, silence].into_iter().flatten().min().unwrap_or(Duration::MAX);
+            match self.output.recv_timeout(patience) {
+                Ok(bytes) => self.take(bytes)?,
+                Err(RecvTimeoutError::Disconnected) => return Ok(false),
+                Err(RecvTimeoutError::Timeout) if silence == Some(patience) => self.send_typing(),
+                Err(RecvTimeoutError::Timeout) => {}
+            }
+        }
+    }
+
+    /// How long the line must be silent from now on before `typing` begins; `None`: it must say something first.
+    fn silence_before(&self, typing: &Typing) -> Option<Duration> {
+        match typing.prompt {
+            Some(prompt) => String::from_utf8_lossy(&self.text).contains(prompt).then_some(Duration::ZERO),
+            None => (!self.text.is_empty()).then_some(SILENCE),
+        }
+    }
+
+    fn take(&mut self, mut bytes: Vec<u8>) -> io::Result<()> {
+        if self.shows && self.raw {
+            show(&bytes)?;
+        }
+        bytes.retain(|&byte| byte != b'\r');
+        if self.shows && !self.raw {
+            show(&bytes)?;
+        }
+        self.text.extend(bytes);
+        Ok(())
+    }
+
+    /// Types in a thread of its own, because the guest may never read it.
+    fn send_typing(&mut self) {
+        if let Some((mut stdin, typing)) = self.typing.take() {
+            // An emulator that ends before it has read everything is no error of the typist.
+            thread::spawn(move || stdin.write_all(&typing.text));
+        }
+    }
+}
+
+fn show(bytes: &[u8]) -> io::Result<()> {
+    let mut stdout = io::stdout().lock();
+    stdout.write_all(bytes)?;
+    stdout.flush()
+}
+
+/// Hands on what the serial line says; the channel closes when the emulator ends.
+fn read_output(mut stdout: ChildStdout) -> Receiver<Vec<u8>> {
+    let (sender, receiver) = mpsc::channel();
+    thread::spawn(move || {
+        let mut buffer = [0; 4096];
+        while let Ok(len @ 1..) = stdout.read(&mut buffer) {
+            if sender.send(buffer[..len].to_vec()).is_err() {
+                return;
+            }
+        }
+    });
+    receiver
+}
+
+fn read_words(mut stderr: ChildStderr) -> JoinHandle<String> {
+    thread::spawn(move || {
+        let mut bytes = Vec::new();
+        // What was read before an error counts.
+        let _ = stderr.read_to_end(&mut bytes);
+        String::from_utf8_lossy(&bytes).into_owned()
+    })
+}
+
+/// Reads the end from QEMU's status and from its words on stderr. `is_silent`: nothing came from the serial line.
+fn end(status: ExitStatus, words: &str, is_silent: bool) -> End {
+    let mut complaints = words.lines().filter(|line| !line.is_empty() && !line.contains("warning:"));
+    let complaint = complaints.next().map(|line| line.trim_start_matches("qemu-system-x86_64: ").to_owned());
+    let Some(code) = status.code() else {
+        return End::Emulator(complaint.unwrap_or_else(|| status.to_string()));
+    };
+    match (u8::try_from(code).unwrap_or(u8::MAX), complaint) {
+        (0, None) => End::Off,
+        // QEMU refuses its options with the same status as a program that ends with 0.
+        (1, Some(reason)) if is_silent => End::Emulator(reason),
+        (code, _) if code % 2 == 1 && code >> 1 == BOOT_ERROR => End::BootError,
+        (code, _) if code % 2 == 1 => End::Program(code >> 1),
+        (code, reason) => End::Emulator(reason.unwrap_or_else(|| format!("status {code}"))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::process::ExitStatusExt;
+    use std::process::ExitStatus;
+
+    use super::{Accel, Console, End, Input, Machine, Module, end};
+
+    #[test]
+    fn the_status_of_the_program_comes_back() {
+        let check = |code: i32, words: &str, is_silent, expected: End| {
+            assert_eq!(end(ExitStatus::from_raw(code << 8), words, is_silent), expected, "{code} {words:?}");
+        };
+        check(1, "", false, End::Program(0));
+        check(1, "", true, End::Program(0));
+        check(7, "", false, End::Program(3));
+        check(253, "", false, End::Program(126));
+        check(255, "", false, End::BootError);
+        check(0, "", false, End::Off);
+        check(1, "qemu-system-x86_64: warning: no svm\n", true, End::Program(0));
+        check(1, "qemu-system-x86_64: -m 1: bad\n", true, End::Emulator("-m 1: bad".to_owned()));
+        check(2, "", false, End::Emulator("status 2".to_owned()));
+        check(0, "qemu-system-x86_64: lost\n", false, End::Emulator("lost".to_owned()));
+        let killed = end(ExitStatus::from_raw(9), "", false);
+        assert_eq!(killed, End::Emulator("signal: 9 (SIGKILL)".to_owned()));
+    }
+
+    fn options(change: impl FnOnce(&mut Machine), input: Input) -> String {
+        let mut machine = Machine {
+            cpus: 1,
+            sockets: 1,
+            memory_mib: 256,
+            cpu: "max".to_owned(),
+            accel: Accel::Tcg,
+            icount: false,
+            kickstart: "kickstart".into(),
+            modules: vec![Module::new("kernel"), Module::new("sigma0")],
+            gdb: None,
+            display: false,
+        };
+        change(&mut machine);
+        let words = machine.options(&Console { input, is_shown: false });
+        words.iter().map(|word| word.to_string_lossy()).collect::<Vec<_>>().join(" ")
+    }
+
+    #[test]
+    fn commas_in_module_arguments_reach_the_guest() {
+        let root = Module { file: "a,b".into(), args: "x=1,2 y".to_owned() };
+        let line = options(|machine| machine.modules.push(root), Input::Nothing);
+        assert!(line.ends_with("-kernel kickstart -initrd kernel,sigma0,a,,b x=1,,2 y"), "{line}");
+    }
+
+    #[test]
+    fn options_say_what_was_asked_for() {
+        let check = |expected: &str, change: fn(&mut Machine)| {
+            let line = options(change, Input::Nothing);
+            assert!(line.contains(expected), "{line}");
+        };
+        check("-accel tcg -cpu max -smp 1,sockets=1,cores=1,threads=1 -m 256", |_| ());
+        check("-smp 8,sockets=4,cores=2,threads=1", |machine| (machine.cpus, machine.sockets) = (8, 4));
+        check("-icount shift=0,sleep=off -rtc base=2000-01-01,clock=vm", |machine| machine.icount = true);
+        check("-gdb tcp:127.0.0.1:99 -S", |machine| machine.gdb = Some(99));
+        check("-vga std", |machine| machine.display = true);
+        check("-display none -serial stdio", |_| ());
+        assert!(options(|_| (), Input::Terminal).contains("-serial mon:stdio"));
+    }
+}

@@ -1,0 +1,240 @@
+//! Boots of sound images, on different machines.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::fmt;
+use std::fs;
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+use serde::Deserialize;
+
+use super::{Case, Lab, Skipped};
+use crate::kvm;
+use crate::qemu::{self, Accel, Console, End, Ended, Input, Machine, Module, Typing};
+
+/// The time after which a boot counts as hanging: far more than the slowest host needs.
+pub const PATIENCE: Duration = Duration::from_secs(300);
+
+/// Instructions that a one-way IPC between address spaces may take with message registers that are processor registers.
+const IPC_BUDGET: f64 = 130.0;
+
+/// The modes that pingpong measures when it is not told which.
+const DEFAULT_MODES: &[&str] = &["inter", "intra"];
+
+/// Message registers of a message, from none to all.
+const ALL_MRS: std::ops::RangeInclusive<u32> = 0..=63;
+
+/// A boot of pingpong: name of the test, processor, memory in MiB, arguments, modes with a full table each.
+type Row = (&'static str, &'static str, u64, &'static str, &'static [&'static str]);
+
+const ROWS: &[Row] = &[
+    ("pingpong_on_a_plain_processor", "qemu64", 256, "json", DEFAULT_MODES),
+    ("pingpong_on_a_full_processor", "max", 256, "json", DEFAULT_MODES),
+    ("pingpong_between_spaces", "max", 256, "inter json", &["inter"]),
+    ("pingpong_within_a_space", "max", 256, "intra json", &["intra"]),
+    ("pingpong_in_64_mib", "max", 64, "json", DEFAULT_MODES),
+    ("pingpong_in_64_mib_on_a_plain_processor", "qemu64", 64, "inter json", &["inter"]),
+    ("pingpong_in_8_gib", "max", 8 << 10, "json", DEFAULT_MODES),
+];
+
+/// All tests of this file.
+pub fn cases() -> Vec<Case> {
+    let rows = ROWS.iter().map(|&(name, cpu, memory, args, modes)| {
+        Case::new(format!("boot::{name}"), "X.2, Ipc", move |lab| {
+            check_memory_of_host(memory)?;
+            let ended = pingpong(lab, cpu, memory, args).boot(&Console::none(), Some(PATIENCE))?;
+            check_tables(&ended, modes)
+        })
+    });
+    let others = [
+        Case::new("boot::by_hand_with_three_modules", "", by_hand),
+        Case::new("boot::icount_gives_the_same_output_each_time", "", same_each_time),
+        Case::new("boot::icount_counts_instructions", "", says_instructions),
+        Case::new("boot::an_ipc_between_spaces_takes_few_instructions", "X.2, Ipc", budget),
+        Case::new("boot::the_menu_takes_typed_keys", "", menu),
+        Case::new("boot::the_probe_for_kvm_answers", "", probe_answers),
+    ];
+    rows.chain(others).collect()
+}
+
+/// The machine on which tests boot; the root task is pingpong without arguments.
+pub fn machine(lab: &Lab, cpu: &str, memory_mib: u64) -> Machine {
+    Machine {
+        cpus: 1,
+        sockets: 1,
+        memory_mib,
+        cpu: cpu.to_owned(),
+        accel: Accel::Tcg,
+        icount: false,
+        kickstart: lab.image("kickstart"),
+        modules: ["kernel", "sigma0", "pingpong"].map(|name| Module::new(lab.image(name))).into(),
+        gdb: None,
+        display: false,
+    }
+}
+
+fn pingpong(lab: &Lab, cpu: &str, memory_mib: u64, args: &str) -> Machine {
+    let mut machine = machine(lab, cpu, memory_mib);
+    args.clone_into(&mut machine.modules[2].args);
+    machine
+}
+
+/// The same numbers in every run.
+fn counting(lab: &Lab, args: &str) -> Machine {
+    let mut machine = pingpong(lab, "max", 256, &format!("{args} tick=instructions"));
+    machine.icount = true;
+    machine
+}
+
+/// The end of the console's text, for a person.
+pub fn tail(console: &str) -> String {
+    let lines: Vec<&str> = console.lines().collect();
+    format!("the console ends with:\n{}", lines[lines.len().saturating_sub(20)..].join("\n"))
+}
+
+/// The program must have ended with 0.
+fn check_success(ended: &Ended) -> Result<()> {
+    ensure!(ended.end == End::Program(0), "{}\n{}", ended.end, tail(&ended.console));
+    Ok(())
+}
+
+/// A row of the benchmark's table.
+#[derive(Deserialize, PartialEq, Debug)]
+struct Measured {
+    mode: String,
+    mrs: u32,
+    value: f64,
+}
+
+impl fmt::Display for Measured {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} with {} MRs: {}", self.mode, self.mrs, self.value)
+    }
+}
+
+fn rows(console: &str) -> Vec<Measured> {
+    console.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
+}
+
+/// One row for each number of message registers, in order, in each of `modes` and in no other.
+fn check_tables(ended: &Ended, modes: &[&str]) -> Result<()> {
+    check_success(ended)?;
+    let mut tables: BTreeMap<String, Vec<u32>> = BTreeMap::new();
+    for row in rows(&ended.console) {
+        ensure!(row.value > 0.0, "took no time: {row}");
+        tables.entry(row.mode).or_default().push(row.mrs);
+    }
+    let expected = modes.iter().map(|&mode| (mode.to_owned(), ALL_MRS.collect())).collect();
+    ensure!(tables == expected, "the tables are {tables:?}\n{}", tail(&ended.console));
+    Ok(())
+}
+
+/// QEMU takes the host's memory as the guest uses it, but refuses more than there is in all.
+fn check_memory_of_host(needed_mib: u64) -> Result<()> {
+    let info = fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    match memory_mib(&info) {
+        Some(memory) if memory < needed_mib + needed_mib / 8 => Err(Skipped("the host has too little memory").into()),
+        _ => Ok(()),
+    }
+}
+
+/// Memory and swap space in MiB.
+fn memory_mib(meminfo: &str) -> Option<u64> {
+    let kib = |key: &str| {
+        let line = meminfo.lines().find_map(|line| line.strip_prefix(key))?;
+        line.trim_start_matches(':').split_whitespace().next()?.parse::<u64>().ok()
+    };
+    Some((kib("MemTotal")? + kib("SwapTotal").unwrap_or(0)) >> 10)
+}
+
+/// The options that a person types, with QEMU's own processor and memory.
+fn by_hand(lab: &Lab) -> Result<()> {
+    let modules = ["kernel", "sigma0", "pingpong"].map(|name| lab.image(name).display().to_string());
+    let kickstart = lab.image("kickstart").display().to_string();
+    let mut words = vec!["-kernel", &kickstart, "-initrd"];
+    let modules = modules.join(",");
+    words.extend([modules.as_str(), "-display", "none", "-serial", "stdio", "-no-reboot"]);
+    words.extend(qemu::EXIT_DEVICE);
+    let words: Vec<OsString> = words.into_iter().map(Into::into).collect();
+    check_success(&qemu::supervise(&words, &Console::none(), Some(PATIENCE))?)
+}
+
+fn same_each_time(lab: &Lab) -> Result<()> {
+    let machine = counting(lab, "mrs=0..7");
+    let first = machine.boot(&Console::none(), Some(PATIENCE))?;
+    let second = machine.boot(&Console::none(), Some(PATIENCE))?;
+    check_success(&first)?;
+    let differing = first.console.lines().zip(second.console.lines()).find(|(first, second)| first != second);
+    ensure!(differing.is_none(), "two runs differ: {differing:?}");
+    ensure!(first.console == second.console, "one run says more than the other");
+    Ok(())
+}
+
+fn says_instructions(lab: &Lab) -> Result<()> {
+    let ended = counting(lab, "inter mrs=0..0").boot(&Console::none(), Some(PATIENCE))?;
+    check_success(&ended)?;
+    ensure!(ended.console.contains("instruction"), "the table names no instructions\n{}", tail(&ended.console));
+    Ok(())
+}
+
+fn budget(lab: &Lab) -> Result<()> {
+    let ended = counting(lab, "inter mrs=0..7 json").boot(&Console::none(), Some(PATIENCE))?;
+    check_success(&ended)?;
+    let rows = rows(&ended.console);
+    ensure!(rows.len() == 8, "8 rows were asked for\n{}", tail(&ended.console));
+    let over = rows.iter().find(|row| row.value > IPC_BUDGET);
+    ensure!(over.is_none(), "the budget is {IPC_BUDGET} instructions: {}", over.expect("just seen"));
+    Ok(())
+}
+
+/// One measurement, back to the menu, quit.
+fn menu(lab: &Lab) -> Result<()> {
+    let input = Input::Typed(Typing { text: b"2qq".to_vec(), prompt: Some("q: quit") });
+    let machine = pingpong(lab, "max", 256, "menu mrs=0..0");
+    let ended = machine.boot(&Console { input, is_shown: false }, Some(PATIENCE))?;
+    check_success(&ended)?;
+    ensure!(ended.console.contains("in one space (intra)"), "nothing was measured\n{}", tail(&ended.console));
+    Ok(())
+}
+
+fn probe_answers(_: &Lab) -> Result<()> {
+    ensure!(kvm::probe(Accel::Tcg, PATIENCE)?, "the boot sector did not end the emulation");
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{check_tables, memory_mib, rows};
+    use crate::qemu::{End, Ended};
+
+    #[test]
+    fn rows_are_found_between_other_lines() {
+        let console =
+            "Marcona\n{\"bench\":\"ipc\",\"mode\":\"inter\",\"mrs\":3,\"unit\":\"x\",\"value\":61.5}\nend {}\n";
+        let rows = rows(console);
+        assert_eq!(rows.len(), 1);
+        assert_eq!(rows[0].to_string(), "inter with 3 MRs: 61.5");
+    }
+
+    #[test]
+    fn a_table_must_be_complete() {
+        let table = |mode: &str, len: usize| {
+            (0..len).map(|mrs| format!("{{\"mode\":\"{mode}\",\"mrs\":{mrs},\"value\":1}}\n")).collect::<String>()
+        };
+        let check = |console: String, end, modes: &[&str]| check_tables(&Ended { end, console }, modes).is_ok();
+        assert!(check(table("inter", 64), End::Program(0), &["inter"]));
+        assert!(check(table("inter", 64) + &table("intra", 64), End::Program(0), &["inter", "intra"]));
+        assert!(!check(table("inter", 63), End::Program(0), &["inter"]));
+        assert!(!check(table("inter", 64) + &table("inter", 1), End::Program(0), &["inter"]));
+        assert!(!check(table("inter", 64) + &table("intra", 64), End::Program(0), &["inter"]));
+        assert!(!check(table("inter", 64), End::Program(1), &["inter"]));
+        assert!(!check(table("inter", 64), End::Overrun, &["inter"]));
+    }
+
+    #[test]
+    fn memory_of_the_host_is_read_in_mib() {
+        assert_eq!(memory_mib("MemTotal:       8388608 kB\nMemFree: 1 kB\nSwapTotal: 1024 kB\n"), Some(8193));
+        assert_eq!(memory_mib(""), None);
+    }
+}

@@ -1,0 +1,153 @@
+//! Tests that run on the host: `cargo test` for each crate that has some, its results read line by line.
+
+use std::process::Command;
+use std::time::Instant;
+
+use anyhow::{Result, anyhow};
+
+use super::{Filter, Outcome, Tally, Verdict};
+use crate::cargo;
+use crate::project::{self, CRATES, Crate, HostTests};
+
+/// Runs the tests of all crates.
+pub fn run(filter: &Filter, tally: &mut Tally) -> Result<()> {
+    let whole = CRATES.iter().filter(|entry| entry.tests == HostTests::All);
+    for entry in whole.chain(project::host_libraries()?).filter(|entry| filter.may_take_from(entry.name)) {
+        tally.progress.note(format!("host tests of {}", entry.name));
+        run_crate(entry, filter, tally)?;
+    }
+    Ok(())
+}
+
+fn run_crate(entry: &Crate, filter: &Filter, tally: &mut Tally) -> Result<()> {
+    let started = Instant::now();
+    let mut parser = Parser::new(entry.name);
+    let mut names = Vec::new();
+    if filter.is_set() {
+        let mut listing = command(entry);
+        listing.args(["--", "--list"]);
+        let listed = cargo::follow(&mut listing, &tally.progress, |line| {
+            names.extend(line.strip_suffix(": test").map(str::to_owned));
+        })?;
+        names.retain(|name| filter.takes(&parser.full(name)));
+        if names.is_empty() {
+            return tally.enter(build(entry, listed, started));
+        }
+        names.insert(0, "--exact".to_owned());
+    }
+
+    let mut command = command(entry);
+    let ended = cargo::follow(command.arg("--").args(names), &tally.progress, |line| parser.enter(line))?;
+    let has_failed = parser.outcomes.iter().any(|outcome| outcome.result == Verdict::Failed);
+    parser.outcomes.into_iter().try_for_each(|outcome| tally.enter(outcome))?;
+    if has_failed { Ok(()) } else { tally.enter(build(entry, ended, started)) }
+}
+
+fn command(entry: &Crate) -> Command {
+    let mut command = project::cargo("test");
+    command.args(["--no-fail-fast", "--package", entry.name]);
+    if entry.tests == HostTests::Library {
+        command.arg("--lib");
+    }
+    command
+}
+
+/// The outcome of building the tests: what else a failure without a failed test can be.
+fn build(entry: &Crate, (ok, log): (bool, Vec<String>), started: Instant) -> Outcome {
+    let result = if ok { Ok(()) } else { Err(anyhow!("{}", log.join("\n"))) };
+    Outcome::of_build(format!("build::{}", entry.name), result, started)
+}
+
+/// Reads what the standard test harness prints.
+struct Parser {
+    group: &'static str,
+    outcomes: Vec<Outcome>,
+    /// The failed test whose output is being read.
+    failing: Option<String>,
+    /// When the last test ended: the harness does not tell how long one took.
+    last: Instant,
+}
+
+impl Parser {
+    fn new(group: &'static str) -> Self {
+        Self { group, outcomes: Vec::new(), failing: None, last: Instant::now() }
+    }
+
+    fn full(&self, name: &str) -> String {
+        format!("{}::{name}", self.group)
+    }
+
+    fn enter(&mut self, line: &str) {
+        if let Some((name, result)) = result(line) {
+            self.outcomes.push(Outcome::new(self.full(name), result, self.last));
+            self.last = Instant::now();
+        } else if let Some(name) = line.strip_prefix("---- ").and_then(|line| line.strip_suffix(" stdout ----")) {
+            self.failing = Some(self.full(name));
+        } else if line == "failures:" || line.starts_with("test result:") {
+            self.failing = None;
+        } else if let Some(name) = &self.failing {
+            if let Some(outcome) = self.outcomes.iter_mut().rev().find(|outcome| outcome.test == *name) {
+                outcome.details.push_str(line);
+                outcome.details.push('\n');
+            }
+        }
+    }
+}
+
+/// Name and result from a line such as `test elf::tests::cut ... ok`.
+fn result(line: &str) -> Option<(&str, Verdict)> {
+    let (name, word) = line.strip_prefix("test ")?.rsplit_once(" ... ")?;
+    let result = match word.split(',').next()? {
+        "ok" => Verdict::Ok,
+        "FAILED" => Verdict::Failed,
+        "ignored" => Verdict::Ignored,
+        _ => return None,
+    };
+    let kinds = [" - should panic", " - compile fail", " - compile"];
+    let name = kinds.iter().find_map(|kind| name.strip_suffix(kind)).unwrap_or(name);
+    Some((name, result))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Parser, Verdict};
+
+    const OUTPUT: &str = "
+running 4 tests
+test elf::tests::cut ... ok
+test elf::tests::wraps - should panic ... ok
+test slow ... ignored, needs a day
+test map::tests::grant ... FAILED
+
+failures:
+
+---- map::tests::grant stdout ----
+
+thread 'map::tests::grant' panicked at src/map.rs:7:9:
+left: 1
+
+failures:
+    map::tests::grant
+
+test result: FAILED. 2 passed; 1 failed; 1 ignored; 0 measured; 0 filtered out; finished in 0.00s
+";
+
+    #[test]
+    fn results_and_the_output_of_failures_are_found() {
+        let mut parser = Parser::new("kcore");
+        OUTPUT.lines().for_each(|line| parser.enter(line));
+        let outcomes = parser.outcomes;
+        let rows: Vec<_> = outcomes.iter().map(|outcome| (outcome.test.as_str(), outcome.result)).collect();
+        assert_eq!(
+            rows,
+            [
+                ("kcore::elf::tests::cut", Verdict::Ok),
+                ("kcore::elf::tests::wraps", Verdict::Ok),
+                ("kcore::slow", Verdict::Ignored),
+                ("kcore::map::tests::grant", Verdict::Failed),
+            ]
+        );
+        let details = &outcomes[3].details;
+        assert!(details.contains("src/map.rs:7:9") && details.ends_with("left: 1\n\n"), "{details:?}");
+    }
+}

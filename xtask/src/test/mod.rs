@@ -1,0 +1,318 @@
+//! `cargo xtask test`: tests on the host, in the emulator, and of the project's rules.
+//!
+//! Each test of every kind is one [`Outcome`] with a name `GROUP::NAME`; the filter is a part of that name.
+
+mod boots;
+mod commands;
+mod host;
+mod images;
+mod l4test;
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::fs::File;
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::{Mutex, mpsc};
+use std::thread;
+use std::time::Instant;
+
+use anyhow::{Context, Result};
+use serde::{Deserialize, Serialize};
+
+use crate::progress::Progress;
+use crate::project::{self, Arch, CRATES};
+use crate::{build, qemu, tidy, usage};
+
+/// Boots at a time.
+const WORKERS: usize = 2;
+
+/// Options of `test`.
+#[derive(clap::Args)]
+pub struct Args {
+    /// Run the tests whose names contain this
+    filter: Option<String>,
+    /// Write one JSON object per test into a file
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    /// Architecture
+    #[arg(long, value_enum, default_value = "x86_64", hide_possible_values = true, value_name = "x86_64|x86_32")]
+    arch: Arch,
+}
+
+/// How a test ended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Verdict {
+    /// As expected.
+    Ok,
+    /// Not as expected.
+    Failed,
+    /// It could not run here.
+    Ignored,
+}
+
+/// A test that has ended. The fields are those of the JSON object, in its order.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+pub struct Outcome {
+    test: String,
+    clause: String,
+    result: Verdict,
+    ms: u64,
+    /// What a person needs to see when it failed.
+    #[serde(skip)]
+    details: String,
+    /// It is no test, but what tests need.
+    #[serde(skip)]
+    is_build: bool,
+}
+
+impl Outcome {
+    fn new(test: impl Into<String>, result: Verdict, started: Instant) -> Self {
+        let ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
+        Self { test: test.into(), clause: String::new(), result, ms, details: String::new(), is_build: false }
+    }
+
+    /// The outcome of a test that is a function which began at `started`.
+    fn of(test: impl Into<String>, result: Result<()>, started: Instant) -> Self {
+        let Err(error) = result else { return Self::new(test, Verdict::Ok, started) };
+        let verdict = if error.is::<Skipped>() { Verdict::Ignored } else { Verdict::Failed };
+        Self::new(test, verdict, started).with_details(format!("{error:#}"))
+    }
+
+    /// The outcome of building what tests need.
+    fn of_build(name: impl Into<String>, result: Result<()>, started: Instant) -> Self {
+        Self { is_build: true, ..Self::of(name, result, started) }
+    }
+
+    fn with_details(mut self, details: String) -> Self {
+        self.details = details;
+        self
+    }
+
+    fn with_clause(mut self, clause: &str) -> Self {
+        clause.clone_into(&mut self.clause);
+        self
+    }
+}
+
+/// Why a test cannot run here.
+#[derive(Debug)]
+struct Skipped(&'static str);
+
+impl fmt::Display for Skipped {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.0)
+    }
+}
+
+impl std::error::Error for Skipped {}
+
+/// Runs the command.
+pub fn run(args: &Args) -> Result<ExitCode> {
+    args.arch.check()?;
+    let json = match &args.json {
+        Some(file) => match File::create(file) {
+            Ok(file) => Some(file),
+            Err(error) => usage!("cannot write {}: {error}; name another file", file.display()),
+        },
+        None => None,
+    };
+    let filter = Filter(args.filter.clone());
+    let mut tally =
+        Tally { progress: Progress::start("testing"), filter: filter.clone(), json, passed: 0, failed: vec![] };
+    host::run(&filter, &mut tally)?;
+    emulator(&filter, &mut tally)?;
+    for (name, check) in tidy::CHECKS {
+        let name = format!("tidy::{name}");
+        if filter.takes(&name) {
+            tally.progress.note(&name);
+            let started = Instant::now();
+            tally.enter(Outcome::of(name, tidy::as_test(*check), started))?;
+        }
+    }
+    Ok(tally.finish())
+}
+
+/// The part of a name that was asked for.
+#[derive(Clone, Debug)]
+pub struct Filter(Option<String>);
+
+impl Filter {
+    fn takes(&self, name: &str) -> bool {
+        self.0.as_ref().is_none_or(|part| name.contains(part.as_str()))
+    }
+
+    /// Whether the tests of crate `group` may match: only a filter that begins with the name of another crate rules them
+    /// out. The tool itself has modules that are named like crates.
+    fn may_take_from(&self, group: &str) -> bool {
+        let first = self.0.as_deref().and_then(|part| part.split_once("::")).map_or("", |(first, _)| first);
+        first == group || group == "xtask" || CRATES.iter().all(|entry| entry.name != first)
+    }
+
+    fn is_set(&self) -> bool {
+        self.0.is_some()
+    }
+}
+
+/// Prints outcomes as they come, and counts them.
+pub struct Tally {
+    progress: Progress,
+    filter: Filter,
+    json: Option<File>,
+    passed: usize,
+    failed: Vec<String>,
+}
+
+impl Tally {
+    /// Enters an outcome, unless nobody asked for it. What keeps tests from running counts always.
+    fn enter(&mut self, outcome: Outcome) -> Result<()> {
+        let is_obstacle = outcome.result == Verdict::Failed && outcome.is_build;
+        if !is_obstacle && !self.filter.takes(&outcome.test) {
+            return Ok(());
+        }
+        let word = match outcome.result {
+            Verdict::Ok => "ok",
+            Verdict::Failed => "FAILED",
+            Verdict::Ignored => "ignored",
+        };
+        self.progress.println(&format!("test {} ... {word}", outcome.test));
+        if outcome.result != Verdict::Ok {
+            outcome.details.lines().for_each(|line| self.progress.println(&format!("    {line}")));
+        }
+        if let Some(json) = &mut self.json {
+            writeln!(json, "{}", serde_json::to_string(&outcome)?).context("cannot write the JSON file")?;
+        }
+        match outcome.result {
+            Verdict::Ok => self.passed += 1,
+            Verdict::Failed => self.failed.push(outcome.test),
+            Verdict::Ignored => {}
+        }
+        Ok(())
+    }
+
+    /// Ends with the line of numbers.
+    fn finish(self) -> ExitCode {
+        let Self { progress, passed, failed, .. } = self;
+        drop(progress);
+        if !failed.is_empty() {
+            println!("\nfailed:");
+            failed.iter().for_each(|name| println!("    {name}"));
+        }
+        println!("{passed} passed, {} failed", failed.len());
+        if failed.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    }
+}
+
+/// The images that tests boot.
+pub struct Lab {
+    dir: PathBuf,
+}
+
+impl Lab {
+    fn image(&self, name: &str) -> PathBuf {
+        self.dir.join(name)
+    }
+}
+
+/// A piece of work in the emulator; most end in one outcome.
+type Job = Box<dyn FnOnce(&Lab) -> Vec<Outcome> + Send>;
+
+/// Fails, or is [`Skipped`], or is passed.
+type Check = Box<dyn FnOnce(&Lab) -> Result<()> + Send>;
+
+/// A job that is one test.
+struct Case {
+    name: String,
+    clause: &'static str,
+    check: Check,
+}
+
+impl Case {
+    fn new(
+        name: impl Into<String>,
+        clause: &'static str,
+        check: impl FnOnce(&Lab) -> Result<()> + Send + 'static,
+    ) -> Self {
+        Self { name: name.into(), clause, check: Box::new(check) }
+    }
+
+    fn into_job(self) -> Job {
+        Box::new(move |lab| {
+            let started = Instant::now();
+            vec![Outcome::of(self.name, (self.check)(lab), started).with_clause(self.clause)]
+        })
+    }
+}
+
+/// Builds the images and runs what boots them.
+fn emulator(filter: &Filter, tally: &mut Tally) -> Result<()> {
+    let cases = boots::cases().into_iter().chain(images::cases()).chain(commands::cases());
+    let cases = cases.filter(|case| filter.takes(&case.name));
+    let l4test = filter.may_take_from(l4test::GROUP).then(|| l4test::job(filter));
+    let jobs: VecDeque<Job> = l4test.into_iter().chain(cases.map(Case::into_job)).collect();
+    if jobs.is_empty() {
+        return Ok(());
+    }
+    qemu::ensure()?;
+    tally.progress.note("building images");
+    let started = Instant::now();
+    let built = build::images(&project::images());
+    let is_built = built.is_ok();
+    tally.enter(Outcome::of_build("build::x86_64", built.map(drop), started))?;
+    // Older images would tell nothing about these sources.
+    if is_built { work(jobs, &Lab { dir: project::image_dir() }, tally) } else { Ok(()) }
+}
+
+/// Runs `jobs`, some at a time.
+fn work(jobs: VecDeque<Job>, lab: &Lab, tally: &mut Tally) -> Result<()> {
+    let jobs = Mutex::new(jobs);
+    let next = || jobs.lock().expect("no worker panics while it takes a job").pop_front();
+    thread::scope(|scope| {
+        let (sender, outcomes) = mpsc::channel();
+        for _ in 0..WORKERS {
+            let sender = sender.clone();
+            scope.spawn(move || {
+                while let Some(job) = next() {
+                    for outcome in job(lab) {
+                        // Nobody listens any more after an error of the tally.
+                        let _ = sender.send(outcome);
+                    }
+                }
+            });
+        }
+        drop(sender);
+        outcomes.into_iter().try_for_each(|outcome| {
+            tally.progress.note(format!("boots, last {}", outcome.test));
+            tally.enter(outcome)
+        })
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use super::{Filter, Outcome, Verdict};
+
+    #[test]
+    fn a_filter_is_a_part_of_the_name() {
+        let filter = |text: &str| Filter(Some(text.to_owned()));
+        assert!(Filter(None).takes("kcore::ipc"));
+        assert!(filter("ipc").takes("kcore::ipc::send"));
+        assert!(!filter("ipc").takes("tidy::links"));
+        assert!(filter("ipc").may_take_from("l4test"));
+        assert!(filter("ipc::send").may_take_from("l4test"));
+        assert!(filter("l4test::ipc").may_take_from("l4test"));
+        assert!(!filter("kcore::ipc").may_take_from("l4test"));
+    }
+
+    #[test]
+    fn outcomes_are_json_objects_with_stable_keys() {
+        let mut outcome = Outcome::new("ipc::send_timeout", Verdict::Ok, Instant::now()).with_clause("X.2, Ipc");
+        outcome.ms = 3;
+        let json = serde_json::to_string(&outcome).expect("an outcome is plain data");
+        assert_eq!(json, r#"{"test":"ipc::send_timeout","clause":"X.2, Ipc","result":"ok","ms":3}"#);
+    }
+}
