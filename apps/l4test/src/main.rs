@@ -1,2 +1,76 @@
+//! The conformance and boot tests: a root task that runs one test after another and says how each ended.
+//!
+//! | part | what it is |
+//! |---|---|
+//! | [`chapters`] | the tests, a module for each chapter of the specification |
+//! | [`supervisor`] | the first thread: starts each test in a thread of its own, pages, watches, cleans up |
+//! | [`world`] | what tests are made of: threads, spaces, pages, agents that touch memory on request |
+//! | [`arch`] | instructions that no compiler makes |
+//!
+//! Priorities: the supervisor 255, a test 100. A thread that a test makes has 110 and so runs at once until it blocks,
+//! or 90 and runs when the test blocks: the order of events is the test's choice, and no test waits for a time to pass
+//! unless time is what it tests.
 #![no_std]
 #![no_main]
+#![allow(clippy::result_large_err, reason = "a failure carries its text, as there is no heap")]
+
+#[cfg_attr(target_arch = "x86_64", path = "x86_64/mod.rs")]
+mod arch;
+
+#[forbid(unsafe_code)]
+mod chapters;
+#[forbid(unsafe_code)]
+mod failure;
+#[forbid(unsafe_code)]
+mod registry;
+#[forbid(unsafe_code)]
+mod supervisor;
+mod world;
+
+use l4_rt::{exit, println};
+use l4test::options::Options;
+use l4test::report::{JsonLine, Line, Totals};
+
+use registry::Test;
+
+/// Exit status if a test failed.
+const STATUS_FAILED: u8 = 1;
+/// Exit status for a bad command line.
+const STATUS_USAGE: u8 = 2;
+
+l4_rt::entry!(main);
+
+fn main() {
+    let options = Options::parse(l4_rt::args("l4test")).unwrap_or_else(|unknown| {
+        println!("{unknown}");
+        exit(STATUS_USAGE)
+    });
+    let tests = registry::all().filter(|test| options.includes(test.name));
+    if options.is_list {
+        tests.for_each(|test| println!("{}  ({})", test.name, test.clause));
+        return;
+    }
+    // sigma0 gives the image to this thread alone: nobody else could ask for a page that was not touched.
+    l4_rt::touch_image();
+    world::large::request();
+    let mut totals = Totals::default();
+    for test in tests {
+        totals.count(run(test, options));
+    }
+    println!("{totals}");
+    if totals.failed > 0 {
+        exit(STATUS_FAILED);
+    }
+}
+
+fn run(test: &Test, options: Options<'_>) -> bool {
+    let (outcome, ms) = supervisor::run(test);
+    let why = outcome.as_ref().err().map(|failure| failure.as_str());
+    let line = Line { name: test.name, clause: test.clause, why, ms };
+    if options.is_json {
+        println!("{}", JsonLine(line));
+    } else {
+        println!("{line}");
+    }
+    why.is_none()
+}

@@ -201,6 +201,15 @@ pub fn stop(thread: ThreadId) -> Result<ThreadState, SysError> {
     unsafe { exchange_registers(thread, ExregsControl::STOP, Registers::ZERO) }.map(|exchanged| exchanged.state)
 }
 
+/// Lets a halted thread go on where it is; what it waits for goes on, too.
+///
+/// # Errors
+/// InvalidThread.
+pub fn resume(thread: ThreadId) -> Result<ThreadState, SysError> {
+    // SAFETY: the thread goes on where it stopped.
+    unsafe { exchange_registers(thread, ExregsControl::APPLY_HALT, Registers::ZERO) }.map(|exchanged| exchanged.state)
+}
+
 /// Aborts the IPC of a thread as [`ExregsControl::ABORT_SEND`] and [`ExregsControl::ABORT_RECEIVE`] say.
 ///
 /// # Errors

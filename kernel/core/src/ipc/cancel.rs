@@ -97,6 +97,7 @@ impl<M: Machine> Here<'_, M> {
             }
             Status::Running if tcb.work.get() == Work::ReceivePhase => {
                 tcb.work.set(Work::None);
+                self.dequeue(thread);
                 self.fail(thread, Phase::Receive, kind, MsgTag::ERROR_ONLY);
             }
             Status::Running | Status::Inactive => {}

@@ -55,10 +55,10 @@ impl<M: Machine> Here<'_, M> {
         tcb.purpose.set(Purpose::User);
         tcb.then_from.set(from);
         tcb.then_timeout.set(timeouts.rcv());
-        if to.is_nil() {
-            self.receive_phase(caller, None);
-        } else {
-            self.send_phase(caller, to, timeouts.snd());
+        match (to.is_nil(), from.is_nil()) {
+            (true, true) => self.k.machine.ipc_return(caller, ThreadId::NIL, self.k.utcb(caller)),
+            (true, false) => self.receive_phase(caller, None),
+            (false, _) => self.send_phase(caller, to, timeouts.snd()),
         }
     }
 
@@ -198,10 +198,7 @@ impl<M: Machine> Here<'_, M> {
         let is_free = tcb.outer_peer.get().is_none();
         if let Some(sender) = self.queued_sender(thread, partner).filter(|_| is_free) {
             if self.cpu.current.get().thread() != Some(thread) {
-                // Somebody else's step brought us here; the transfer is this thread's own work.
-                tcb.set_status(Status::Running);
-                tcb.work.set(Work::ReceivePhase);
-                return self.enqueue(thread);
+                return self.postpone_receive_phase(thread);
             }
             self.leave_send_queue(sender);
             return self.begin_transfer(sender, thread, thread);
@@ -224,6 +221,26 @@ impl<M: Machine> Here<'_, M> {
         tcb.purpose.get() == Purpose::User && !tcb.is_halted() && self.k.spaces.is_user_range(ip, ip)
     }
 
+    /// Somebody else's step brought `thread` to its receive phase, and there is a sender: the transfer is its own work.
+    fn postpone_receive_phase(&self, thread: TcbRef) {
+        let tcb = self.k.tcb(thread);
+        tcb.set_status(Status::Running);
+        tcb.work.set(Work::ReceivePhase);
+        self.enqueue(thread);
+    }
+
+    /// Lets `thread`, which was just activated, wait for the start message of `pager`, which may be queued already.
+    pub(crate) fn wait_for_start(&self, thread: TcbRef, pager: ThreadId) {
+        let tcb = self.k.tcb(thread);
+        tcb.purpose.set(Purpose::Start);
+        tcb.then_from.set(pager);
+        tcb.then_timeout.set(Time::NEVER);
+        match self.queued_sender(thread, pager) {
+            Some(_) => self.postpone_receive_phase(thread),
+            None => tcb.begin_wait(pager, false),
+        }
+    }
+
     /// Goes on with a receive phase that found senders queued while `thread` was not running.
     pub(crate) fn resume_receive_phase(&mut self, thread: TcbRef) {
         self.k.tcb(thread).work.set(Work::None);
@@ -243,11 +260,11 @@ impl<M: Machine> Here<'_, M> {
         id.is_global() && id.thread_no() < Word::from(self.k.numbers.system_base) && id.version() == 1
     }
 
-    /// The first thread queued on `receiver` that a wait for `partner` takes.
+    /// The first thread queued on `receiver` that a wait for `partner` takes. A thread that waits for itself sleeps.
     fn queued_sender(&self, receiver: TcbRef, partner: ThreadId) -> Option<TcbRef> {
         let to = self.k.tcb(receiver);
         let queue = self.send_queue(receiver);
-        let first = queue.first()?;
+        let first = queue.first().filter(|_| partner != to.id.get())?;
         if partner == ThreadId::ANY {
             return Some(first);
         }

@@ -179,24 +179,25 @@ impl<M: Machine> Here<'_, M> {
     }
 
     fn choose_highest(&self, running: Option<TcbRef>) -> Option<TcbRef> {
-        let next = self.cpu.ready.first();
-        if let (Some(running), Some(next)) = (running, next)
-            && self.k.tcb(running).priority() >= self.k.tcb(next).priority()
-        {
-            return Some(running);
-        }
-        let Some(next) = next else {
-            if running.is_none() {
-                self.start_slice(None);
-                self.cpu.current.set(Current::IDLE);
-            }
-            return running;
+        let is_better =
+            |next| running.is_none_or(|running| self.k.tcb(next).priority() > self.k.tcb(running).priority());
+        let Some(next) = self.cpu.ready.first().filter(|&next| is_better(next)) else {
+            return self.go_on(running);
         };
         self.cpu.ready.remove(self.k.tcbs, next);
         self.put_back(running);
         self.start_slice(Some(next));
         self.cpu.current.set(Current::running(next));
         Some(next)
+    }
+
+    /// Nobody better is ready: the running thread goes on, on its own time if its donor is gone; without one, idle.
+    fn go_on(&self, running: Option<TcbRef>) -> Option<TcbRef> {
+        if running.is_none() || self.cpu.slice_owner.get().is_none() {
+            self.start_slice(running);
+        }
+        self.cpu.current.set(running.map_or(Current::IDLE, Current::running));
+        running
     }
 
     /// Charges the time used so far to the slice owner.

@@ -79,13 +79,16 @@ impl ReadyQueue {
     /// # Panics
     /// Where they do not.
     pub fn check_invariants(&self, tcbs: &[Tcb]) {
-        for priority in 0..=255u8 {
-            let list = self.list(tcbs, priority);
-            let bit = self.occupied[usize::from(priority) / WORD_BITS].get() >> (usize::from(priority) % WORD_BITS) & 1;
-            assert_eq!(bit != 0, list.first().is_some(), "occupancy bit of priority {priority}");
-            let mut member = list.first();
+        for (priority, head) in self.heads.iter().enumerate() {
+            let bit = self.occupied[priority / WORD_BITS].get() >> (priority % WORD_BITS) & 1;
+            let mut member = head.get();
+            assert!((bit != 0) == member.is_some(), "occupancy bit of priority {priority}");
+            if member.is_none() {
+                continue;
+            }
+            let list = self.list(tcbs, priority as u8);
             while let Some(thread) = member {
-                assert_eq!(tcbs[thread.index()].priority.get(), priority, "priority of a queued thread");
+                assert_eq!(usize::from(tcbs[thread.index()].priority.get()), priority, "priority of a queued thread");
                 member = list.after(thread);
             }
         }

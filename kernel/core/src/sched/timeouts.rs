@@ -147,11 +147,15 @@ impl Timeouts {
     /// Where one does not.
     pub fn check_invariants(&self, tcbs: &[Tcb]) {
         let mut members = 0;
-        for level in 0..LEVELS {
-            for slot in 0..SLOTS {
+        for (level, heads) in self.heads.iter().enumerate() {
+            let occupied = self.occupied[level].get();
+            for (slot, head) in heads.iter().enumerate() {
+                let mut member = head.get();
+                assert!((occupied >> slot & 1 != 0) == member.is_some(), "occupancy bit of slot {slot}, level {level}");
+                if member.is_none() {
+                    continue;
+                }
                 let list = self.list(tcbs, level, slot);
-                assert_eq!(self.occupied[level].get() >> slot & 1 != 0, list.first().is_some(), "occupancy bit");
-                let mut member = list.first();
                 while let Some(thread) = member {
                     let place = usize::from(tcbs[thread.index()].timeout_slot.get());
                     assert_eq!(place, level * SLOTS + slot, "slot of a pending timeout");

@@ -86,7 +86,7 @@ impl<M: Mmu> Spaces<'_, M> {
             }
             let place = self.place(level, frame, shadow, address);
             let is_users = address < self.config.user_end;
-            let place = if is_users { place } else { Place { entry: Entry::Empty, ..place } };
+            let place = if is_users { place } else { Place { word: 0, ..place } };
             match self.below(&place) {
                 Some(below) => self.check_table(table, level - 1, below, address, census)?,
                 None => self.check_page(table, &place, address, census)?,
@@ -98,7 +98,7 @@ impl<M: Mmu> Spaces<'_, M> {
     fn check_page(&self, table: &Table<'_>, place: &Place, address: u64, census: &mut Census) -> Result<(), Broken> {
         let fail = |holds: bool, what: &'static str| require(holds, what, table.index, address);
         let slot = self.slot(place);
-        let is_leaf = matches!(place.entry, Entry::Leaf(_));
+        let is_leaf = matches!(self.entry(place), Entry::Leaf(_));
         fail(is_leaf || slot.kernel.is_none(), "a page of the kernel has an entry")?;
         fail(!is_leaf || slot.kernel.is_some() || slot.node.is_some(), "a page has a node or is the kernel's")?;
         if slot.kernel == Some(super::tables::KernelPage::Owned) {

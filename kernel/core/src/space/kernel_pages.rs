@@ -4,7 +4,7 @@ use kformats::paging::{Access, Entry, PatIndex};
 use l4_abi::Fpage;
 
 use super::tables::KernelPage;
-use super::{PAGE_SIZE, Place, Slot, Space, Spaces};
+use super::{PAGE_SIZE, Place, Slot, Spaces};
 use crate::lock::{Held, rank};
 use crate::machine::{Mmu, NoMemory, PhysAddr, SpaceRef};
 
@@ -50,7 +50,7 @@ impl<M: Mmu> Spaces<'_, M> {
         debug_assert!(slot.utcb_area().contains(address as _), "UTCBs are in the UTCB area");
         let mut guard = slot.lock.lock(held);
         let place = self.walk_and_fill(guard.held(), slot, address, 0)?;
-        let frame = match place.entry {
+        let frame = match self.entry(&place) {
             Entry::Leaf(leaf) => PhysAddr(leaf.frame),
             _ => {
                 let frame = self.kmem.alloc(self.machine, guard.held()).ok_or(NoMemory)?;
@@ -69,15 +69,9 @@ impl<M: Mmu> Spaces<'_, M> {
     }
 
     fn enter_kernel_page(&self, place: &Place, frame: PhysAddr, access: Access, kind: KernelPage) {
-        debug_assert!(place.level == 0 && place.entry == Entry::Empty, "areas are empty but for the kernel's pages");
+        debug_assert!(place.level == 0 && place.word == 0, "areas are empty but for the kernel's pages");
         let slot = Slot { kernel: Some(kind), ..self.slot(place) };
         self.set_slot(place, slot);
         self.machine.write(place.entry_at, self.leaf(0, frame.0, access, PatIndex::default()));
-    }
-
-    /// Whether the 2^`size_log2` bytes at `address` meet an area of the kernel.
-    #[inline]
-    pub(super) fn is_protected(space: &Space, address: u64, size_log2: u32) -> bool {
-        space.protected_area(address, size_log2).is_some()
     }
 }

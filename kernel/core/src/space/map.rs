@@ -16,7 +16,7 @@ use kformats::paging::{Access, Entry, Leaf, PAGE_LOG2, PageFormat, Status};
 use l4_abi::{Fpage, MapItem, MapKind, Rights};
 
 use super::tables::Mapped;
-use super::{Place, Slot, Space, Spaces, access_of, spend};
+use super::{PAGE_SIZE, Place, Slot, Space, Spaces, access_of, spend};
 use crate::lock::{Held, rank};
 use crate::machine::{Mmu, NoMemory, NodeRef, SpaceRef};
 use crate::mapdb::{Kept, LEVEL_MAX, MapCursor, NewMapping, Node, Phase, Progress, TreeGuard, UnmapScope};
@@ -50,12 +50,13 @@ impl Route {
         if s.min(r) < PAGE_LOG2 {
             return None;
         }
-        let base = item.snd_base as u64;
-        let within = |outer: u32, inner: u32| base & low_bits(outer) & !low_bits(inner);
-        let from = item.fpage.base() as u64 + within(s, r);
-        let to = window.base() as u64 + within(r, s);
-        let rest = |end: u64, begin: u64| end.saturating_sub(begin);
-        let len = low_bits(s.min(r)).saturating_add(1).min(rest(source_end, from)).min(rest(dest_end, to));
+        let (smaller, larger) = (low_bits(s.min(r)), low_bits(s.max(r)));
+        let offset = item.snd_base as u64 & larger & !smaller;
+        // An fpage of a page at least has its size and rights below its base.
+        let (from, to) = (item.fpage.raw() as u64 & !low_bits(s), window.raw() as u64 & !low_bits(r));
+        let (from, to) = if s > r { (from + offset, to) } else { (from, to + offset) };
+        let rest = source_end.saturating_sub(from).min(dest_end.saturating_sub(to));
+        let len = smaller.saturating_add(1).min(rest);
         (len > 0).then_some(Self { from, to, len })
     }
 
@@ -162,18 +163,16 @@ impl<M: Mmu> Spaces<'_, M> {
     ) -> Result<Step, NoMemory> {
         let (source, dest) = (self.get(transfer.source), self.get(transfer.dest));
         let Route { from, to, len } = rest;
-        if let Some(area) = dest.protected_area(to, PAGE_LOG2) {
-            return Ok(Step::Advance(area.last() as u64 + 1 - to));
+        if dest.is_protected(to, PAGE_LOG2) {
+            return Ok(Step::Advance(PAGE_SIZE));
         }
         if source.is_sigma0() {
             self.provide_root(held, transfer.source, from)?;
         }
         let found = self.walk(source, from, 0);
         let Some(frame) = self.frame_at(source, &found, from) else {
-            let next = match found.entry {
-                Entry::Empty => self.skip_hole(source, &found, from, from + len),
-                _ => from + (1 << PAGE_LOG2),
-            };
+            let is_hole = found.word == 0;
+            let next = if is_hole { self.skip_hole(source, &found, from, from + len) } else { from + PAGE_SIZE };
             return Ok(Step::Advance(next - from));
         };
         let mut guard = dest.lock.lock(held);
@@ -184,19 +183,19 @@ impl<M: Mmu> Spaces<'_, M> {
         while level > 0 && !self.fits(dest, rest, level) {
             level -= 1;
         }
-        let mut place = self.walk_and_fill(guard.held(), dest, to, level)?;
-        while matches!(place.entry, Entry::Table(_)) {
-            level -= 1;
-            place = self.walk_and_fill(guard.held(), dest, to, level)?;
-        }
-        if place.level > level {
+        let mut place = self.walk(dest, to, 0);
+        if place.level > level && place.word != 0 {
             let size_log2 = Self::page_log2(place.level);
             return Ok(Step::Advance((((to >> size_log2) + 1) << size_log2) - to));
         }
+        if place.level > level {
+            place = self.walk_and_fill(guard.held(), dest, to, level)?;
+        }
+        level = place.level;
         let frame = frame | from & low_bits(Self::page_log2(found.level)) & !low_bits(Self::page_log2(level));
         let access = self.machine.format().effective(access_of(transfer.item.fpage.rights()));
         let piece = Piece { kind, source, found, from, dest_ref: transfer.dest, dest, to, access, level, frame };
-        match place.entry {
+        match self.entry(&place) {
             Entry::Leaf(old) => Ok(self.meet(guard.held(), &piece, &place, old, budget)),
             _ => self.enter(guard.held(), &piece, &place, budget),
         }
@@ -209,7 +208,7 @@ impl<M: Mmu> Spaces<'_, M> {
         (rest.from | rest.to) & low_bits(size_log2) == 0
             && rest.len >> size_log2 > 0
             && self.machine.format().leaf_allowed(level)
-            && !Self::is_protected(dest, rest.to, size_log2)
+            && !dest.is_protected(rest.to, size_log2)
     }
 
     /// The source of a piece, if it still is what was found. Needs the lock of the tree.

@@ -73,8 +73,8 @@ pub enum SpaceKind {
 pub struct Space {
     root: Var<PhysAddr>,
     shadow: Var<PhysAddr>,
-    kip_area: Var<Fpage>,
-    utcb_area: Var<Fpage>,
+    kip_area: Area,
+    utcb_area: Area,
     machine_word: Var<usize>,
     threads: AtomicU32,
     is_used: Var<bool>,
@@ -84,6 +84,29 @@ pub struct Space {
     lock: Lock<{ rank::SPACE }>,
     /// In a free slot, the next one.
     next_free: Var<Option<SpaceRef>>,
+}
+
+/// A part of a space that is the kernel's; empty at first.
+#[derive(Default)]
+struct Area {
+    fpage: Var<Fpage>,
+    first: Var<usize>,
+    end: Var<usize>,
+}
+
+impl Area {
+    fn set(&self, fpage: Fpage) {
+        let size = if fpage.is_nil() { 0 } else { 1 << fpage.size_log2() };
+        self.fpage.set(fpage);
+        self.first.set(fpage.base() as usize);
+        self.end.set(fpage.base() as usize + size);
+    }
+
+    /// Whether it has an address in the 2^`size_log2` bytes at `address`, a multiple of that size.
+    #[inline(always)]
+    fn meets(&self, address: u64, size_log2: u32) -> bool {
+        address < self.end.get() as u64 && self.first.get() as u64 >> size_log2 << size_log2 <= address
+    }
 }
 
 impl Space {
@@ -118,12 +141,12 @@ impl Space {
 
     /// Where the kernel interface page is; nilpage before initialisation.
     pub fn kip_area(&self) -> Fpage {
-        self.kip_area.get()
+        self.kip_area.fpage.get()
     }
 
     /// Where UTCBs may be; nilpage before initialisation.
     pub fn utcb_area(&self) -> Fpage {
-        self.utcb_area.get()
+        self.utcb_area.fpage.get()
     }
 
     /// Threads in the space, active or not.
@@ -146,12 +169,10 @@ impl Space {
         a.base() <= b.last() && b.base() <= a.last()
     }
 
-    /// The kernel's area that has an address in the 2^`size_log2` bytes at `address`; nilpage never has.
+    /// Whether the 2^`size_log2` bytes at `address`, a multiple of that size, meet an area of the kernel.
     #[inline]
-    fn protected_area(&self, address: u64, size_log2: u32) -> Option<Fpage> {
-        let last = address | ((1 << size_log2) - 1);
-        let meets = |area: &Fpage| !area.is_nil() && area.base() as u64 <= last && address <= area.last() as u64;
-        [self.kip_area.get(), self.utcb_area.get()].into_iter().find(meets)
+    fn is_protected(&self, address: u64, size_log2: u32) -> bool {
+        self.kip_area.meets(address, size_log2) || self.utcb_area.meets(address, size_log2)
     }
 }
 

@@ -22,7 +22,10 @@ impl<M: Mmu> Spaces<'_, M> {
     ) -> Progress {
         let slot = self.get(space);
         if cursor.phase.get() == Phase::Begin {
+            // Whoever is about to fill an entry has the lock; later ones see that there is no space for them.
+            let guard = slot.lock.lock(held);
             slot.is_initialised.set(false);
+            drop(guard);
             let everything = Fpage::COMPLETE.with_rights(Rights::ALL);
             if self.unmap(held, space, everything, UnmapScope::Flush, cursor, budget) == Progress::Done {
                 self.machine.invalidate_all(space);
@@ -51,7 +54,7 @@ impl<M: Mmu> Spaces<'_, M> {
     fn free_table_at(&self, held: &mut Held<{ rank::NONE }>, space: &Space, address: u64) -> u64 {
         let end = self.config.user_end;
         let (above, place) = self.walk_path(space, address);
-        if let Entry::Leaf(leaf) = place.entry {
+        if let Entry::Leaf(leaf) = self.entry(&place) {
             let kernel = self.slot(&place).kernel.expect("all pages of users are flushed");
             self.machine.write(place.entry_at, 0);
             self.set_slot(&place, Slot::default());

@@ -5,7 +5,7 @@
 //! UTCBs, and those at addresses that are the kernel's, are sigma0's too: their roots are *detached*, they have a node and
 //! a shadow but no entry.
 
-use kformats::paging::{Access, Entry, PageFormat, PatIndex};
+use kformats::paging::{Access, PageFormat, PatIndex};
 
 use super::{Place, Slot, Space, Spaces};
 use crate::lock::{Held, rank};
@@ -24,7 +24,7 @@ impl<M: Mmu> Spaces<'_, M> {
         address: usize,
     ) -> Result<bool, NoMemory> {
         let (slot, address) = (self.get(space), address as u64);
-        if address >= self.config.user_end || Self::is_protected(slot, address, 0) {
+        if address >= self.config.user_end || slot.is_protected(address, 0) {
             return Ok(false);
         }
         self.provide_root(held, space, address).map(|()| true)
@@ -58,7 +58,7 @@ impl<M: Mmu> Spaces<'_, M> {
                 let offset = self.mapdb.offset_in_root(frame);
                 self.mapdb.enter(&mut tree, node, None, NewMapping { space, page: frame, level, offset });
                 self.set_slot(&place, Slot { node: Some(node), ..self.slot(&place) });
-                if frame >= self.config.user_end || Self::is_protected(slot, frame, Self::page_log2(level)) {
+                if frame >= self.config.user_end || slot.is_protected(frame, Self::page_log2(level)) {
                     self.mapdb.node(node).set_detached();
                 } else {
                     let leaf = self.leaf(level, frame, Access::FULL, PatIndex::default());
@@ -76,7 +76,7 @@ impl<M: Mmu> Spaces<'_, M> {
         if page >= self.config.user_end {
             return LEVEL_MAX;
         }
-        let is_whole = page + (1 << size_log2) <= self.config.user_end && !Self::is_protected(space, page, size_log2);
+        let is_whole = page + (1 << size_log2) <= self.config.user_end && !space.is_protected(page, size_log2);
         if is_whole && self.machine.format().leaf_allowed(LEVEL_MAX) { LEVEL_MAX } else { 0 }
     }
 
@@ -84,7 +84,7 @@ impl<M: Mmu> Spaces<'_, M> {
     /// Needs the lock of the tree.
     #[inline]
     pub(super) fn allow(&self, place: &Place, old: Access, more: Access) {
-        if !old.covers(more) && matches!(place.entry, Entry::Leaf(_)) {
+        if !old.covers(more) && place.word != 0 {
             let edit = self.machine.format().set_access(old.or(more));
             self.machine.update(place.entry_at, edit.clear as usize, edit.set as usize);
         }

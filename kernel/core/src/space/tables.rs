@@ -67,8 +67,8 @@ pub(crate) struct Place {
     pub entry_at: PhysAddr,
     /// Its shadow.
     pub slot_at: PhysAddr,
-    /// What the entry meant when it was read.
-    pub entry: Entry,
+    /// The entry as it was read; [`Spaces::entry`] tells what it means.
+    pub word: u64,
 }
 
 /// A page that a user has mapped: valid under the lock of its frame's tree.
@@ -123,28 +123,31 @@ impl<M: Mmu> Spaces<'_, M> {
     pub(super) fn place(&self, level: u32, table: PhysAddr, shadow: PhysAddr, address: u64) -> Place {
         let at = (M::Format::index(level, address) as u64) << M::Format::ENTRY_LOG2;
         let (entry_at, slot_at) = (PhysAddr(table.0 + at), PhysAddr(shadow.0 + at));
-        let entry = self.machine.format().decode(level, self.machine.read(entry_at) as u64);
-        Place { level, entry_at, slot_at, entry }
+        Place { level, entry_at, slot_at, word: self.machine.read(entry_at) as u64 }
+    }
+
+    /// What the entry meant when it was read.
+    #[inline(always)]
+    pub(super) fn entry(&self, place: &Place) -> Entry {
+        self.machine.format().decode(place.level, place.word)
     }
 
     /// The entry for `address` in the root table. What is the kernel's looks empty.
     #[inline(always)]
     fn root_place(&self, space: &Space, address: u64) -> Place {
         let place = self.place(Self::top(), space.root.get(), space.shadow.get(), address);
-        if address < self.config.user_end { place } else { Place { entry: Entry::Empty, ..place } }
+        if address < self.config.user_end { place } else { Place { word: 0, ..place } }
     }
 
     /// The table that the entry leads to, and its shadow.
     #[inline(always)]
     pub(super) fn below(&self, place: &Place) -> Option<(PhysAddr, PhysAddr)> {
-        match place.entry {
-            Entry::Table(frame) => Some((PhysAddr(frame), PhysAddr(self.machine.read(place.slot_at) as u64))),
-            _ => None,
-        }
+        let table = self.machine.format().below(place.level, place.word)?;
+        Some((PhysAddr(table), PhysAddr(self.machine.read(place.slot_at) as u64)))
     }
 
     /// The entry that decides about `address`, at `level` or above.
-    #[inline]
+    #[inline(always)]
     pub(super) fn walk(&self, space: &Space, address: u64, level: u32) -> Place {
         let mut place = self.root_place(space, address);
         while place.level > level
@@ -176,10 +179,10 @@ impl<M: Mmu> Spaces<'_, M> {
     ) -> Result<Place, NoMemory> {
         let mut place = self.root_place(space, address);
         while place.level > level {
-            let (table, shadow) = match place.entry {
-                Entry::Table(_) => self.below(&place).expect("the entry leads to a table"),
-                Entry::Leaf(_) => break,
-                Entry::Empty => self.add_table(held, &place)?,
+            let (table, shadow) = match self.below(&place) {
+                Some(below) => below,
+                None if place.word == 0 => self.add_table(held, &place)?,
+                None => break,
             };
             place = self.place(place.level - 1, table, shadow, address);
         }
@@ -200,8 +203,7 @@ impl<M: Mmu> Spaces<'_, M> {
         if address >= self.config.user_end {
             return *place;
         }
-        let entry = self.machine.format().decode(place.level, self.machine.read(place.entry_at) as u64);
-        Place { entry, ..*place }
+        Place { word: self.machine.read(place.entry_at) as u64, ..*place }
     }
 
     /// What the shadow of a page's entry holds.
@@ -218,39 +220,42 @@ impl<M: Mmu> Spaces<'_, M> {
     /// The page of a user at `address`, for which `place` was found. Certain under the lock of the frame's tree only.
     #[inline]
     pub(super) fn mapped(&self, space: &Space, place: &Place, address: u64) -> Option<Mapped> {
-        let level = place.level;
-        match place.entry {
-            Entry::Leaf(leaf) if !space.is_sigma0() => {
-                let node = self.slot(place).node?;
-                Some(Mapped { node, level, frame: leaf.frame, access: leaf.access, cache: leaf.cache })
-            }
-            Entry::Table(_) => None,
-            Entry::Empty if !space.is_sigma0() => None,
-            // What sigma0 has is at its physical address, even where it can have no entry for it: among pages of the
-            // kernel or above all user addresses. Elsewhere a table may just be coming.
-            Entry::Empty if level > 0 && address < self.config.user_end => None,
-            Entry::Empty | Entry::Leaf(_) => {
-                let node = self.slot(place).node?;
-                let frame = address >> Self::page_log2(level) << Self::page_log2(level);
-                let (access, cache) = match place.entry {
-                    Entry::Leaf(leaf) if !self.mapdb.node(node).is_detached() => (leaf.access, leaf.cache),
-                    _ => (Access::FULL, PatIndex::default()),
-                };
-                Some(Mapped { node, level, frame, access, cache })
-            }
+        if space.is_sigma0() {
+            return self.own_of_sigma0(place, address);
         }
+        let Entry::Leaf(leaf) = self.entry(place) else { return None };
+        let node = self.slot(place).node?;
+        Some(Mapped { node, level: place.level, frame: leaf.frame, access: leaf.access, cache: leaf.cache })
+    }
+
+    /// The page of sigma0 at `address`. What it has is at its physical address, even where it can have no entry for it:
+    /// among pages of the kernel, or above all user addresses.
+    fn own_of_sigma0(&self, place: &Place, address: u64) -> Option<Mapped> {
+        let level = place.level;
+        let entry = self.entry(place);
+        // Elsewhere than there a table may just be coming, and the shadow becoming a link to another.
+        let may_be_detached = level == 0 || address >= self.config.user_end;
+        if matches!(entry, Entry::Table(_)) || entry == Entry::Empty && !may_be_detached {
+            return None;
+        }
+        let node = self.slot(place).node?;
+        let frame = address >> Self::page_log2(level) << Self::page_log2(level);
+        let (access, cache) = match entry {
+            Entry::Leaf(leaf) if !self.mapdb.node(node).is_detached() => (leaf.access, leaf.cache),
+            _ => (Access::FULL, PatIndex::default()),
+        };
+        Some(Mapped { node, level, frame, access, cache })
     }
 
     /// The frame of the user page at `address`, for which `place` was found. May be outdated.
     #[inline]
     pub(super) fn frame_at(&self, space: &Space, place: &Place, address: u64) -> Option<u64> {
-        match place.entry {
-            // Pages of the kernel are small. The shadow of a large one may just be becoming a link.
-            Entry::Leaf(leaf) if !space.is_sigma0() => {
-                (place.level > 0 || self.slot(place).kernel.is_none()).then_some(leaf.frame)
-            }
-            _ => self.mapped(space, place, address).map(|page| page.frame),
+        if space.is_sigma0() {
+            return self.own_of_sigma0(place, address).map(|page| page.frame);
         }
+        let Entry::Leaf(leaf) = self.entry(place) else { return None };
+        // Pages of the kernel are small. The shadow of a large one may just be becoming a link.
+        (place.level > 0 || self.slot(place).kernel.is_none()).then_some(leaf.frame)
     }
 
     /// The first address from `address` up to `end` that may not be in the hole where `place`, which is empty, was found.
@@ -284,7 +289,7 @@ impl<M: Mmu> Spaces<'_, M> {
             return None;
         }
         let place = self.walk(self.get(space), address, 0);
-        let Entry::Leaf(leaf) = place.entry else { return None };
+        let Entry::Leaf(leaf) = self.entry(&place) else { return None };
         let write = access.contains(Rights::WRITE);
         if write && !leaf.access.write {
             return None;
@@ -303,7 +308,7 @@ impl<M: Mmu> Spaces<'_, M> {
             return None;
         }
         let place = self.walk(self.get(space), address, 0);
-        let Entry::Leaf(leaf) = place.entry else { return None };
+        let Entry::Leaf(leaf) = self.entry(&place) else { return None };
         let size_log2 = Self::page_log2(place.level);
         Some(Mapping {
             phys: PhysAddr(leaf.frame | address & ((1 << size_log2) - 1)),

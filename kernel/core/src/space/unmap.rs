@@ -88,7 +88,7 @@ impl<M: Mmu> Spaces<'_, M> {
         let size_log2 = Self::page_log2(place.level);
         let next = ((address >> size_log2) + 1) << size_log2;
         let Some(frame) = self.frame_at(space, &place, address) else {
-            return if place.entry == Entry::Empty { self.skip_hole(space, &place, address, end) } else { next };
+            return if place.word == 0 { self.skip_hole(space, &place, address, end) } else { next };
         };
         let mut tree = self.mapdb.tree(frame).lock(held);
         let place = self.reload(&place, address);
@@ -205,7 +205,7 @@ impl<M: Mmu> Spaces<'_, M> {
         }
         let (space, page, level) = (node.space(), node.page(), node.level());
         let place = self.walk(self.get(space), page, level);
-        let Entry::Leaf(leaf) = place.entry else { unreachable!("a node in use has an entry") };
+        let Entry::Leaf(leaf) = self.entry(&place) else { unreachable!("a node in use has an entry") };
         let format = self.machine.format();
         let edit = format.set_access(leaf.access.without(access_of(rights)));
         let clear = (edit.clear | format.reset_status().clear) as usize;

@@ -5,7 +5,6 @@ use l4_abi::{ExregsControl, SysError, ThreadId, ThreadState, Word};
 use crate::ipc::Reason;
 use crate::kernel::Here;
 use crate::machine::{Machine, TcbRef};
-use crate::thread::Status;
 
 /// What the caller passes.
 #[derive(Clone, Copy, Debug)]
@@ -133,8 +132,10 @@ impl<M: Machine> Here<'_, M> {
 
     /// Lets a halted thread go on.
     fn resume(&mut self, thread: TcbRef) {
-        let tcb = self.k.tcb(thread);
-        if tcb.halted.replace(false) && tcb.status() == Status::Running {
+        // A halted thread that still has work is in the queue already.
+        let was_runnable = self.is_runnable(thread);
+        self.k.tcb(thread).halted.set(false);
+        if !was_runnable && self.is_runnable(thread) {
             self.enqueue(thread);
         }
     }

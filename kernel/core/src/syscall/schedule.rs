@@ -106,7 +106,9 @@ impl<M: Machine> Here<'_, M> {
             self.set_priority(dest, priority);
         }
         if !args.preemption.is_no_change() {
-            tcb.sensitive_priority.set(args.preemption.sensitive_priority().max(tcb.priority()));
+            if args.preemption.sensitive_priority() >= tcb.priority() {
+                tcb.sensitive_priority.set(args.preemption.sensitive_priority());
+            }
             tcb.max_delay_us.set(args.preemption.max_delay_us());
         }
         if !args.time.is_no_change() {

@@ -167,15 +167,14 @@ impl<M: Machine> Here<'_, M> {
     }
 
     pub(crate) fn set_utcb_location(&self, thread: TcbRef, location: usize) {
-        self.k.tcb(thread).local_id.set(ThreadId::local((location + UTCB_MR0_OFFSET) as Word));
+        let mr0 = location.wrapping_add(UTCB_MR0_OFFSET);
+        self.k.tcb(thread).local_id.set(ThreadId::local(mr0 as Word));
     }
 
     /// Gives `thread` its UTCB, which is clear, and lets it wait for the start message of `pager`.
     fn activate(&mut self, thread: TcbRef, utcb: usize, pager: ThreadId) {
         self.install_utcb(thread, utcb, pager);
-        let tcb = self.k.tcb(thread);
-        tcb.purpose.set(Purpose::Start);
-        tcb.begin_wait(pager, false);
+        self.wait_for_start(thread, pager);
     }
 
     /// Ties `thread` and the UTCB at the kernel address `utcb` together.
@@ -203,7 +202,7 @@ impl<M: Machine> Here<'_, M> {
         let location = args.utcb_location().or_else(|| self.utcb_location(dest));
         let activates = args.pager().is_some() && !tcb.is_active();
         if args.utcb_location().is_some() || activates || (moves && tcb.is_active()) {
-            self.check_modified_location(dest, space, location, activates || tcb.is_active())?;
+            self.check_modified_location(space, location, activates || tcb.is_active())?;
         }
         let needs_utcb = activates || (moves && tcb.is_active());
         let utcb = match location.filter(|_| needs_utcb) {
@@ -277,24 +276,16 @@ impl<M: Machine> Here<'_, M> {
     /// The UTCB location a thread was given.
     fn utcb_location(&self, thread: TcbRef) -> Option<usize> {
         let local = self.k.tcb(thread).local_id.get();
-        (!local.is_nil()).then(|| local.raw() as usize - UTCB_MR0_OFFSET)
+        (!local.is_nil()).then(|| (local.raw() as usize).wrapping_sub(UTCB_MR0_OFFSET))
     }
 
-    /// An inactive thread may be given any location; one that is to have a UTCB needs a valid one.
-    fn check_modified_location(
-        &self,
-        dest: TcbRef,
-        space: SpaceRef,
-        location: Option<usize>,
-        is_used: bool,
-    ) -> Result<(), SysError> {
-        let is_initialised = self.k.spaces.get(space).is_initialised();
+    /// Before its space is initialised, an inactive thread may be given any location; one that is to have a UTCB needs a
+    /// valid one.
+    fn check_modified_location(&self, space: SpaceRef, location: Option<usize>, is_used: bool) -> Result<(), SysError> {
         match location {
-            Some(location) if is_initialised => self.check_utcb_location(space, location),
-            Some(_) if !is_used => Ok(()),
-            None if !is_used => Ok(()),
-            _ if !is_initialised && !self.k.tcb(dest).is_active() => Err(SysError::InvalidSpace),
-            _ => Err(SysError::UtcbArea),
+            Some(location) if self.k.spaces.get(space).is_initialised() => self.check_utcb_location(space, location),
+            _ if is_used => Err(SysError::UtcbArea),
+            _ => Ok(()),
         }
     }
 

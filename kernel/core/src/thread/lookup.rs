@@ -1,6 +1,6 @@
 //! From ids to threads.
 
-use l4_abi::{ThreadId, UTCB_MR0_OFFSET};
+use l4_abi::{ThreadId, UTCB_MR0_OFFSET, UTCB_SIZE};
 
 use crate::kernel::Kernel;
 use crate::machine::{Machine, SpaceRef, TcbRef};
@@ -48,7 +48,8 @@ impl<M: Machine> Kernel<'_, M> {
     /// The id is the address of a UTCB, which names its thread in MyGlobalId. User code can write there, so the name is
     /// only a hint: the thread found must itself have that space and local id.
     pub fn local_thread(&self, id: ThreadId, space: SpaceRef) -> Option<TcbRef> {
-        let base = (id.raw() as usize).checked_sub(UTCB_MR0_OFFSET)?;
+        // A UTCB that began elsewhere would reach beyond its page.
+        let base = (id.raw() as usize).checked_sub(UTCB_MR0_OFFSET).filter(|base| base % UTCB_SIZE == 0)?;
         let utcb = self.spaces.utcb_page(space, base).map(|phys| self.machine.kernel_address(phys))?;
         let hint = self.machine.utcb(utcb).my_global_id();
         let thread = self.thread(hint)?;

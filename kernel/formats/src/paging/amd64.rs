@@ -29,6 +29,7 @@ impl PageFormat for Amd64 {
     const LEVELS: u32 = 4;
     const INDEX_BITS: u32 = 9;
     const ENTRY_LOG2: u32 = 3;
+    const TABLE_MASK: u64 = ADDRESS_MASK & !0xFFF;
 
     #[inline(always)]
     fn leaf_allowed(&self, level: u32) -> bool {
@@ -37,7 +38,7 @@ impl PageFormat for Amd64 {
 
     #[inline(always)]
     fn table(&self, frame: u64) -> u64 {
-        frame & Self::frame_mask(0) | PRESENT | WRITABLE | USER
+        frame & Self::TABLE_MASK | PRESENT | WRITABLE | USER
     }
 
     #[inline(always)]
@@ -55,7 +56,7 @@ impl PageFormat for Amd64 {
             let frame = entry & Self::frame_mask(level);
             Entry::Leaf(common_decode(level, entry, frame, entry & NO_EXECUTE == 0))
         } else {
-            Entry::Table(entry & Self::frame_mask(0))
+            Entry::Table(entry & Self::TABLE_MASK)
         }
     }
 

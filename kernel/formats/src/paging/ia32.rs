@@ -22,6 +22,7 @@ impl PageFormat for Ia32 {
     const LEVELS: u32 = 2;
     const INDEX_BITS: u32 = 10;
     const ENTRY_LOG2: u32 = 2;
+    const TABLE_MASK: u64 = 0xFFFF_F000;
 
     #[inline(always)]
     fn leaf_allowed(&self, level: u32) -> bool {
@@ -30,7 +31,7 @@ impl PageFormat for Ia32 {
 
     #[inline(always)]
     fn table(&self, frame: u64) -> u64 {
-        frame & Self::frame_mask(0) | PRESENT | WRITABLE | USER
+        frame & Self::TABLE_MASK | PRESENT | WRITABLE | USER
     }
 
     #[inline(always)]
@@ -45,7 +46,7 @@ impl PageFormat for Ia32 {
         } else if is_leaf(level, entry) {
             Entry::Leaf(common_decode(level, entry, entry & Self::frame_mask(level), true))
         } else {
-            Entry::Table(entry & Self::frame_mask(0))
+            Entry::Table(entry & Self::TABLE_MASK)
         }
     }
 

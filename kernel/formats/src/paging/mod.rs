@@ -140,6 +140,9 @@ pub trait PageFormat: Copy {
     /// log2 of the size of an entry in bytes.
     const ENTRY_LOG2: u32;
 
+    /// The bits of an entry that hold the address of a table.
+    const TABLE_MASK: u64;
+
     /// log2 of the bytes that one entry of `level` covers.
     #[inline(always)]
     fn size_log2(level: u32) -> u32 {
@@ -160,6 +163,12 @@ pub trait PageFormat: Copy {
 
     /// The entry of `level` that maps `leaf`. What the processor cannot do (no-execute, global) is left out.
     fn leaf(&self, level: u32, leaf: Leaf) -> u64;
+
+    /// The table that an entry of `level` leads to; `None` if it maps a page or nothing.
+    #[inline(always)]
+    fn below(&self, level: u32, entry: u64) -> Option<u64> {
+        (entry & PRESENT != 0 && !is_leaf(level, entry)).then_some(entry & Self::TABLE_MASK)
+    }
 
     /// The meaning of an entry of `level`.
     fn decode(&self, level: u32, entry: u64) -> Entry;
@@ -195,7 +204,7 @@ const GLOBAL: u64 = 1 << 8;
 const PAT_SMALL: u64 = 1 << 7;
 const PAT_LARGE: u64 = 1 << 12;
 
-/// Whether an entry with `PRESENT` maps a page.
+/// Whether an entry that is present maps a page.
 #[inline(always)]
 const fn is_leaf(level: u32, entry: u64) -> bool {
     level == 0 || entry & PAGE_SIZE != 0

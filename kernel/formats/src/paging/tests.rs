@@ -59,6 +59,16 @@ fn table_entries_allow_everything() {
 }
 
 #[test]
+fn walk_goes_on_where_a_table_is() {
+    for (entry, table) in [(0x1234_5027, Some(0x1234_5000)), (0x1234_5026, None), (0x1240_00A7, None)] {
+        assert_eq!(AMD64.below(1, entry), table);
+        assert_eq!(IA32.below(1, entry), table);
+        assert_eq!(AMD64.below(0, entry), None);
+    }
+    assert_eq!(AMD64.below(2, 0x800F_FFFF_FFFF_F007), Some(0xF_FFFF_FFFF_F000));
+}
+
+#[test]
 fn entry_without_present_bit_is_empty() {
     assert_eq!(AMD64.decode(0, 0xFFFF_FFFF_FFFF_FFFE), Entry::Empty);
     assert_eq!(IA32.decode(1, 0xFFFF_FFFE), Entry::Empty);

@@ -90,7 +90,9 @@ fn changes_below_a_page_cannot_hold_up_a_revocation() {
             assert!(steps < 100, "the revocation ends");
         }
         let may_write = |entry| matches!(entry, Entry::Leaf(leaf) if leaf.access.write);
-        assert!(!world.mappings().iter().any(|(space, _, place, _)| *space == 2 && may_write(place.entry)));
+        assert!(
+            !world.mappings().iter().any(|(space, _, place, _)| *space == 2 && may_write(world.spaces.entry(place)))
+        );
         world.release_all();
     }
 }

@@ -304,7 +304,7 @@ fn list<F: TestFormat>(world: &World<'_, F>) -> List {
     let names: BTreeMap<NodeRef, (usize, u64)> =
         mappings.iter().map(|(space, address, _, page)| (page.node, (*space, *address))).collect();
     let entry = |(space, address, place, page): &(usize, u64, crate::space::Place, crate::space::tables::Mapped)| {
-        let status = match place.entry {
+        let status = match world.spaces.entry(place) {
             Entry::Leaf(leaf) => leaf.status,
             _ => NOTHING,
         };

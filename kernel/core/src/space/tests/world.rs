@@ -290,7 +290,7 @@ impl<'a, F: TestFormat> World<'a, F> {
     pub fn access(&self, space: usize, address: u64, dirty: bool) {
         let slot = &self.parts.table[space];
         let place = self.spaces.walk(slot, address, 0);
-        let Entry::Leaf(leaf) = place.entry else { panic!("{}:{address:x} is not mapped", NAMES[space]) };
+        let Entry::Leaf(leaf) = self.spaces.entry(&place) else { panic!("{}:{address:x} is not mapped", NAMES[space]) };
         assert!(leaf.access.write || !dirty, "{}:{address:x} cannot be written", NAMES[space]);
         let bits = self.parts.fake.format.reset_status().clear as usize;
         let accessed = self.parts.fake.format.leaf(0, with_status(leaf, true, dirty)) as usize & bits;
@@ -325,7 +325,7 @@ impl<'a, F: TestFormat> World<'a, F> {
             }
             let mut place = self.spaces.place(level, table.0, table.1, address);
             if address >= F::USER_END {
-                place.entry = Entry::Empty;
+                place.word = 0;
             }
             match self.spaces.below(&place) {
                 Some(below) => self.scan(index, level - 1, below, address, found),
@@ -338,7 +338,7 @@ impl<'a, F: TestFormat> World<'a, F> {
 
     /// What processors may know if they have used all pages.
     pub fn known(&self) -> Known {
-        let known = |(space, address, place, page): (usize, u64, Place, Mapped)| match place.entry {
+        let known = |(space, address, place, page): (usize, u64, Place, Mapped)| match self.spaces.entry(&place) {
             Entry::Leaf(leaf) if !self.spaces.mapdb().node(page.node).is_detached() => {
                 Some(((space, address, F::size_log2(page.level)), (leaf.frame, leaf.access, leaf.status)))
             }

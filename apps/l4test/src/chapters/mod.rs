@@ -1,0 +1,32 @@
+//! The tests, a module for each chapter of the specification.
+
+use crate::registry::Test;
+
+mod arch;
+mod cancel;
+mod exceptions;
+mod faults;
+mod ipc;
+mod kip;
+mod memory;
+mod schedule;
+mod sigma0;
+mod space;
+mod thread;
+mod timeouts;
+
+/// All chapters, those first that others rely on.
+pub const ALL: &[&[Test]] = &[
+    kip::TESTS,
+    thread::TESTS,
+    space::TESTS,
+    ipc::TESTS,
+    timeouts::TESTS,
+    cancel::TESTS,
+    faults::TESTS,
+    memory::TESTS,
+    sigma0::TESTS,
+    schedule::TESTS,
+    exceptions::TESTS,
+    arch::TESTS,
+];

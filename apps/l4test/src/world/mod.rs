@@ -1,0 +1,9 @@
+//! What tests are made of.
+
+pub mod agent;
+pub mod image;
+pub mod large;
+pub mod memory;
+pub mod messages;
+pub mod spaces;
+pub mod threads;
