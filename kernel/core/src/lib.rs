@@ -21,3 +21,6 @@ pub mod space;
 pub mod syscall;
 pub mod thread;
 pub mod var;
+
+#[cfg(test)]
+mod tests;

@@ -153,6 +153,12 @@ pub trait Machine: Mmu {
     /// Copies `len` bytes of physical memory, which lie in one page on either side.
     fn copy(&self, from: PhysAddr, to: PhysAddr, len: usize);
 
+    /// The word of physical memory at `at`, which is aligned.
+    fn read_user_word(&self, at: PhysAddr) -> usize;
+
+    /// Where a thread goes on after an IPC: in the stub, with the address behind its call on top of its stack.
+    fn ipc_return_ip(&self) -> usize;
+
     /// Backs the table slots of `thread` with memory, so that its TCB may be written.
     ///
     /// # Errors

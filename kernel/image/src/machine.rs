@@ -31,6 +31,7 @@ use crate::interrupts::Interrupts;
 use crate::layout;
 use crate::once::BootCell;
 use crate::percpu::{PER_CPU, PerCpu, UTCB_SLOTS};
+use crate::stubs;
 use crate::trap::vector;
 
 /// What was found out about the machine at boot.
@@ -248,6 +249,19 @@ impl Machine for Hardware {
         unsafe { &*core::ptr::with_exposed_provenance(address) }
     }
 
+    fn read_user_word(&self, at: PhysAddr) -> usize {
+        let offset = at.0 as usize % PAGE_BYTES;
+        // SAFETY: no copy is in progress; frames of user pages hold no data of the kernel.
+        unsafe { self.kernel_space.show(layout::COPY_WINDOWS, PhysAddr(at.0 - offset as u64)) };
+        let word: *const AtomicUsize = core::ptr::with_exposed_provenance(layout::COPY_WINDOWS + offset);
+        // SAFETY: an aligned word in the window; user code may write to it at any time, so it is read as an atomic.
+        unsafe { &*word }.load(Relaxed)
+    }
+
+    fn ipc_return_ip(&self) -> usize {
+        stubs::IPC_RETURN as usize
+    }
+
     fn copy(&self, from: PhysAddr, to: PhysAddr, len: usize) {
         let [source, dest] =
             [(from, layout::COPY_WINDOWS), (to, layout::COPY_WINDOWS + PAGE_BYTES)].map(|(PhysAddr(phys), window)| {
@@ -305,7 +319,7 @@ impl Machine for Hardware {
         let cpu = per_cpu();
         if cpu.fpu_owner.get() == Some(thread) {
             cpu.fpu_owner.set(None);
-            cpu.fpu_is_live.set(false);
+            cpu.set_fpu_is_live(false);
             fpu::lock();
         }
     }
@@ -404,17 +418,23 @@ pub fn enter_registers(thread: TcbRef) {
     }
     let cpu = per_cpu();
     let is_owner = cpu.fpu_owner.get() == Some(thread);
-    if cpu.fpu_is_live.get() != is_owner {
-        cpu.fpu_is_live.set(is_owner);
+    if cpu.fpu_is_live() != is_owner {
+        cpu.set_fpu_is_live(is_owner);
         if is_owner { fpu::unlock() } else { fpu::lock() }
     }
+}
+
+/// Nobody has used a floating-point register on this processor yet.
+pub fn start_fpu() {
+    fpu::lock();
+    per_cpu().set_fpu_is_live(false);
 }
 
 /// The running thread `thread` uses a floating-point register that the processor does not hold.
 pub fn use_fpu(thread: TcbRef) {
     fpu::unlock();
     let cpu = per_cpu();
-    cpu.fpu_is_live.set(true);
+    cpu.set_fpu_is_live(true);
     if let Some(owner) = cpu.fpu_owner.replace(Some(thread)) {
         // SAFETY: the owner is not running; CR4.OSFXSR is set, and CR0.TS clear.
         unsafe { frame(owner).fpu.save() };
@@ -466,3 +486,6 @@ pub fn node_table() -> &'static [Node] {
 
 /// The node that `index` names exists in the table.
 const _: () = assert!(layout::NODE_TABLE_BYTES / size_of::<Node>() <= u32::MAX as usize && size_of::<NodeRef>() == 4);
+
+/// One page backs whole nodes.
+const _: () = assert!(PAGE_BYTES.is_multiple_of(size_of::<Node>()));

@@ -4,6 +4,7 @@
 use kcore::machine::TcbRef;
 use kcore::sched::Cpu;
 use kcore::var::Var;
+use khal::desc::Selector;
 
 use crate::config::MAX_CPUS;
 
@@ -14,13 +15,17 @@ pub struct PerCpu {
     pub space_word: Var<usize>,
     /// Where the entry keeps the user's stack pointer for a moment.
     pub user_stack: Var<usize>,
-    /// Whether the floating-point registers can be used without a trap: they hold the running thread's.
-    pub fpu_is_live: Var<bool>,
+    /// What `gs` must be for the fast path: the selector that the kernel left there, or [`NO_SELECTOR`] while the
+    /// floating-point registers are live, so that one compare decides both.
+    pub fast_gs: Var<u32>,
     /// Whose floating-point registers the processor holds.
     pub fpu_owner: Var<Option<TcbRef>>,
     /// What the timer is armed for, microseconds on the clock; 0: nothing.
     pub armed_for: kcore::var::Var64,
 }
+
+/// No selector is this.
+const NO_SELECTOR: u32 = u32::MAX;
 
 /// The page that user code reads through `gs`: a cache line per processor whose first word is the local id of the
 /// running thread.
@@ -46,11 +51,22 @@ pub static PER_CPU: [PerCpu; MAX_CPUS] = [const { PerCpu::new() }; MAX_CPUS];
 pub static UTCB_SLOTS: UtcbSlots = UtcbSlots([const { UtcbSlot(Var::zero()) }; 64]);
 
 impl PerCpu {
+    /// Whether the floating-point registers can be used without a trap: they hold the running thread's.
+    #[inline]
+    pub fn fpu_is_live(&self) -> bool {
+        self.fast_gs.get() == NO_SELECTOR
+    }
+
+    /// Notes whether the floating-point registers can be used without a trap.
+    pub fn set_fpu_is_live(&self, is_live: bool) {
+        self.fast_gs.set(if is_live { NO_SELECTOR } else { u32::from(Selector::USER_GS.0) });
+    }
+
     const fn new() -> Self {
         Self {
             space_word: Var::zero(),
             user_stack: Var::zero(),
-            fpu_is_live: Var::zero(),
+            fast_gs: Var::zero(),
             fpu_owner: Var::zero(),
             armed_for: kcore::var::Var64::zero(),
         }

@@ -1,8 +1,9 @@
 //! The system-call stubs: user code in a page of the kernel, at the same address in every space (amd64 ABI, KIP).
 //!
-//! The KIP holds their addresses; the kernel knows a call by the address behind its SYSCALL. Ipc's stub takes its return
-//! address off the stack, so that a thread blocked in an IPC shows the instruction and stack pointers it will go on
-//! with; the others return through the stub. SystemClock never enters the kernel.
+//! The KIP holds their addresses; the kernel knows a call by the address behind its SYSCALL, and returns there. As the
+//! processor itself provides that address, Ipc needs neither to keep nor to check it; who asks for the registers of a
+//! thread in an IPC sees those behind the call ([`kcore::machine::Machine::ipc_return_ip`]). SystemClock never enters
+//! the kernel.
 
 use core::arch::global_asm;
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -45,14 +46,12 @@ const CALLS: [Call; 9] = [
 
 /// Where SystemClock's stub is, behind the others.
 const SYSTEM_CLOCK_OFFSET: u64 = STUB_BYTES * CALLS.len() as u64;
-/// Address behind the SYSCALL of Ipc's stub: one byte of pop, two of SYSCALL.
-pub const IPC_RETURN: u64 = STUB_PAGE as u64 + 3;
+/// Address behind the SYSCALL of Ipc's stub, where a thread goes on after an IPC.
+pub const IPC_RETURN: u64 = STUB_PAGE as u64 + 2;
 
 global_asm!(
     ".pushsection .stubs, \"ax\"",
     ".balign 4096",
-    "pop rdi",
-    "syscall",
     ".rept {plain_calls}",
     ".balign {size}, 0xCC",
     "syscall",
@@ -77,7 +76,7 @@ global_asm!(
     "system_clock_scale: .quad 0",
     ".balign 4096, 0xCC",
     ".popsection",
-    plain_calls = const CALLS.len() - 2,
+    plain_calls = const CALLS.len() - 1,
     size = const STUB_BYTES,
 );
 

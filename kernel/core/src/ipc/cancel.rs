@@ -85,7 +85,7 @@ impl<M: Machine> Here<'_, M> {
             }
             Status::Waiting => {
                 self.cpu.timeouts.cancel(self.k.tcbs, thread);
-                tcb.make_wait_ordinary();
+                tcb.make_wait_ordinary(self.k.machine.ipc_return_ip());
                 self.fail(thread, Phase::Receive, kind, MsgTag::ERROR_ONLY);
             }
             Status::Sending | Status::Receiving => {

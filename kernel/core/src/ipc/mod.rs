@@ -214,11 +214,10 @@ impl<M: Machine> Here<'_, M> {
         }
     }
 
-    /// Whether a wait of `thread` without timeout may be ended by the fast path, which returns to user mode at once.
+    /// Whether a wait of `thread` without timeout may be ended by the fast path, which returns to the stub of Ipc at once.
     fn may_wait_plainly(&self, thread: TcbRef) -> bool {
         let tcb = self.k.tcb(thread);
-        let ip = tcb.ip.get();
-        tcb.purpose.get() == Purpose::User && !tcb.is_halted() && self.k.spaces.is_user_range(ip, ip)
+        tcb.purpose.get() == Purpose::User && !tcb.is_halted() && tcb.ip.get() == self.k.machine.ipc_return_ip()
     }
 
     /// Somebody else's step brought `thread` to its receive phase, and there is a sender: the transfer is its own work.
@@ -233,8 +232,7 @@ impl<M: Machine> Here<'_, M> {
     pub(crate) fn wait_for_start(&self, thread: TcbRef, pager: ThreadId) {
         let tcb = self.k.tcb(thread);
         tcb.purpose.set(Purpose::Start);
-        tcb.then_from.set(pager);
-        tcb.then_timeout.set(Time::NEVER);
+        tcb.partner.set(pager);
         match self.queued_sender(thread, pager) {
             Some(_) => self.postpone_receive_phase(thread),
             None => tcb.begin_wait(pager, false),

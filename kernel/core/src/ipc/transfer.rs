@@ -1,6 +1,8 @@
 //! Message transfer (X.2, Message transfer): words first, then typed items in steps, then both ends of the IPC.
 
-use l4_abi::{Acceptor, Fpage, IpcError, IpcErrorKind, ItemKind, MR_COUNT, MapItem, MsgTag, Phase, ThreadId, Word};
+use l4_abi::{
+    Acceptor, Fpage, IpcError, IpcErrorKind, ItemKind, MR_COUNT, MapItem, MsgTag, Phase, ThreadId, Time, Word,
+};
 
 use super::strings::StringStep;
 use super::{received_tag, without_result_flags};
@@ -70,7 +72,7 @@ impl<M: Machine> Here<'_, M> {
     pub(super) fn begin_transfer(&mut self, sender: TcbRef, receiver: TcbRef, carrier: TcbRef) {
         let tag = MsgTag::from_raw(self.sent_word(sender, 0));
         self.cpu.timeouts.cancel(self.k.tcbs, receiver);
-        self.k.tcb(receiver).make_wait_ordinary();
+        self.k.tcb(receiver).make_wait_ordinary(self.k.machine.ipc_return_ip());
         for index in 1..=tag.untyped() {
             self.deliver_word(receiver, index, self.sent_word(sender, index));
         }
@@ -217,10 +219,22 @@ impl<M: Machine> Here<'_, M> {
         let Some(thread) = self.k.thread(virtual_sender) else { return };
         let tcb = self.k.tcb(thread);
         let receiver = self.k.tcb(receiver).id.get();
-        if tcb.waiting_for() == Some(self.k.tcb(sender).id.get()) {
-            let is_plain = !tcb.waits_for.get().is_nil();
-            tcb.begin_wait(receiver, is_plain);
+        if tcb.waiting_for() != Some(self.k.tcb(sender).id.get()) {
+            return;
         }
+        let is_plain = !tcb.waits_for.get().is_nil();
+        if self.queued_sender(thread, receiver).is_none() {
+            return tcb.begin_wait(receiver, is_plain);
+        }
+        // Somebody is queued there with a message in the receiver's name.
+        tcb.make_wait_ordinary(self.k.machine.ipc_return_ip());
+        if is_plain {
+            tcb.then_timeout.set(Time::NEVER);
+        }
+        tcb.then_from.set(receiver);
+        tcb.partner.set(receiver);
+        self.cpu.timeouts.cancel(self.k.tcbs, thread);
+        self.postpone_receive_phase(thread);
     }
 
     /// The receiver has its message: its IPC ends as its purpose says.

@@ -68,8 +68,9 @@ pub enum SpaceKind {
     Sigma0,
 }
 
-/// An address space.
+/// An address space. A slot of the table lies in one page, so that one page backs it.
 #[derive(Default)]
+#[repr(align(256))]
 pub struct Space {
     root: Var<PhysAddr>,
     shadow: Var<PhysAddr>,

@@ -1,6 +1,6 @@
 //! ExchangeRegisters (X.2, ExchangeRegisters).
 
-use l4_abi::{ExregsControl, SysError, ThreadId, ThreadState, Word};
+use l4_abi::{ExregsControl, Rights, SysError, ThreadId, ThreadState, Word};
 
 use crate::ipc::Reason;
 use crate::kernel::Here;
@@ -52,6 +52,7 @@ impl<M: Machine> Here<'_, M> {
     /// the caller's space (feature `pagerexregs`).
     pub fn exchange_registers(&mut self, caller: TcbRef, args: Exregs) -> Result<ExregsResult, SysError> {
         let dest = self.exregs_dest(caller, args.dest).ok_or(SysError::InvalidThread)?;
+        self.leave_stub(dest);
         let result = self.sample(dest, args.dest);
         self.write_registers(dest, args);
         self.abort_and_halt(dest, args.control);
@@ -66,6 +67,21 @@ impl<M: Machine> Here<'_, M> {
         }
         let pager = self.k.thread_or_local(self.k.utcb(thread).pager(), self.k.space_of(thread))?;
         (self.k.space_of(pager) == space).then_some(thread)
+    }
+
+    /// Makes instruction and stack pointer of a thread in an IPC those behind its call, if the return address can be
+    /// read: the stub would do no more than go there.
+    fn leave_stub(&self, dest: TcbRef) {
+        let (tcb, return_ip) = (self.k.tcb(dest), self.k.machine.ipc_return_ip());
+        tcb.make_wait_ordinary(return_ip);
+        let sp = tcb.sp.get();
+        if tcb.ip.get() != return_ip || !sp.is_multiple_of(size_of::<usize>()) {
+            return;
+        }
+        if let Some(at) = self.k.spaces.touch(tcb.space(), sp, Rights::READ) {
+            tcb.ip.set(self.k.machine.read_user_word(at));
+            tcb.sp.set(sp + size_of::<usize>());
+        }
     }
 
     fn sample(&self, dest: TcbRef, named: ThreadId) -> ExregsResult {
@@ -91,8 +107,6 @@ impl<M: Machine> Here<'_, M> {
             tcb.sp.set(args.sp);
         }
         if args.control.contains(ExregsControl::IP) {
-            // A plain wait promises an instruction pointer in user memory.
-            tcb.make_wait_ordinary();
             tcb.ip.set(args.ip);
         }
         if args.control.contains(ExregsControl::FLAGS) {
@@ -120,7 +134,6 @@ impl<M: Machine> Here<'_, M> {
     /// Stops `thread` before it runs in user mode again; an IPC in progress goes on.
     fn halt(&mut self, thread: TcbRef) {
         let tcb = self.k.tcb(thread);
-        tcb.make_wait_ordinary();
         tcb.halted.set(true);
         if !self.is_runnable(thread) {
             self.dequeue(thread);

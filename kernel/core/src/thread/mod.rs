@@ -193,7 +193,7 @@ pub struct Tcb {
     pub utcb: Var<usize>,
     /// The machine's word for the space (page-table root and the like).
     pub space_word: Var<usize>,
-    /// User instruction pointer.
+    /// User instruction pointer; undefined during a plain wait, which returns to the stub of Ipc.
     pub ip: Var<usize>,
     /// User stack pointer.
     pub sp: Var<usize>,
@@ -347,10 +347,12 @@ impl Tcb {
         }
     }
 
-    /// Makes a plain wait an ordinary one, which the fast path leaves alone.
-    pub(crate) fn make_wait_ordinary(&self) {
+    /// Makes a plain wait an ordinary one, which the fast path leaves alone. A plain wait ends at `return_ip`
+    /// ([`Machine::ipc_return_ip`]), which the TCB does not say before.
+    pub(crate) fn make_wait_ordinary(&self, return_ip: usize) {
         let partner = self.waits_for.get();
         if !partner.is_nil() {
+            self.ip.set(return_ip);
             self.purpose.set(Purpose::User);
             self.begin_wait(partner, false);
         }

@@ -14,7 +14,7 @@ use khal::irq::IrqOff;
 use khal::lines::{Lines, MAX_IO_APICS};
 use khal::pit::Pit;
 use khal::timer::Clocks;
-use khal::{cr, fpu, pic, syscall, timer};
+use khal::{cr, pic, syscall, timer};
 use l4_abi::{MemoryDescriptor, MemoryType, ServerWords, ThreadId, Word};
 
 use super::paging::{KernelSpace, Plan, image_range};
@@ -24,7 +24,7 @@ use crate::interrupts::{self, Interrupts};
 use crate::machine::{DirectMap, HARDWARE, Hardware, local_apic, node_table};
 use crate::percpu::{CPUS, UTCB_SLOTS};
 use crate::trap::{entry, vector};
-use crate::{KERNEL, console, dispatch, kip, layout, stubs};
+use crate::{KERNEL, console, dispatch, kip, layout, machine, stubs};
 
 static KMEM: Kmem = Kmem::new();
 /// The descriptor table of processor 0.
@@ -193,14 +193,13 @@ fn complete_kip(clocks: Clocks, numbers: ThreadNumbers) {
 
 fn start_core(hardware: Hardware, numbers: ThreadNumbers) {
     HARDWARE.set(hardware);
-    let machine = HARDWARE.get();
+    let hardware = HARDWARE.get();
     let config =
         SpaceConfig { user_end: layout::USER_END as u64, kip: PhysAddr((kip::address() - layout::KERNEL_BASE) as u64) };
-    let spaces = Spaces::new(machine, &KMEM, space_table(), node_table(), config);
+    let spaces = Spaces::new(hardware, &KMEM, space_table(), node_table(), config);
     CPUS[0].start();
-    // The processor holds nobody's floating-point registers: see `PerCpu::fpu_is_live`.
-    fpu::lock();
-    KERNEL.set(Kernel { machine, tcbs: tcb_table(), cpus: &CPUS[..1], spaces, kmem: &KMEM, numbers });
+    machine::start_fpu();
+    KERNEL.set(Kernel { machine: hardware, tcbs: tcb_table(), cpus: &CPUS[..1], spaces, kmem: &KMEM, numbers });
 }
 
 fn start_servers([sigma0, root]: [ServerWords; 2], numbers: ThreadNumbers) {
@@ -236,4 +235,5 @@ fn space_table() -> &'static [Space] {
 }
 
 const _: () = assert!(size_of::<Tcb>() << layout::MAX_THREADS_LOG2 == layout::TCB_TABLE_BYTES);
+const _: () = assert!(size_of::<Space>() << layout::MAX_THREADS_LOG2 == layout::SPACE_TABLE_BYTES);
 const _: () = assert!(Selector::USER_GS.0 == 0x33, "the ABI says so");

@@ -30,7 +30,7 @@ pub fn syscall(here: &mut Core<'_>, thread: TcbRef) {
         machine::set_exception(thread, vector::INVALID_OPCODE, 0);
         return here.exception(thread);
     };
-    tcb.ip.set(if call == Call::Ipc { frame.rdi.get() } else { behind });
+    tcb.ip.set(behind);
     match call {
         Call::Ipc => ipc(here, thread, frame),
         Call::ExchangeRegisters => exchange_registers(here, thread, frame),

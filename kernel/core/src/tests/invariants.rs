@@ -1,0 +1,161 @@
+//! What is true of the core's tables whenever no kernel entry is in progress.
+
+use l4_abi::ThreadId;
+
+use super::machine::Fake;
+use crate::kernel::Kernel;
+use crate::machine::{SpaceRef, TcbRef};
+use crate::thread::{Purpose, Status, Tcb, Work};
+
+type K = Kernel<'static, Fake>;
+
+/// Checks everything but the mappings.
+///
+/// # Panics
+/// Where something is wrong.
+pub fn check(k: &K) {
+    k.cpus[0].ready.check_invariants(k.tcbs);
+    k.cpus[0].timeouts.check_invariants(k.tcbs);
+    check_threads(k);
+}
+
+/// Checks threads and send queues.
+///
+/// # Panics
+/// Where something is wrong.
+pub fn check_threads(k: &K) {
+    let cpu = &k.cpus[0];
+    let current = cpu.current.get().thread();
+    assert_eq!(
+        cpu.slice_owner.get().is_some(),
+        current.is_some(),
+        "whoever runs, somebody pays; nobody pays for idling"
+    );
+    assert!(cpu.slice_owner.get().is_none_or(|owner| k.tcb(owner).exists()), "the dead do not pay");
+    assert!(cpu.donee.get().is_none() && !cpu.must_choose.get(), "the dispatcher has decided");
+    let mut threads = [0; 64];
+    let (mut queued, mut senders) = (0, 0);
+    for (index, tcb) in k.tcbs.iter().enumerate() {
+        let thread = TcbRef::new(index as u32);
+        match tcb.space.get() {
+            Some(space) => threads[space.index()] += 1,
+            None if index >= k.numbers.system_base as usize => {
+                check_empty(tcb);
+                continue;
+            }
+            None => {}
+        }
+        if tcb.space.get().is_none() {
+            check_line(k, tcb);
+        } else if tcb.exists() {
+            check_thread(k, thread, tcb, current == Some(thread));
+        } else {
+            check_dying(tcb);
+        }
+        queued += check_send_queue(k, thread, tcb);
+        senders += usize::from(tcb.status() == Status::PendingSend);
+    }
+    assert_eq!(queued, senders, "each blocked sender is on one queue");
+    for (index, &count) in threads.iter().enumerate().filter(|&(_, &count)| count > 0) {
+        let space = SpaceRef::new(index as u32);
+        assert_eq!(k.spaces.get(space).threads(), count, "threads of a space");
+    }
+}
+
+fn check_empty(tcb: &Tcb) {
+    assert!(!tcb.exists() && !tcb.is_dying.get() && tcb.send_queue.get().is_none(), "an empty slot is empty");
+    assert!(tcb.work() == Work::None && tcb.propagated_senders.get() == 0, "an empty slot has no work");
+    check_silent(tcb);
+}
+
+fn check_dying(tcb: &Tcb) {
+    assert!(tcb.is_dying.get(), "only the dead have a space, but no id");
+    check_silent(tcb);
+}
+
+fn check_silent(tcb: &Tcb) {
+    let is_linked = tcb.ready_link.is_linked() || tcb.send_link.is_linked() || tcb.timeout_link.is_linked();
+    assert!(!is_linked, "a deleted thread is on no list");
+    assert!(tcb.status() == Status::Inactive, "a deleted thread does nothing");
+}
+
+fn check_thread(k: &K, thread: TcbRef, tcb: &Tcb, is_current: bool) {
+    assert!(!tcb.is_dying.get() && k.machine.saved(thread).unmaps.get() < u32::MAX, "{thread:?} lives");
+    assert_eq!(tcb.is_active(), tcb.utcb.get() != 0, "{thread:?} has a UTCB if it is active");
+    let is_running = tcb.status() == Status::Running;
+    let is_runnable = is_running && (!tcb.is_halted() || tcb.work() != Work::None);
+    assert_eq!(tcb.ready_link.is_linked(), is_runnable && !is_current, "{thread:?} is queued if it is ready");
+    assert!(!is_current || is_runnable, "{thread:?} may run");
+    assert_eq!(tcb.send_link.is_linked(), tcb.status() == Status::PendingSend, "{thread:?} is queued on a partner");
+    let may_time_out = matches!(tcb.status(), Status::PendingSend | Status::Waiting);
+    assert!(may_time_out || !tcb.timeout_link.is_linked(), "{thread:?} has no timeout");
+    assert!(is_running || tcb.work() == Work::None, "{thread:?} blocks without work");
+    check_plain_wait(k, thread, tcb);
+    match (tcb.status(), tcb.work()) {
+        (Status::PendingSend, _) => {
+            let partner = tcb.peer.get().expect("a blocked sender has a partner");
+            assert!(k.tcb(partner).exists() || k.tcb(partner).is_dying.get(), "{thread:?} waits for a thread");
+        }
+        (Status::Sending | Status::Receiving, _) => {
+            let carrier = tcb.peer.get().expect("a transfer has two sides");
+            assert_eq!((k.tcb(carrier).work(), k.tcb(carrier).status()), (Work::Transfer, Status::Running));
+            assert_eq!(k.tcb(carrier).peer.get(), Some(thread), "both sides know each other");
+        }
+        (_, Work::Transfer) => {
+            let other = tcb.peer.get().expect("a transfer has two sides");
+            let role = if tcb.transfer.as_sender.get() { Status::Receiving } else { Status::Sending };
+            assert_eq!(k.tcb(other).status(), role, "the other side of the transfer of {thread:?}");
+            assert_eq!(k.tcb(other).peer.get(), Some(thread), "both sides know each other");
+        }
+        (_, Work::Delete) => assert!(tcb.peer.get().is_none_or(|victim| k.tcb(victim).is_dying.get())),
+        _ => assert_eq!(tcb.peer.get(), None, "{thread:?} has no partner"),
+    }
+}
+
+fn check_plain_wait(k: &K, thread: TcbRef, tcb: &Tcb) {
+    if tcb.waits_for.get().is_nil() {
+        return;
+    }
+    assert_eq!((tcb.status(), tcb.purpose()), (Status::Waiting, Purpose::User), "{thread:?} waits");
+    assert!(!tcb.timeout_link.is_linked() && !tcb.is_halted(), "only a message ends the wait of {thread:?}");
+    assert!(k.spaces.is_user_range(tcb.ip.get(), tcb.ip.get()), "{thread:?} returns to user memory");
+}
+
+/// Whether a thread that waits for `partner` would take what `sender` has for it.
+fn takes(to: &Tcb, partner: ThreadId, from: &Tcb) -> bool {
+    let is_open = partner == ThreadId::ANY || partner == ThreadId::ANY_LOCAL && from.space.get() == to.space.get();
+    partner != to.id.get() && (is_open || partner == from.id.get() || partner == from.sends_as())
+}
+
+/// Interrupt threads never run, and have nothing but their state.
+fn check_line(k: &K, tcb: &Tcb) {
+    assert!(!tcb.ready_link.is_linked() && !tcb.timeout_link.is_linked(), "an interrupt thread never runs");
+    assert!(tcb.work() == Work::None && tcb.utcb.get() == 0, "it has no work and no UTCB");
+    assert_eq!(tcb.send_link.is_linked(), tcb.status() == Status::PendingSend, "it is queued on its handler");
+    assert!(!matches!(tcb.status(), Status::Sending | Status::Receiving), "its messages have no items");
+    if tcb.is_active() {
+        assert!(
+            k.interrupt_thread(tcb.id.get()).is_some() && k.thread(tcb.id.get()).is_none(),
+            "it is found as itself"
+        );
+        assert!(tcb.is_halted() && tcb.purpose() == Purpose::Interrupt, "it is always the kernel's");
+    }
+}
+
+/// Returns the number of threads queued on `thread`.
+fn check_send_queue(k: &K, thread: TcbRef, tcb: &Tcb) -> usize {
+    let queue = crate::list::List::new(k.tcbs, &tcb.send_queue, |tcb| &tcb.send_link);
+    let (mut member, mut members, mut propagated) = (queue.first(), 0, 0);
+    while let Some(sender) = member {
+        let from = k.tcb(sender);
+        assert_eq!((from.status(), from.peer.get()), (Status::PendingSend, Some(thread)), "queued on its partner");
+        let has_met = tcb.waiting_for().is_some_and(|partner| takes(tcb, partner, from));
+        assert!(!has_met, "{thread:?} and {sender:?} wait for each other");
+        members += 1;
+        propagated += u32::from(from.sends_as() != from.id.get());
+        assert!(members <= k.tcbs.len(), "a queue ends");
+        member = queue.after(sender);
+    }
+    assert_eq!(tcb.propagated_senders.get(), propagated, "senders in another's name on {thread:?}");
+    members
+}

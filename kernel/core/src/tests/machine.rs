@@ -1,0 +1,238 @@
+//! A machine without hardware: frames and UTCBs are values that appear when they are first touched, the clock stands
+//! until a test moves it, and of the saved registers it keeps what the core asked to be kept.
+
+use std::cell::{Cell, OnceCell};
+
+use kformats::paging::Amd64;
+use l4_abi::{ThreadId, USER_FLAGS_MASK, UTCB_SIZE, Utcb, Word};
+
+use crate::kmem::{FRAME_SIZE, Kmem};
+use crate::lock::{Held, rank};
+use crate::machine::{
+    EXCEPTION_IMAGE_WORDS, Machine, Mmu, NoMemory, PhysAddr, PhysMem, SpaceRef, TcbRef, Tlb, UserRegs,
+};
+
+/// Where kernel memory begins.
+pub const KMEM_BEGIN: PhysAddr = PhysAddr(0x10_0000);
+/// Where it ends.
+pub const KMEM_END: PhysAddr = PhysAddr(KMEM_BEGIN.0 + KMEM_FRAMES as u64 * FRAME_SIZE);
+const KMEM_FRAMES: usize = 1024;
+/// Slots for threads.
+pub const THREADS: usize = 96;
+/// Slots for mapping nodes.
+pub const NODES: usize = 2048;
+/// Flags of a fresh thread.
+pub const DEFAULT_FLAGS: usize = 0x202;
+/// General registers that an exception message has besides ip, sp and flags.
+pub const GENERAL_REGISTERS: usize = EXCEPTION_IMAGE_WORDS - 3;
+
+/// Where calls of Ipc return to.
+pub const IPC_RETURN_IP: usize = 0x57AB_0000;
+
+/// Interrupt lines. Those below [`EDGE_LINES`] the machine masks when they come, the others it cannot hold back.
+pub const LINES: usize = 16;
+/// See [`LINES`].
+pub const EDGE_LINES: u32 = 8;
+/// No device can be below this one.
+pub const FIRST_LINE: u32 = 4;
+
+/// Distance of kernel memory from where the kernel sees it.
+const KERNEL_BASE: usize = 0xFFFF_8000_0000_0000;
+const UTCBS_PER_FRAME: usize = FRAME_SIZE as usize / UTCB_SIZE;
+const WORDS_PER_FRAME: usize = FRAME_SIZE as usize / size_of::<usize>();
+
+/// The machine.
+pub struct Fake {
+    frames: Vec<OnceCell<Box<[Cell<usize>]>>>,
+    utcbs: Vec<OnceCell<Box<Utcb>>>,
+    saved: Vec<Saved>,
+    clock_us: Cell<u64>,
+    lines: [Cell<bool>; LINES],
+    /// Whether there is memory behind the slots of new threads.
+    pub backs_threads: Cell<bool>,
+}
+
+/// The saved registers of a thread.
+pub struct Saved {
+    /// The `from` of its last IPC; `None` while it has not ended.
+    pub from: Cell<Option<ThreadId>>,
+    /// How often an Unmap of its ended.
+    pub unmaps: Cell<u32>,
+    /// The general registers of its exception messages.
+    pub general: [Cell<Word>; GENERAL_REGISTERS],
+}
+
+impl Fake {
+    /// The machine at power-on, with slots for `threads`.
+    pub fn new(threads: usize) -> Self {
+        let saved = || Saved { from: Cell::new(None), unmaps: Cell::new(0), general: Default::default() };
+        Self {
+            frames: (0..KMEM_FRAMES).map(|_| OnceCell::new()).collect(),
+            utcbs: (0..KMEM_FRAMES * UTCBS_PER_FRAME).map(|_| OnceCell::new()).collect(),
+            saved: (0..threads).map(|_| saved()).collect(),
+            clock_us: Cell::new(0),
+            lines: Default::default(),
+            backs_threads: Cell::new(true),
+        }
+    }
+
+    /// Sets the clock, which never goes back.
+    pub fn set_clock(&self, us: u64) {
+        assert!(us >= self.clock_us.get(), "time goes on");
+        self.clock_us.set(us);
+    }
+
+    /// The saved registers of a thread.
+    pub fn saved(&self, thread: TcbRef) -> &Saved {
+        &self.saved[thread.index()]
+    }
+
+    /// A device raises a line; `false` if it is masked.
+    pub fn raise(&self, line: u32) -> bool {
+        let is_open = &self.lines[line as usize];
+        if line < EDGE_LINES { is_open.replace(false) } else { is_open.get() }
+    }
+
+    /// Whether a line is not masked.
+    pub fn is_open(&self, line: u32) -> bool {
+        self.lines[line as usize].get()
+    }
+
+    fn word(&self, at: PhysAddr) -> &Cell<usize> {
+        assert!(at >= KMEM_BEGIN && at < KMEM_END && at.0.is_multiple_of(8), "a word of kernel memory, not {at:?}");
+        let (frame, offset) = ((at.0 - KMEM_BEGIN.0) / FRAME_SIZE, at.0 % FRAME_SIZE);
+        let words = self.frames[frame as usize].get_or_init(|| vec![Cell::new(0); WORDS_PER_FRAME].into());
+        &words[offset as usize / size_of::<usize>()]
+    }
+}
+
+impl PhysMem for Fake {
+    fn read(&self, at: PhysAddr) -> usize {
+        self.word(at).get()
+    }
+
+    fn write(&self, at: PhysAddr, word: usize) {
+        self.word(at).set(word);
+    }
+
+    fn update(&self, at: PhysAddr, clear: usize, set: usize) -> usize {
+        let word = self.word(at);
+        word.replace(word.get() & !clear | set)
+    }
+
+    fn zero_frame(&self, frame: PhysAddr) {
+        let index = (self.word(frame), (frame.0 - KMEM_BEGIN.0) / FRAME_SIZE).1 as usize;
+        self.frames[index].get().expect("was just touched").iter().for_each(|word| word.set(0));
+        let utcbs = &self.utcbs[index * UTCBS_PER_FRAME..][..UTCBS_PER_FRAME];
+        utcbs.iter().filter_map(OnceCell::get).for_each(|utcb| utcb.clear());
+    }
+}
+
+impl Tlb for Fake {
+    fn invalidate(&self, _space: SpaceRef, _at: usize, _size_log2: u32) {}
+    fn invalidate_all(&self, _space: SpaceRef) {}
+}
+
+impl Mmu for Fake {
+    type Format = Amd64;
+
+    fn format(&self) -> Amd64 {
+        Amd64 { no_execute: true, global: true, huge: false }
+    }
+
+    fn init_root(&self, _root: PhysAddr) {}
+
+    fn space_word(&self, _space: SpaceRef, root: PhysAddr) -> usize {
+        root.0 as usize
+    }
+
+    fn back_nodes(&self, _kmem: &Kmem, _held: &mut Held<{ rank::NODES }>, backed: usize) -> usize {
+        backed + 128
+    }
+}
+
+impl Machine for Fake {
+    fn now_us(&self) -> u64 {
+        self.clock_us.get()
+    }
+
+    fn kernel_address(&self, phys: PhysAddr) -> usize {
+        KERNEL_BASE + phys.0 as usize
+    }
+
+    fn utcb(&self, address: usize) -> &Utcb {
+        let offset = address - KERNEL_BASE - KMEM_BEGIN.0 as usize;
+        assert_eq!(offset % UTCB_SIZE, 0, "a UTCB begins at {address:#x}");
+        self.utcbs[offset / UTCB_SIZE].get_or_init(Default::default)
+    }
+
+    fn copy(&self, _from: PhysAddr, _to: PhysAddr, _len: usize) {
+        unreachable!("no test here sends strings");
+    }
+
+    fn read_user_word(&self, _at: PhysAddr) -> usize {
+        unreachable!("no stack is mapped");
+    }
+
+    fn ipc_return_ip(&self) -> usize {
+        IPC_RETURN_IP
+    }
+
+    fn back_thread(&self, _held: &mut Held<{ rank::NONE }>, _thread: TcbRef) -> Result<(), NoMemory> {
+        if self.backs_threads.get() { Ok(()) } else { Err(NoMemory) }
+    }
+
+    fn reset_registers(&self, thread: TcbRef) {
+        self.saved(thread).from.set(None);
+        self.saved(thread).general.iter().for_each(|register| register.set(0));
+    }
+
+    fn default_flags(&self) -> usize {
+        DEFAULT_FLAGS
+    }
+
+    fn user_flags(&self, old: usize, wanted: usize) -> usize {
+        const CHANGEABLE: usize = USER_FLAGS_MASK as usize;
+        old & !CHANGEABLE | wanted & CHANGEABLE
+    }
+
+    fn has_line(&self, line: u32) -> bool {
+        (FIRST_LINE..LINES as u32).contains(&line)
+    }
+
+    fn mask_line(&self, _held: &mut Held<{ rank::NONE }>, line: u32) {
+        self.lines[line as usize].set(false);
+    }
+
+    fn unmask_line(&self, _held: &mut Held<{ rank::NONE }>, line: u32) {
+        self.lines[line as usize].set(true);
+    }
+
+    fn forget_thread(&self, _thread: TcbRef) {}
+
+    fn ipc_return(&self, thread: TcbRef, from: ThreadId, _utcb: &Utcb) {
+        self.saved(thread).from.set(Some(from));
+    }
+
+    fn unmap_return(&self, thread: TcbRef, _utcb: &Utcb) {
+        let unmaps = &self.saved(thread).unmaps;
+        unmaps.set(unmaps.get() + 1);
+    }
+
+    fn exception_image(&self, thread: TcbRef, regs: UserRegs, words: &mut [Word; EXCEPTION_IMAGE_WORDS]) -> usize {
+        words[..3].copy_from_slice(&[regs.ip, regs.sp, regs.flags].map(|word| word as Word));
+        for (word, register) in words[3..].iter_mut().zip(&self.saved(thread).general) {
+            *word = register.get();
+        }
+        words.len()
+    }
+
+    fn load_exception_image(&self, thread: TcbRef, regs: UserRegs, words: &[Word]) -> UserRegs {
+        for (register, &word) in self.saved(thread).general.iter().zip(words.iter().skip(3)) {
+            register.set(word);
+        }
+        let word = |index, old| words.get(index).map_or(old, |&word: &Word| word as usize);
+        let flags = self.user_flags(regs.flags, word(2, regs.flags));
+        UserRegs { ip: word(0, regs.ip), sp: word(1, regs.sp), flags }
+    }
+}

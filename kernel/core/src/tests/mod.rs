@@ -1,0 +1,25 @@
+//! The core as threads see it: what the specification says about threads, IPC and scheduling, played on a machine
+//! without hardware.
+
+mod invariants;
+mod machine;
+mod script;
+mod world;
+
+mod cancel;
+mod deletion;
+mod exchange_registers;
+mod faults;
+mod halt;
+mod ipc_errors;
+mod ipc_timeouts;
+mod memory;
+mod propagation;
+mod random;
+mod rendezvous;
+mod schedule;
+mod scheduling;
+mod space_control;
+mod start;
+mod thread_control;
+mod transfer;

@@ -1,0 +1,301 @@
+//! Who runs when, and on whose time (X.2, Scheduling; X.2, Ipc: scheduling effects; X.2, ThreadSwitch).
+//!
+//! Here the scheduler decides: whoever acts in a script must be running.
+
+use l4_abi::{PrioControl, ThreadId, Time, TimeControl};
+
+use super::schedule::{nothing, schedule};
+use super::script::{check_scheduled, play};
+use super::world::{A, B, C, D, R, ROOT, Who, World, X};
+use crate::syscall::ScheduleArgs;
+
+/// These threads are ready in this order, with these priorities; the initial servers wait.
+fn ready(threads: &[(Who, u8)]) -> World {
+    let w = World::bare();
+    for &(who, priority) in threads {
+        w.start(who);
+        assert!(schedule(w, ROOT, ScheduleArgs { prio: PrioControl::new(priority), ..nothing(who.id()) }).is_ok());
+    }
+    w.wait(ROOT, ThreadId::ANY);
+    w
+}
+
+#[track_caller]
+fn check(threads: &[(Who, u8)], script: &str, expected: &str) {
+    check_scheduled(ready(threads), script, expected);
+}
+
+const EQUAL: [(Who, u8); 3] = [(A, 100), (B, 100), (C, 100)];
+
+/// X.2, Scheduling: the highest priority runs; among equals, who was ready first.
+#[test]
+fn highest_priority_runs_first() {
+    check(&EQUAL, "", "a runs");
+    check(&[(A, 100), (B, 120), (C, 110)], "", "b runs");
+    check(&[(A, 100), (B, 120), (C, 110)], "b wait", "c runs");
+    check(&[(A, 100), (B, 120), (C, 110)], "b wait; c wait; a wait", "a waits for any");
+    check(&[(A, 0), (B, 0)], "a wait; b wait; clock 500", "b waits for any");
+}
+
+/// X.2, Scheduling: round robin among equals, a slice of 10 ms each; who is alone goes on.
+#[test]
+fn equals_take_turns() {
+    for (us, who) in
+        [(9_999, "a"), (10_000, "b"), (19_999, "b"), (20_000, "c"), (30_000, "a"), (60_000, "a"), (70_000, "b")]
+    {
+        check(&EQUAL, &format!("clock {us}"), &format!("{who} runs"));
+    }
+    check(&[(A, 100), (B, 99)], "clock 1000000", "a runs");
+}
+
+/// X.2, Scheduling: a thread that becomes ready preempts only if its priority is strictly higher.
+#[test]
+fn only_a_higher_priority_preempts() {
+    for (priority, runs) in [(99, "a"), (100, "a"), (101, "b")] {
+        let threads = [(B, 200), (A, 100)];
+        let w = ready(&threads);
+        play(w, "b wait");
+        lower(w, B, priority);
+        check_scheduled(w, "a send b 1", &format!("{runs} runs"));
+    }
+    check(&[(A, 100), (B, 120)], "b wait b rcv=500; clock 499", "a runs");
+    check(&[(A, 100), (B, 120)], "b wait b rcv=500; clock 500", "b runs");
+    check(&[(B, 120), (A, 120)], "b wait b rcv=500; clock 501", "a runs; b Receive Timeout");
+}
+
+/// Gives a thread another priority, from outside.
+fn lower(w: World, who: Who, priority: u8) {
+    w.tcb(who).priority.set(priority);
+}
+
+/// X.2, Scheduling: a preempted thread stays first of its equals and keeps the rest of its slice.
+#[test]
+fn preempted_thread_keeps_its_place_and_slice() {
+    let threads = [(X, 120), (A, 100), (B, 100)];
+    let preempted = "x wait x rcv=4000; clock 4000";
+    check(&threads, preempted, "x runs");
+    check(&threads, &format!("{preempted}; clock 9000; x wait"), "a runs");
+    check(&threads, &format!("{preempted}; clock 9000; x wait; clock 14999"), "a runs");
+    check(&threads, &format!("{preempted}; clock 9000; x wait; clock 15000"), "b runs");
+}
+
+/// X.2, Ipc: a send wakes its receiver, which runs only if its priority is higher.
+#[test]
+fn send_switches_to_a_higher_receiver_only() {
+    check(&[(B, 120), (A, 100)], "b wait; a send b 1", "b runs; a sent");
+    check(&[(B, 100), (A, 100)], "b wait; a send b 1", "a runs");
+    check(&[(B, 100), (A, 100), (C, 100)], "b wait; a send b 1; a wait; c wait", "b runs");
+}
+
+/// X.2, Ipc: whoever blocks in a call gives its receiver the processor, whatever the priorities and the queues are.
+#[test]
+fn call_donates() {
+    check(&[(B, 200), (A, 100), (C, 100)], "b wait; a call b 1", "b runs");
+    let w = ready(&[(B, 200), (A, 100), (C, 100)]);
+    play(w, "b wait");
+    lower(w, B, 10);
+    check_scheduled(w, "a call b 1", "b runs");
+    check_scheduled(w, "b reply a 2", "a runs; a got 2 from 'b");
+    check_scheduled(w, "a send b 3 snd=0; a wait", "c runs; b got 3 from 'a");
+}
+
+/// X.2, Scheduling: donated time is the donor's: when its slice is over, the next of the donor's queue runs.
+#[test]
+fn donated_time_is_the_donors() {
+    let threads = [(B, 100), (A, 100), (C, 100)];
+    let called = "b wait; clock 6000; a call b 1";
+    check(&threads, &format!("{called}; clock 9999"), "b runs");
+    check(&threads, &format!("{called}; clock 10000"), "c runs");
+    check(&threads, &format!("{called}; clock 20000"), "b runs");
+    check(&threads, &format!("{called}; clock 9000; b reply a 2; clock 9999"), "a runs");
+    check(&threads, &format!("{called}; clock 9000; b reply a 2; clock 10000"), "c runs");
+}
+
+/// X.2, Scheduling: a thread that runs on a donation is preempted like others, by its own priority.
+#[test]
+fn donee_is_preempted_by_its_own_priority() {
+    let w = ready(&[(B, 200), (X, 200), (A, 100)]);
+    play(w, "b wait; x wait x rcv=500");
+    lower(w, B, 10);
+    lower(w, X, 50);
+    check_scheduled(w, "a call b 1; clock 499", "b runs");
+    check_scheduled(w, "clock 500", "x runs; b got 1 from 'a");
+    check_scheduled(w, "x wait", "b runs");
+}
+
+/// X.2, Ipc: a reply-and-wait that finds a sender goes on with it, unless who was replied to has a higher priority.
+#[test]
+fn reply_and_wait_goes_on_with_the_next_sender() {
+    let called = "b wait; a call b 1; b reply a 0";
+    check(&[(B, 100), (A, 100)], called, "a runs");
+    let threads = [(B, 120), (A, 100), (C, 100)];
+    check(&threads, "b wait; a call b 1", "b runs");
+    let w = ready(&[(B, 120), (X, 100), (A, 100)]);
+    check_scheduled(w, "b wait; x call b 1", "b runs");
+    play(w, "a call b 2");
+    w.make_run(B);
+    check_scheduled(w, "b reply x 3", "b runs; b got 2 from 'a; x got 3 from b");
+    let w = ready(&[(B, 100), (X, 120), (A, 100)]);
+    check_scheduled(w, "x call b 1; b wait", "b runs");
+    play(w, "a call b 2");
+    w.make_run(B);
+    check_scheduled(w, "b reply x 3", "x runs; b got 2 from 'a");
+}
+
+/// X.2, Ipc: a call whose receive phase fails at once has given the processor away nevertheless.
+#[test]
+fn failed_receive_after_a_send_donates() {
+    check(&[(B, 100), (A, 100)], "b wait; a call b 1 rcv=0", "b runs; a Receive Timeout");
+    let w = ready(&[(B, 200), (A, 100)]);
+    play(w, "b wait");
+    lower(w, B, 10);
+    check_scheduled(w, "a call b 1 rcv=0", "b runs");
+    check_scheduled(w, "b wait", "a runs; a Receive Timeout");
+}
+
+/// X.2, Ipc: who is woken by an error is queued; the caller goes on unless the other's priority is higher.
+#[test]
+fn error_wakes_without_a_switch() {
+    check(&[(B, 100), (A, 100)], "b wait; a cancel b", "a runs; b Receive Canceled");
+    check(&[(B, 120), (A, 100)], "b wait; a cancel b", "b runs; a ready");
+    check(&[(B, 120), (R, 100), (A, 100)], "b send a 1; r delete a", "b runs; b Send NonExisting");
+}
+
+/// X.2, ExchangeRegisters: a resumed thread is ready, and preempts if its priority is higher; a halted one gives way.
+#[test]
+fn halt_and_resume_schedule() {
+    check(&[(B, 120), (A, 100)], "b halt b", "a runs");
+    check(&[(B, 120), (A, 100)], "b halt b; a resume b", "b runs");
+    check(&[(B, 100), (A, 100)], "b halt b; a resume b", "a runs");
+    check(&EQUAL, "a halt b; a wait", "c runs");
+    check(&EQUAL, "a halt b; a resume b; a wait; c wait", "b runs");
+}
+
+// --- ThreadSwitch ---
+
+fn switch(w: World, who: Who, dest: ThreadId) {
+    assert_eq!(w.running(), Some(who));
+    w.enter(who, |here, thread| here.thread_switch(thread, dest));
+}
+
+/// X.2, ThreadSwitch: nilthread gives up the rest of the slice: behind the others, with a fresh slice.
+#[test]
+fn yield_goes_to_the_end_of_the_queue() {
+    let w = ready(&EQUAL);
+    w.clock(6_000);
+    for (who, next) in [(A, B), (B, C), (C, A)] {
+        switch(w, who, ThreadId::NIL);
+        assert_eq!(w.running(), Some(next));
+    }
+    check_scheduled(w, "clock 15999", "a runs");
+    check_scheduled(w, "clock 16000", "b runs");
+    let w = ready(&[(A, 100), (B, 99)]);
+    switch(w, A, ThreadId::NIL);
+    assert_eq!(w.running(), Some(A), "nobody else is as high");
+}
+
+/// X.2, ThreadSwitch: dest runs on the caller's slice, and the caller stays ready, first of its equals.
+#[test]
+fn switch_donates() {
+    for dest in [C.id(), C.local()] {
+        let w = ready(&EQUAL);
+        w.clock(6_000);
+        switch(w, A, dest);
+        check_scheduled(w, "clock 9999", "c runs; a ready");
+        check_scheduled(w, "clock 10000", "a runs");
+        check_scheduled(w, "clock 20000", "b runs");
+        check_scheduled(w, "clock 30000", "c runs");
+    }
+    let w = ready(&[(A, 100), (B, 100), (C, 10)]);
+    switch(w, A, C.id());
+    check_scheduled(w, "clock 9999", "c runs");
+    check_scheduled(w, "c wait", "a runs");
+}
+
+/// X.2, ThreadSwitch: to oneself it returns at once; to somebody who cannot run it is as to nilthread.
+#[test]
+fn switch_to_nobody_yields() {
+    let w = ready(&EQUAL);
+    w.clock(6_000);
+    switch(w, A, A.id());
+    switch(w, A, A.local());
+    check_scheduled(w, "clock 9999", "a runs");
+    for dest in [D.id(), B.version(2), ThreadId::ANY, ThreadId::ANY_LOCAL, D.local(), ROOT.id()] {
+        let w = ready(&EQUAL);
+        switch(w, A, dest);
+        assert_eq!(w.running(), Some(B), "{dest:?}");
+    }
+    let w = ready(&EQUAL);
+    play(w, "a halt c");
+    switch(w, A, C.id());
+    assert_eq!(w.running(), Some(B), "c is halted");
+}
+
+// --- Schedule ---
+
+fn set(w: World, who: Who, dest: Who, priority: u8) {
+    assert_eq!(w.running(), Some(who));
+    assert!(schedule(w, who, ScheduleArgs { prio: PrioControl::new(priority), ..nothing(dest.id()) }).is_ok());
+}
+
+/// X.2, Schedule: a new priority counts at once: ready threads change their queue, and the best one runs.
+#[test]
+fn new_priority_counts_at_once() {
+    let threads = [(R, 100), (A, 100), (B, 100)];
+    let w = ready(&threads);
+    set(w, R, B, 101);
+    assert_eq!(w.running(), Some(B), "raised above the caller");
+    let w = ready(&threads);
+    set(w, R, R, 99);
+    assert_eq!(w.running(), Some(A), "lowered below others");
+    let w = ready(&threads);
+    set(w, R, A, 100);
+    check_scheduled(w, "r wait", "b runs; a ready");
+    let w = ready(&[(B, 120), (R, 100), (A, 100)]);
+    play(w, "b wait");
+    set(w, R, B, 90);
+    check_scheduled(w, "r send b 1; r wait", "a runs");
+}
+
+/// X.2, Schedule: a new slice counts at once; never is a slice without end.
+#[test]
+fn new_slice_counts_at_once() {
+    let set = |us| if us == 0 { Time::NEVER } else { Time::period_us(us) };
+    for (us, at, runs) in [(500, 6_499, R), (500, 6_500, A), (0, 1_000_000, R)] {
+        let w = ready(&[(R, 100), (A, 100)]);
+        w.clock(6_000);
+        let args = ScheduleArgs { time: TimeControl::new(set(us), Time::NEVER), ..nothing(R.id()) };
+        assert!(schedule(w, R, args).is_ok());
+        w.clock(at);
+        assert_eq!(w.running(), Some(runs), "{us} us, {at}");
+    }
+}
+
+/// X.2, Scheduling: who lives on the slice of a thread that is deleted goes on with its own.
+#[test]
+fn donee_of_a_deleted_donor_has_its_own_slice() {
+    let threads = [(R, 100), (A, 100), (B, 100)];
+    let deleted = "r wait; clock 3000; a call r 1; r delete a";
+    check(&threads, deleted, "r runs; a gone");
+    check(&threads, &format!("{deleted}; clock 12999"), "r runs");
+    check(&threads, &format!("{deleted}; clock 13000"), "b runs");
+}
+
+/// Without anybody ready the processor idles until a timeout; without timeouts no timer is needed.
+#[test]
+fn idle_processor_wakes_for_timeouts() {
+    let w = ready(&[(A, 100)]);
+    check_scheduled(w, "a wait a rcv=5000", "a waits for a");
+    assert_eq!(w.running(), None);
+    assert!(w.here().next_event().is_some_and(|at| at <= 5_000));
+    check_scheduled(w, "clock 5000", "a runs");
+    play(w, "a wait");
+    assert_eq!((w.running(), w.here().next_event()), (None, None));
+}
+
+/// X.2, Scheduling: threads whose time comes at one moment run by priority.
+#[test]
+fn simultaneous_wakers_run_by_priority() {
+    let w = ready(&[(A, 110), (B, 120), (C, 100)]);
+    check_scheduled(w, "b wait b rcv=500; a wait a rcv=500; clock 500", "b runs; a Receive Timeout");
+}
