@@ -96,6 +96,7 @@ pub const CRATES: &[Crate] = &[
     entry("sigma0", Kind::System, HostTests::Library, &["l4-abi", "l4", "l4-rt"]),
     entry("pingpong", Kind::Program, HostTests::Library, &["l4-abi", "l4", "l4-rt"]),
     entry("l4test", Kind::Program, HostTests::Library, &["l4-abi", "l4", "l4-rt"]),
+    with_unsafe(entry("drivers", Kind::Program, HostTests::No, &["l4", "l4-rt"])),
     entry("xtask", Kind::Tool, HostTests::All, &[]),
     entry("xtask-launch", Kind::Tool, HostTests::No, &[]),
 ];

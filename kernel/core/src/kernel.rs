@@ -13,7 +13,7 @@ use crate::thread::Tcb;
 /// kernel's own.
 #[derive(Clone, Copy, Debug)]
 pub struct ThreadNumbers {
-    /// The first number that is not an interrupt.
+    /// The first number that is not an interrupt; at least 1.
     pub system_base: u32,
     /// The first number for users; sigma0 has it.
     pub user_base: u32,

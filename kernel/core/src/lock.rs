@@ -21,6 +21,8 @@ pub mod rank {
     pub const KERNEL_TABLES: u8 = 4;
     /// The frames of kernel memory.
     pub const KMEM: u8 = 5;
+    /// The interrupt controllers.
+    pub const LINES: u8 = 6;
 }
 
 /// Proof that the locks held have rank `R` at most. Not `Copy`: while a higher lock is held, the proof is borrowed.

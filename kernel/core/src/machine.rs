@@ -174,6 +174,19 @@ pub trait Machine: Mmu {
     /// `wanted` as far as a user may change it, the rest from `old` (ABI, changeable flags).
     fn user_flags(&self, old: usize, wanted: usize) -> usize;
 
+    /// Whether a device can be at interrupt line `line`. A machine without lines leaves this and the next two alone.
+    fn has_line(&self, _line: u32) -> bool {
+        false
+    }
+
+    /// Holds the interrupts of `line` back: [`crate::kernel::Here::interrupt`] is not called for it until it is unmasked.
+    /// Before each call for a line that stays raised, and for one that remembers what comes while it is masked, the
+    /// machine masks it by itself.
+    fn mask_line(&self, _held: &mut Held<{ rank::NONE }>, _line: u32) {}
+
+    /// Lets the interrupts of `line` through.
+    fn unmask_line(&self, _held: &mut Held<{ rank::NONE }>, _line: u32) {}
+
     /// Drops what the processor holds of `thread` (floating-point registers): it is deleted.
     fn forget_thread(&self, thread: TcbRef);
 

@@ -3,8 +3,5 @@
 /// The most processors the kernel runs on.
 pub const MAX_CPUS: usize = 255;
 
-/// Interrupt lines, whose thread numbers come first: those of the ISA bus.
-pub const SYSTEM_BASE: u32 = 16;
-
-/// Thread numbers that the kernel keeps between interrupts and users.
+/// Thread numbers that the kernel keeps between interrupts, which come first, and users.
 pub const KERNEL_THREADS: u32 = 32;

@@ -6,13 +6,13 @@
 use core::cell::UnsafeCell;
 use core::mem::offset_of;
 
+use kcore::kernel::ThreadNumbers;
 use l4_abi::{
     API_FLAGS, API_VERSION, ClockInfo, GenerationDate, KERNEL_ID, KIP_MAGIC, KIP_SIZE, KernelDescriptor, Kip,
     KipAreaInfo, MemoryDescriptor, MemoryInfo, MemoryType, PAGE_INFO, ProcessorDescriptor, ProcessorInfo,
     THREAD_ID_BITS, ThreadInfo, Time, UtcbInfo, Word,
 };
 
-use crate::config::{KERNEL_THREADS, SYSTEM_BASE};
 use crate::stubs;
 
 /// Processors that the page has descriptors for.
@@ -54,7 +54,6 @@ static KIP: KipPage = KipPage(UnsafeCell::new(Page {
         utcb_info: UtcbInfo::X86,
         kip_area_info: KipAreaInfo::X86,
         processor_desc_ptr: offset_of!(Page, processors) as Word,
-        thread_info: ThreadInfo::new(THREAD_ID_BITS, SYSTEM_BASE as Word, (SYSTEM_BASE + KERNEL_THREADS) as Word),
         page_info: PAGE_INFO,
         processor_info: ProcessorInfo::new(1),
         ..Kip::ZERO
@@ -104,6 +103,8 @@ pub struct Findings {
     pub image: (Word, Word),
     /// Last user address.
     pub user_last: Word,
+    /// Borders of the thread numbers.
+    pub numbers: ThreadNumbers,
 }
 
 /// Fills in what only the kernel knows. The loader's memory descriptors stay and are overridden by the kernel's.
@@ -114,6 +115,8 @@ pub unsafe fn complete(findings: &Findings) {
     // SAFETY: nobody else uses it, by contract.
     let page = unsafe { &mut *KIP.0.get() };
     page.kip.system_calls = stubs::system_calls();
+    let ThreadNumbers { system_base, user_base } = findings.numbers;
+    page.kip.thread_info = ThreadInfo::new(THREAD_ID_BITS, system_base.into(), user_base.into());
     page.kip.clock_info = ClockInfo::new(Time::period_us(1), Time::period_us(1));
     page.processors[0].internal_khz = findings.processor_khz.0 as Word;
     page.processors[0].external_khz = findings.processor_khz.1 as Word;

@@ -10,6 +10,7 @@
 //! FFFFFFFFFFA00000       4 KiB  UTCB pointers          for user code to read, one cache line per processor
 //! FFFFFFFFFFB00000       4 KiB  system-call stubs      for user code to execute
 //! FFFFFFFFFFC00000       4 KiB  local APIC             not cached
+//! FFFFFFFFFFD00000      64 KiB  I/O APICs              a page each, not cached
 //! FFFFFFFFFFE00000       8 KiB  copy windows           source and destination of a string copy, per page
 //! ```
 //!
@@ -21,6 +22,9 @@
 pub const KERNEL_BASE: usize = 0xFFFF_FFFF_8000_0000;
 /// Physical memory below this can be kernel memory.
 pub const DIRECT_MAP_BYTES: usize = 512 << 20;
+
+/// Physical memory below this is mapped at its own address until the kernel's own tables are in use.
+pub const ROUGH_BYTES: u64 = 4 << 30;
 
 /// Threads that the tables have room for, log2.
 pub const MAX_THREADS_LOG2: u32 = 18;
@@ -51,6 +55,11 @@ pub const UTCB_SLOT_PAGE: usize = 0xFFFF_FFFF_FFA0_0000;
 pub const STUB_PAGE: usize = 0xFFFF_FFFF_FFB0_0000;
 /// The registers of the local APIC.
 pub const LOCAL_APIC_PAGE: usize = 0xFFFF_FFFF_FFC0_0000;
+
+/// The registers of the I/O APICs, a page each.
+pub const IO_APIC_PAGES: usize = 0xFFFF_FFFF_FFD0_0000;
+/// The I/O APICs that there is room for.
+pub const IO_APICS_MAX: usize = 16;
 
 /// Where the kernel sees the page it copies from, and behind it the one it copies to.
 pub const COPY_WINDOWS: usize = 0xFFFF_FFFF_FFE0_0000;
@@ -85,12 +94,13 @@ const _: () = {
         (UTCB_SLOT_PAGE, 4096),
         (STUB_PAGE, 4096),
         (LOCAL_APIC_PAGE, 4096),
+        (IO_APIC_PAGES, IO_APICS_MAX * 4096),
         (COPY_WINDOWS, 2 * 4096),
     ];
     let mut i = 0;
     while i < areas.len() {
         let (start, bytes) = areas[i];
-        assert!(bytes == 4096 || start.is_multiple_of(1 << 21), "tables begin at large pages");
+        assert!(bytes < 1 << 21 || start.is_multiple_of(1 << 21), "tables begin at large pages");
         assert!(i == 0 || areas[i - 1].0 + areas[i - 1].1 <= start, "areas do not overlap");
         assert!(start.checked_add(bytes).is_some());
         i += 1;

@@ -27,6 +27,7 @@ use crate::KERNEL;
 use crate::boot::bring_up::GDT;
 use crate::boot::paging::KernelSpace;
 use crate::frame::{FRAME_SIZE_LOG2, Frame, frame};
+use crate::interrupts::Interrupts;
 use crate::layout;
 use crate::once::BootCell;
 use crate::percpu::{PER_CPU, PerCpu, UTCB_SLOTS};
@@ -42,6 +43,7 @@ pub struct Hardware {
     tsc_to_us: Scale,
     us_to_apic: Scale,
     context_flush: Option<ContextFlush>,
+    interrupts: Interrupts,
 }
 
 /// The machine.
@@ -56,8 +58,8 @@ const PAGE_BYTES: usize = 4096;
 const NOT_ARMED: u64 = 0;
 
 impl Hardware {
-    /// The machine with these features, tables and clocks.
-    pub fn new(features: Features, kernel_space: KernelSpace, clocks: Clocks) -> Self {
+    /// The machine with these features, tables, clocks and interrupt controllers.
+    pub fn new(features: Features, kernel_space: KernelSpace, clocks: Clocks, interrupts: Interrupts) -> Self {
         Self {
             features,
             kernel_space,
@@ -65,7 +67,13 @@ impl Hardware {
             tsc_to_us: clocks.tsc_to_us(),
             us_to_apic: clocks.us_to_apic(khal::apic::Divider::By2.divisor()),
             context_flush: features.contains(Features::PCID).then(|| ContextFlush::best(features)),
+            interrupts,
         }
+    }
+
+    /// The interrupt controllers.
+    pub fn interrupts(&self) -> &Interrupts {
+        &self.interrupts
     }
 
     /// Maps a fresh frame at `address` in one of the linear tables, unless there is one.
@@ -293,6 +301,18 @@ impl Machine for Hardware {
     fn user_flags(&self, old: usize, wanted: usize) -> usize {
         const CHANGEABLE: usize = USER_FLAGS_MASK as usize;
         old & !CHANGEABLE | wanted & CHANGEABLE
+    }
+
+    fn has_line(&self, line: u32) -> bool {
+        self.interrupts.is_available(line)
+    }
+
+    fn mask_line(&self, held: &mut Held<{ rank::NONE }>, line: u32) {
+        self.interrupts.mask(held, line);
+    }
+
+    fn unmask_line(&self, held: &mut Held<{ rank::NONE }>, line: u32) {
+        self.interrupts.unmask(held, line);
     }
 
     fn forget_thread(&self, thread: TcbRef) {

@@ -10,6 +10,7 @@ mod config;
 mod console;
 mod dispatch;
 mod frame;
+mod interrupts;
 mod kip;
 mod layout;
 mod machine;

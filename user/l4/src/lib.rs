@@ -18,6 +18,7 @@ extern crate std;
 pub mod arch;
 
 pub mod bootinfo;
+pub mod interrupt;
 pub mod ipc;
 pub mod kip;
 pub mod message;

@@ -53,6 +53,7 @@ pub fn cases() -> Vec<Case> {
         Case::new("boot::icount_counts_instructions", "", says_instructions),
         Case::new("boot::an_ipc_between_spaces_takes_few_instructions", "X.2, Ipc", budget),
         Case::new("boot::the_menu_takes_typed_keys", "", menu),
+        Case::new("boot::drivers_get_their_interrupts", "X.2, Interrupt protocol", drivers),
         Case::new("boot::the_probe_for_kvm_answers", "", probe_answers),
     ];
     rows.chain(others).collect()
@@ -195,6 +196,20 @@ fn menu(lab: &Lab) -> Result<()> {
     let ended = machine.boot(&Console { input, is_shown: false }, Some(PATIENCE))?;
     check_success(&ended)?;
     ensure!(ended.console.contains("in one space (intra)"), "nothing was measured\n{}", tail(&ended.console));
+    Ok(())
+}
+
+/// Timer interrupts are counted while what is typed is echoed; somebody else computes all the time.
+fn drivers(lab: &Lab) -> Result<()> {
+    let mut machine = machine(lab, "max", 256);
+    machine.modules[2] = Module::new(lab.image("drivers"));
+    "ticks=20 busy".clone_into(&mut machine.modules[2].args);
+    let input = Input::Typed(Typing { text: b"abcq".to_vec(), prompt: Some("q ends") });
+    let ended = machine.boot(&Console { input, is_shown: false }, Some(PATIENCE))?;
+    check_success(&ended)?;
+    for line in ["timer: 20 interrupts", "serial: 4 characters"] {
+        ensure!(ended.console.contains(line), "no `{line}`\n{}", tail(&ended.console));
+    }
     Ok(())
 }
 

@@ -16,6 +16,7 @@ use crate::machine::{Machine, SpaceRef, TcbRef};
 use crate::thread::{Purpose, Status, Tcb, Work};
 
 mod cancel;
+mod interrupt;
 mod strings;
 mod transfer;
 
@@ -84,18 +85,25 @@ impl<M: Machine> Here<'_, M> {
     fn send_phase(&mut self, sender: TcbRef, to: ThreadId, timeout: Time) {
         let tcb = self.k.tcb(sender);
         let Some(dest) = self.k.thread_or_local(to, tcb.space()) else {
-            return self.fail(sender, Phase::Send, IpcErrorKind::NonExisting, MsgTag::ERROR_ONLY);
+            return match self.k.interrupt_thread(to) {
+                Some(line) => self.send_to_interrupt(sender, line, timeout),
+                None => self.fail(sender, Phase::Send, IpcErrorKind::NonExisting, MsgTag::ERROR_ONLY),
+            };
         };
+        self.name_sender(sender, dest);
+        if self.is_deliverable(sender, dest) {
+            self.begin_transfer(sender, dest, sender);
+        } else {
+            self.wait_to_send(sender, dest, timeout);
+        }
+    }
+
+    /// Settles in whose name `sender` sends to `dest`.
+    fn name_sender(&self, sender: TcbRef, dest: TcbRef) {
+        let tcb = self.k.tcb(sender);
         if tcb.purpose.get() == Purpose::User {
             tcb.user_sends_as.set(self.choose_name(sender, dest));
         }
-        if self.is_deliverable(sender, dest) {
-            return self.begin_transfer(sender, dest, sender);
-        }
-        if timeout.is_zero() {
-            return self.fail(sender, Phase::Send, IpcErrorKind::Timeout, MsgTag::ERROR_ONLY);
-        }
-        self.block_sending(sender, dest, timeout);
     }
 
     /// The id in whose name `sender` sends: its own, or that of the virtual sender if it may (X.2, Propagation).
@@ -107,16 +115,24 @@ impl<M: Machine> Here<'_, M> {
             return own;
         }
         let Some(virtual_sender) = self.k.thread_or_local(utcb.virtual_sender(), tcb.space()) else { return own };
-        let may = self.k.space_of(virtual_sender) == tcb.space() || self.k.space_of(dest) == tcb.space();
+        let may = [virtual_sender, dest].into_iter().any(|thread| self.k.tcb(thread).space.get() == Some(tcb.space()));
         if may { self.k.tcb(virtual_sender).id.get() } else { own }
     }
 
     /// Whether `dest` waits for what `sender` sends. A thread that waits for itself sleeps: nothing matches.
     fn is_deliverable(&self, sender: TcbRef, dest: TcbRef) -> bool {
         let (from, to) = (self.k.tcb(sender), self.k.tcb(dest));
-        let same_space = from.space() == to.space();
+        let same_space = from.space.get() == to.space.get();
         to.waiting_for()
             .is_some_and(|partner| partner != to.id.get() && takes(partner, from.sends_as(), from.id.get(), same_space))
+    }
+
+    /// `dest` does not wait for `sender`, which waits for it as long as `timeout` allows.
+    fn wait_to_send(&mut self, sender: TcbRef, dest: TcbRef, timeout: Time) {
+        if timeout.is_zero() {
+            return self.fail(sender, Phase::Send, IpcErrorKind::Timeout, MsgTag::ERROR_ONLY);
+        }
+        self.block_sending(sender, dest, timeout);
     }
 
     fn block_sending(&mut self, sender: TcbRef, dest: TcbRef, timeout: Time) {
@@ -169,6 +185,7 @@ impl<M: Machine> Here<'_, M> {
         // The kernel's own calls wait for whom they were sent to.
         let (from, timeout) = match tcb.purpose.get() {
             Purpose::User => (tcb.then_from.get(), tcb.then_timeout.get()),
+            Purpose::Interrupt => return self.wait_for_answer(thread),
             _ => (tcb.partner.get(), Time::NEVER),
         };
         if from.is_nil() {
@@ -250,7 +267,7 @@ impl<M: Machine> Here<'_, M> {
             return Some(first);
         }
         if partner != ThreadId::ANY_LOCAL {
-            let direct = self.k.thread(partner).filter(|&sender| {
+            let direct = self.k.thread_or_interrupt(partner).filter(|&sender| {
                 let tcb = self.k.tcb(sender);
                 tcb.status() == Status::PendingSend && tcb.peer.get() == Some(receiver)
             });
@@ -261,7 +278,7 @@ impl<M: Machine> Here<'_, M> {
         let mut candidate = Some(first);
         while let Some(sender) = candidate {
             let from = self.k.tcb(sender);
-            if takes(partner, from.sends_as(), from.id.get(), from.space() == to.space()) {
+            if takes(partner, from.sends_as(), from.id.get(), from.space.get() == to.space.get()) {
                 return Some(sender);
             }
             candidate = queue.after(sender);
@@ -293,6 +310,7 @@ impl<M: Machine> Here<'_, M> {
                 self.k.machine.ipc_return(thread, ThreadId::NIL, utcb);
                 self.make_ready(thread);
             }
+            Purpose::Interrupt => self.retire(thread),
             // The kernel's own message was cut off: the thread runs, and meets what it met before.
             _ if error.kind != IpcErrorKind::NonExisting => self.make_ready(thread),
             _ if self.k.tcb(thread).outer_peer.get().is_some() => {

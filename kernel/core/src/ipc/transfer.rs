@@ -64,7 +64,7 @@ impl<M: Machine> Here<'_, M> {
         match self.k.tcb(receiver).purpose() {
             Purpose::User => Acceptor::from_raw(self.k.utcb(receiver).br(0)).rcv_window(),
             Purpose::PageFault => Fpage::COMPLETE,
-            Purpose::Start | Purpose::Exception | Purpose::Preemption => Fpage::NIL,
+            Purpose::Start | Purpose::Exception | Purpose::Preemption | Purpose::Interrupt => Fpage::NIL,
         }
     }
 
@@ -258,7 +258,7 @@ impl<M: Machine> Here<'_, M> {
                 }
             }
             Purpose::Exception => self.load_exception_reply(receiver, tag.untyped()),
-            Purpose::PageFault | Purpose::Preemption => {}
+            Purpose::PageFault | Purpose::Preemption | Purpose::Interrupt => {}
         }
         self.make_ready(receiver);
     }

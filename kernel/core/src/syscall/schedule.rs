@@ -42,7 +42,8 @@ impl<M: Machine> Here<'_, M> {
         if args.dest.is_nil() {
             return Ok(None);
         }
-        let dest = self.k.thread_or_local(args.dest, self.k.space_of(caller)).ok_or(SysError::InvalidThread)?;
+        let dest = self.k.thread_or_local(args.dest, self.k.space_of(caller));
+        let dest = dest.or_else(|| self.k.interrupt_thread(args.dest)).ok_or(SysError::InvalidThread)?;
         self.may_schedule(caller, dest, args)?;
         if !args.preemption.is_no_change() && args.preemption.is_hs_extended() {
             return Err(SysError::InvalidParameter);

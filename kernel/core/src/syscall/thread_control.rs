@@ -48,11 +48,11 @@ enum Home {
 }
 
 impl<M: Machine> Here<'_, M> {
-    /// Creates, activates, modifies or deletes a thread.
+    /// Creates, activates, modifies or deletes a thread; of an interrupt sets the handler, which is then `pager`.
     ///
     /// # Errors
-    /// [`SysError::NoPrivilege`]; [`SysError::InvalidThread`]: a number that is reserved, an interrupt, beyond the table
-    /// or still being deleted, or the caller's own for deletion, or no scheduler for a new thread;
+    /// [`SysError::NoPrivilege`]; [`SysError::InvalidThread`]: a number that is reserved, beyond the table
+    /// or still being deleted, or the caller's own for deletion, or no scheduler for a new thread, or as in `interrupt_control`;
     /// [`SysError::InvalidSpace`]; [`SysError::UtcbArea`]; [`SysError::OutOfMemory`].
     pub fn thread_control(&mut self, caller: TcbRef, args: ThreadControlArgs) -> Result<(), SysError> {
         self.require_privilege(caller)?;
@@ -60,7 +60,9 @@ impl<M: Machine> Here<'_, M> {
             return Err(SysError::InvalidSpace);
         }
         let args = self.with_global_ids(caller, args);
-        // No interrupt can be associated: the machine has no interrupt controller driver.
+        if args.dest.thread_no() < Word::from(self.k.numbers.system_base) {
+            return self.interrupt_control(args.dest, args.pager);
+        }
         if args.dest.thread_no() < Word::from(self.k.numbers.user_base) {
             return Err(SysError::InvalidThread);
         }

@@ -39,12 +39,15 @@ pub fn check_threads(k: &K) {
         let thread = TcbRef::new(index as u32);
         match tcb.space.get() {
             Some(space) => threads[space.index()] += 1,
-            None => {
+            None if index >= k.numbers.system_base as usize => {
                 check_empty(tcb);
                 continue;
             }
+            None => {}
         }
-        if tcb.exists() {
+        if tcb.space.get().is_none() {
+            check_line(k, tcb);
+        } else if tcb.exists() {
             check_thread(k, thread, tcb, current == Some(thread));
         } else {
             check_dying(tcb);
@@ -134,8 +137,23 @@ fn check_plain_wait(thread: TcbRef, tcb: &Tcb) {
 
 /// Whether a thread that waits for `partner` would take what `sender` has for it.
 fn takes(to: &Tcb, partner: ThreadId, from: &Tcb) -> bool {
-    let is_open = partner == ThreadId::ANY || partner == ThreadId::ANY_LOCAL && from.space() == to.space();
+    let is_open = partner == ThreadId::ANY || partner == ThreadId::ANY_LOCAL && from.space.get() == to.space.get();
     partner != to.id.get() && (is_open || partner == from.id.get() || partner == from.sends_as())
+}
+
+/// Interrupt threads never run, and have nothing but their state.
+fn check_line(k: &K, tcb: &Tcb) {
+    assert!(!tcb.ready_link.is_linked() && !tcb.timeout_link.is_linked(), "an interrupt thread never runs");
+    assert!(tcb.work() == Work::None && tcb.utcb.get() == 0, "it has no work and no UTCB");
+    assert_eq!(tcb.send_link.is_linked(), tcb.status() == Status::PendingSend, "it is queued on its handler");
+    assert!(!matches!(tcb.status(), Status::Sending | Status::Receiving), "its messages have no items");
+    if tcb.is_active() {
+        assert!(
+            k.interrupt_thread(tcb.id.get()).is_some() && k.thread(tcb.id.get()).is_none(),
+            "it is found as itself"
+        );
+        assert!(tcb.is_halted() && tcb.purpose() == Purpose::Interrupt, "it is always the kernel's");
+    }
 }
 
 /// Returns the number of threads queued on `thread`.

@@ -30,6 +30,13 @@ pub const GENERAL_REGISTERS: usize = EXCEPTION_IMAGE_WORDS - 3;
 /// Where calls of Ipc return to.
 pub const IPC_RETURN_IP: usize = 0x57AB_0000;
 
+/// Interrupt lines. Those below [`EDGE_LINES`] the machine masks when they come, the others it cannot hold back.
+pub const LINES: usize = 16;
+/// See [`LINES`].
+pub const EDGE_LINES: u32 = 8;
+/// No device can be below this one.
+pub const FIRST_LINE: u32 = 4;
+
 /// Distance of kernel memory from where the kernel sees it.
 const KERNEL_BASE: usize = 0xFFFF_8000_0000_0000;
 const UTCBS_PER_FRAME: usize = FRAME_SIZE as usize / UTCB_SIZE;
@@ -43,6 +50,7 @@ pub struct Fake {
     /// Pages of user memory by their addresses.
     user: RefCell<BTreeMap<u64, Vec<u8>>>,
     clock_us: Cell<u64>,
+    lines: [Cell<bool>; LINES],
     /// Whether there is memory behind the slots of new threads.
     pub backs_threads: Cell<bool>,
 }
@@ -67,6 +75,7 @@ impl Fake {
             saved: (0..threads).map(|_| saved()).collect(),
             user: RefCell::default(),
             clock_us: Cell::new(0),
+            lines: Default::default(),
             backs_threads: Cell::new(true),
         }
     }
@@ -94,6 +103,17 @@ impl Fake {
     /// The saved registers of a thread.
     pub fn saved(&self, thread: TcbRef) -> &Saved {
         &self.saved[thread.index()]
+    }
+
+    /// A device raises a line; `false` if it is masked.
+    pub fn raise(&self, line: u32) -> bool {
+        let is_open = &self.lines[line as usize];
+        if line < EDGE_LINES { is_open.replace(false) } else { is_open.get() }
+    }
+
+    /// Whether a line is not masked.
+    pub fn is_open(&self, line: u32) -> bool {
+        self.lines[line as usize].get()
     }
 
     fn word(&self, at: PhysAddr) -> &Cell<usize> {
@@ -194,6 +214,18 @@ impl Machine for Fake {
     fn user_flags(&self, old: usize, wanted: usize) -> usize {
         const CHANGEABLE: usize = USER_FLAGS_MASK as usize;
         old & !CHANGEABLE | wanted & CHANGEABLE
+    }
+
+    fn has_line(&self, line: u32) -> bool {
+        (FIRST_LINE..LINES as u32).contains(&line)
+    }
+
+    fn mask_line(&self, _held: &mut Held<{ rank::NONE }>, line: u32) {
+        self.lines[line as usize].set(false);
+    }
+
+    fn unmask_line(&self, _held: &mut Held<{ rank::NONE }>, line: u32) {
+        self.lines[line as usize].set(true);
     }
 
     fn forget_thread(&self, _thread: TcbRef) {}

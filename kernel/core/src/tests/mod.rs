@@ -11,6 +11,7 @@ mod deletion;
 mod exchange_registers;
 mod faults;
 mod halt;
+mod interrupts;
 mod ipc_errors;
 mod ipc_timeouts;
 mod memory;

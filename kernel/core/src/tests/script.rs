@@ -13,20 +13,22 @@
 //! pager TO, handler TO     sets the register
 //! accept                   opens the receive window: the complete space
 //! finish                   does what is left of the work
+//! handle IRQ, ignore IRQ   becomes the handler of an interrupt; it gets none. Asked by root
 //! ```
 //!
 //! A name stands for the global id, `'name` for the local one, `name/2` for the second version, `nil` for nobody.
 //! Messages take `snd=T`, `rcv=T` (`never`, `0`, microseconds, or `@` and a point of the clock), `from=F`, `as=V` (in the
 //! name of V), `label=L`, `map=ADDRESS/SIZE` and `grant=ADDRESS/SIZE` (to the same address; SIZE is log2). Numbers may be
-//! hexadecimal. The step `clock T` sets the clock; it stands at 0 when a script begins.
+//! hexadecimal. `irq5` is an interrupt. The step `clock T` sets the clock, which stands at 0 when a script begins; `raise N`
+//! is a device's.
 //!
 //! What a thread sees is [`World::outcome`], or `runs`.
 
 use l4_abi::{Acceptor, ExregsControl, Fpage, MapItem, MsgTag, Rights, ThreadId, Time, Timeouts, Word};
 
 use super::invariants;
-use super::world::{START_IP, START_SP, Who, World, no_registers};
-use crate::syscall::Exregs;
+use super::world::{ROOT, START_IP, START_SP, Who, World, deletion, no_registers};
+use crate::syscall::{Exregs, ThreadControlArgs};
 
 /// Plays a script in a fresh world, in which every thread that the script lets act gets the processor, and compares
 /// what the threads then see.
@@ -41,7 +43,10 @@ pub fn check_scheduled(w: World, script: &str, expected: &str) {
     for step in steps(script) {
         let (actor, _) = words(step).split_first().map(|(actor, rest)| (*actor, rest.len())).expect("a step");
         let runs = w.running();
-        assert!(actor == "clock" || Who::named(actor) == runs, "`{step}` in `{script}`: {runs:?} runs");
+        assert!(
+            ["clock", "raise"].contains(&actor) || Who::named(actor) == runs,
+            "`{step}` in `{script}`: {runs:?} runs"
+        );
         play(w, step);
     }
     expect(w, script, expected);
@@ -51,6 +56,10 @@ pub fn check_scheduled(w: World, script: &str, expected: &str) {
 pub fn expect(w: World, script: &str, expected: &str) {
     for clause in steps(expected) {
         let (name, sees) = clause.split_once(' ').unwrap_or((clause, ""));
+        if let Some(line) = name.strip_prefix("irq") {
+            assert_eq!(w.line(number(line) as u32), sees, "interrupt {line} after `{script}`");
+            continue;
+        }
         let who = Who::named(name).unwrap_or_else(|| panic!("nobody is called {name}"));
         if sees == "runs" {
             assert_eq!(w.running(), Some(who), "who runs after `{script}`");
@@ -66,6 +75,7 @@ pub fn play(w: World, script: &str) {
         let line = words(step);
         match line[..] {
             ["clock", us] => w.clock(number(us)),
+            ["raise", line] => w.raise(number(line) as u32),
             [actor, verb, ref rest @ ..] => {
                 let who = Who::named(actor).unwrap_or_else(|| panic!("nobody is called {actor}"));
                 act(w, who, verb, rest);
@@ -101,9 +111,14 @@ fn act(w: World, who: Who, verb: &str, rest: &[&str]) {
         "handler" => w.utcb(who).set_exception_handler(dest()),
         "accept" => w.utcb(who).set_acceptor(Acceptor::COMPLETE),
         "finish" => w.make_run(who),
+        "handle" | "ignore" => {
+            let pager = if verb == "handle" { who.id() } else { dest() };
+            let args = ThreadControlArgs { dest: dest(), pager, ..deletion(who) };
+            assert_eq!(w.thread_control(ROOT, args), Ok(()), "{} is to {verb} {}", who.name(), rest[0]);
+        }
         "delete" => {
             let victim = Who::named(rest[0]).expect("somebody is deleted");
-            let done = w.trap(who, |here, t| here.thread_control(t, super::world::deletion(victim)));
+            let done = w.trap(who, |here, t| here.thread_control(t, deletion(victim)));
             assert_eq!(done, Ok(()), "deletion of {}", rest[0]);
         }
         "start" => {
@@ -194,6 +209,7 @@ fn thread(word: &str) -> ThreadId {
         "nil" => ThreadId::NIL,
         "any" => ThreadId::ANY,
         "local" => ThreadId::ANY_LOCAL,
+        _ if word.starts_with("irq") => ThreadId::interrupt(number(&word[3..])),
         _ => match (word.strip_prefix('\''), word.split_once('/')) {
             (Some(name), _) => named(name).local(),
             (_, Some((name, version))) => named(name).version(number(version)),

@@ -304,6 +304,14 @@ impl World {
         self.dispatch();
     }
 
+    /// A device raises a line.
+    pub fn raise(self, line: u32) {
+        if self.k.machine.raise(line) {
+            self.here().interrupt(line);
+            self.dispatch();
+        }
+    }
+
     // --- short forms ---
 
     /// The TCB.
@@ -384,6 +392,19 @@ impl World {
         self.k.kmem.total() - self.k.kmem.free_count()
     }
 
+    /// What becomes of a line: the state of its interrupt thread, and whether it is masked.
+    pub fn line(self, line: u32) -> String {
+        let tcb = self.k.tcb(TcbRef::new(line));
+        let state = match tcb.status() {
+            Status::Inactive => "nobody's".into(),
+            Status::Running => "idle".into(),
+            Status::PendingSend => format!("queued on {}", self.peer_name(tcb)),
+            Status::Waiting => format!("waits for {}", self.name_of(ROOT, tcb.waiting_for().expect("it waits"))),
+            status => format!("{status:?}"),
+        };
+        state + if self.k.machine.is_open(line) { ", open" } else { ", masked" }
+    }
+
     // --- what a thread sees ---
 
     /// In a few words: where somebody is, or how its last IPC ended.
@@ -426,9 +447,9 @@ impl World {
         format!("got {words}from {}{by}", self.name_of(who, from))
     }
 
-    fn peer_name(self, tcb: &Tcb) -> &'static str {
+    fn peer_name(self, tcb: &Tcb) -> String {
         let peer = tcb.peer.get().expect("there is a partner");
-        Who::at(peer).expect("somebody of the cast").name
+        self.name_of(ROOT, self.k.tcb(peer).id.get())
     }
 
     /// The name of an id that somebody found.
@@ -438,6 +459,7 @@ impl World {
         match id {
             ThreadId::ANY => "any".into(),
             ThreadId::ANY_LOCAL => "local".into(),
+            _ if self.k.thread_or_interrupt(id) != self.k.thread(id) => format!("irq{}", id.thread_no()),
             _ => match (EVERYBODY.iter().find(|who| by_id(who)), EVERYBODY.iter().find(|who| by_local_id(who))) {
                 (Some(who), _) => who.name.into(),
                 (_, Some(who)) => format!("'{}", who.name),
@@ -454,6 +476,7 @@ fn purpose(tcb: &Tcb) -> &'static str {
         Purpose::PageFault => "fault: ",
         Purpose::Exception => "exception: ",
         Purpose::Preemption => "preemption: ",
+        Purpose::Interrupt => "interrupt: ",
     }
 }
 

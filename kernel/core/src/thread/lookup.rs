@@ -6,11 +6,29 @@ use crate::kernel::Kernel;
 use crate::machine::{Machine, SpaceRef, TcbRef};
 
 impl<M: Machine> Kernel<'_, M> {
-    /// The thread whose global id is exactly `id`.
+    /// The thread whose global id is exactly `id`. Interrupt threads are none.
     #[inline]
     pub fn thread(&self, id: ThreadId) -> Option<TcbRef> {
         let thread = self.slot(id)?;
-        (self.tcb(thread).id.get() == id && !id.is_nil()).then_some(thread)
+        // Nilthread has the number of an interrupt, too.
+        (self.tcb(thread).id.get() == id && !self.is_line(thread)).then_some(thread)
+    }
+
+    /// The interrupt thread whose id is `id`, if it was ever associated.
+    pub(crate) fn interrupt_thread(&self, id: ThreadId) -> Option<TcbRef> {
+        let thread = self.slot(id)?;
+        (self.tcb(thread).id.get() == id && !id.is_nil() && self.is_line(thread)).then_some(thread)
+    }
+
+    /// The thread or interrupt thread whose global id is exactly `id`.
+    pub(crate) fn thread_or_interrupt(&self, id: ThreadId) -> Option<TcbRef> {
+        self.thread(id).or_else(|| self.interrupt_thread(id))
+    }
+
+    /// Whether the slot is that of an interrupt.
+    #[inline]
+    fn is_line(&self, thread: TcbRef) -> bool {
+        thread.index() < self.numbers.system_base as usize
     }
 
     /// The slot that `id` selects by its number, whoever is in it; `None` if the number does not fit the table.

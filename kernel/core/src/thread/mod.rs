@@ -90,6 +90,8 @@ enum_as_word! {
         Exception,
         /// A preemption message.
         Preemption,
+        /// The message of an interrupt, whose thread does nothing else.
+        Interrupt,
     }
 }
 
@@ -209,6 +211,8 @@ pub struct Tcb {
     pub(crate) halted: Var<bool>,
     /// The thread is deleted, but others may still be queued on it: the slot cannot be used yet.
     pub(crate) is_dying: Var<bool>,
+    /// Of an interrupt: its line came again while the last message is not answered.
+    pub(crate) came_again: Var<bool>,
     pub(crate) space: Var<Option<SpaceRef>>,
     /// Partner id of the current phase, in its global form.
     pub(crate) partner: Var<ThreadId>,

@@ -26,6 +26,7 @@ impl Register {
 
 const MASKED: u32 = 1 << 16;
 const DELIVER_NMI: u32 = 0b100 << 8;
+const DELIVER_EXTERNAL: u32 = 0b111 << 8;
 const SOFTWARE_ENABLED: u32 = 1 << 8;
 
 /// By what the timer's input clock is divided.
@@ -102,6 +103,11 @@ impl LocalApic {
         self.write(Register::TASK_PRIORITY, 0);
         self.write(Register::SPURIOUS, SOFTWARE_ENABLED | u32::from(spurious_vector));
         self.write(Register::ERROR_STATUS, 0);
+    }
+
+    /// Lets the interrupts of the 8259A in, which need no end of interrupt here.
+    pub fn let_pics_in(&mut self, _: &mut IrqOff) {
+        self.write(Register::LVT_LINT0, DELIVER_EXTERNAL);
     }
 
     /// The APIC's number, by which other processors address it.

@@ -3,7 +3,9 @@
 pub mod apic;
 pub mod cpu;
 pub mod cr;
+pub mod ioapic;
 pub mod irq;
+pub mod lines;
 pub mod msr;
 pub mod pic;
 pub mod pit;

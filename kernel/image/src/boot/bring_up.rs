@@ -11,6 +11,7 @@ use khal::apic::{self, LocalApic};
 use khal::cpu::{Features, Name};
 use khal::desc::{Caller, Gdt, Idt, InterruptStack, Selector, Tss};
 use khal::irq::IrqOff;
+use khal::lines::{Lines, MAX_IO_APICS};
 use khal::pit::Pit;
 use khal::timer::Clocks;
 use khal::{cr, pic, syscall, timer};
@@ -18,7 +19,8 @@ use l4_abi::{MemoryDescriptor, MemoryType, ServerWords, ThreadId, Word};
 
 use super::paging::{KernelSpace, Plan, image_range};
 use super::stack::{INTERRUPT_STACKS, KERNEL_STACK};
-use crate::config::{KERNEL_THREADS, SYSTEM_BASE};
+use crate::config::KERNEL_THREADS;
+use crate::interrupts::{self, Interrupts};
 use crate::machine::{DirectMap, HARDWARE, Hardware, local_apic, node_table};
 use crate::percpu::{CPUS, UTCB_SLOTS};
 use crate::trap::{entry, vector};
@@ -35,8 +37,6 @@ const KERNEL_RANGES_MAX: usize = kcore::kmem::REGIONS_MAX;
 /// A time-stamp counter slower than this cannot count microseconds.
 const SLOWEST_TSC_KHZ: u64 = 1_000;
 
-const NUMBERS: ThreadNumbers = ThreadNumbers { system_base: SYSTEM_BASE, user_base: SYSTEM_BASE + KERNEL_THREADS };
-
 /// Brings processor and kernel up and makes the initial servers ready. Panics with the name of what is missing.
 pub fn bring_up() {
     console::start();
@@ -50,13 +50,17 @@ pub fn bring_up() {
     take_kernel_memory(&ranges);
     // SAFETY: the processor has a local APIC, and nobody uses it yet.
     let apic_base = unsafe { apic::physical_base(&mut irq) };
-    let kernel_space = build_tables(features, &ranges, PhysAddr(apic_base));
+    // SAFETY: no other tables have been loaded yet.
+    let lines = unsafe { interrupts::discover() };
+    let kernel_space = build_tables(features, &ranges, PhysAddr(apic_base), &lines);
     load_descriptor_tables();
     let clocks = start_clocks(&mut irq);
+    let interrupts = Interrupts::start(lines, &mut local_apic(), &mut irq);
     stubs::set_clock_scale(clocks.tsc_to_us());
-    complete_kip(clocks);
-    start_core(Hardware::new(features, kernel_space, clocks));
-    start_servers(servers);
+    let numbers = thread_numbers(&interrupts);
+    complete_kip(clocks, numbers);
+    start_core(Hardware::new(features, kernel_space, clocks, interrupts), numbers);
+    start_servers(servers, numbers);
     let kernel = KERNEL.get();
     console::line(format_args!("Marcona {}, {}", env!("CARGO_PKG_VERSION"), Name::detect()));
     console::line(format_args!(
@@ -64,6 +68,11 @@ pub fn bring_up() {
         (clocks.tsc_khz + 500) / 1000,
         kernel.kmem.total() * 4,
         features.missing()
+    ));
+    console::line(format_args!(
+        "{} interrupt lines, {} I/O APICs",
+        numbers.system_base,
+        HARDWARE.get().interrupts().io_apic_count()
     ));
 }
 
@@ -102,10 +111,13 @@ fn take_kernel_memory(ranges: &[Range]) {
 }
 
 /// Builds and enters the kernel's own tables and switches the protections on.
-fn build_tables(features: Features, ranges: &[Range], local_apic: PhysAddr) -> KernelSpace {
+fn build_tables(features: Features, ranges: &[Range], local_apic: PhysAddr, lines: &Lines) -> KernelSpace {
     let used = ranges.iter().position(|&(start, end)| start == end).unwrap_or(ranges.len());
     let utcb_slots = PhysAddr(((&raw const UTCB_SLOTS).addr() - layout::KERNEL_BASE) as u64);
-    let plan = Plan { features, kernel_memory: &ranges[..used], guards: &[], utcb_slots, local_apic };
+    let mut io_apics = [PhysAddr(0); MAX_IO_APICS];
+    io_apics.iter_mut().zip(interrupts::pages(lines)).for_each(|(slot, page)| *slot = page);
+    let io_apics = &io_apics[..lines.io_apics().len()];
+    let plan = Plan { features, kernel_memory: &ranges[..used], guards: &[], utcb_slots, local_apic, io_apics };
     let frames = || KMEM.alloc(&DirectMap, &mut Held::nothing());
     // SAFETY: frames of kernel memory belong to whom they were given to; they are mapped by the rough tables, and by the
     // plan, which has all of kernel memory.
@@ -161,18 +173,25 @@ fn start_clocks(irq: &mut IrqOff) -> Clocks {
     clocks
 }
 
-fn complete_kip(clocks: Clocks) {
+/// Interrupts first, then the kernel's own, then users.
+fn thread_numbers(interrupts: &Interrupts) -> ThreadNumbers {
+    let system_base = interrupts.count();
+    ThreadNumbers { system_base, user_base: system_base + KERNEL_THREADS }
+}
+
+fn complete_kip(clocks: Clocks, numbers: ThreadNumbers) {
     let (start, end) = image_range();
     let findings = kip::Findings {
         processor_khz: (clocks.tsc_khz, clocks.apic_khz),
         image: (start.0 as Word, end.0 as Word - 1),
         user_last: layout::USER_END as Word - 1,
+        numbers,
     };
     // SAFETY: there is nobody else yet, and what `loaded` gave is not used any more.
     unsafe { kip::complete(&findings) };
 }
 
-fn start_core(hardware: Hardware) {
+fn start_core(hardware: Hardware, numbers: ThreadNumbers) {
     HARDWARE.set(hardware);
     let hardware = HARDWARE.get();
     let config =
@@ -180,29 +199,22 @@ fn start_core(hardware: Hardware) {
     let spaces = Spaces::new(hardware, &KMEM, space_table(), node_table(), config);
     CPUS[0].start();
     machine::start_fpu();
-    KERNEL.set(Kernel {
-        machine: hardware,
-        tcbs: tcb_table(),
-        cpus: &CPUS[..1],
-        spaces,
-        kmem: &KMEM,
-        numbers: NUMBERS,
-    });
+    KERNEL.set(Kernel { machine: hardware, tcbs: tcb_table(), cpus: &CPUS[..1], spaces, kmem: &KMEM, numbers });
 }
 
-fn start_servers([sigma0, root]: [ServerWords; 2]) {
+fn start_servers([sigma0, root]: [ServerWords; 2], numbers: ThreadNumbers) {
     let mut here = dispatch::here();
     let server = |id, words: ServerWords, pager, is_sigma0| Server {
         id,
         ip: words.ip as usize,
         sp: words.sp as usize,
         pager,
-        scheduler: NUMBERS.root_task(),
+        scheduler: numbers.root_task(),
         is_sigma0,
     };
     let servers = [
-        server(NUMBERS.sigma0(), sigma0, ThreadId::NIL, true),
-        server(NUMBERS.root_task(), root, NUMBERS.sigma0(), false),
+        server(numbers.sigma0(), sigma0, ThreadId::NIL, true),
+        server(numbers.root_task(), root, numbers.sigma0(), false),
     ];
     for server in servers {
         assert!(here.start_server(server).is_ok(), "kernel memory does not suffice for the initial servers");

@@ -23,7 +23,7 @@ impl RoughTable {
 
 static ROUGH_ROOT: RoughTable = RoughTable::new();
 static ROUGH_POINTERS: RoughTable = RoughTable::new();
-static ROUGH_DIRECTORY: RoughTable = RoughTable::new();
+static ROUGH_DIRECTORIES: [RoughTable; 4] = [const { RoughTable::new() }; 4];
 
 /// The segments of the start, until the processor's own table is loaded; the kernel's have the same selectors there.
 static ROUGH_GDT: [u64; 3] = [0, 0x00AF_9B00_0000_FFFF, 0x00CF_9300_0000_FFFF];
@@ -38,7 +38,7 @@ const GUARD_BYTES: usize = size_of::<GuardedStack<KERNEL_STACK_BYTES>>() - KERNE
 // work: ebp CPUID's extended features (edx of 80000001h)
 //
 // Both halves of the address space lead through the same tables: entries 0 and 511 of the root, 0 and 510 of the next
-// level. So the first GiB appears at 0 and at KERNEL_BASE.
+// level, which also has the next three GiB: there the firmware has its tables.
 global_asm!(
     ".pushsection .boot, \"ax\"",
     ".code32",
@@ -74,12 +74,17 @@ global_asm!(
     "mov [edi], eax",
     "add edi, 8",
     "add eax, {large_page_bytes}",
-    "cmp eax, {gib}",
-    "jb 2b",
+    "jnc 2b",
     "mov eax, offset {directory} + {to_physical} + {link}",
     "mov edi, offset {pointers} + {to_physical}",
     "mov [edi], eax",
     "mov [edi + 510 * 8], eax",
+    "add eax, {table_bytes}",
+    "mov [edi + 1 * 8], eax",
+    "add eax, {table_bytes}",
+    "mov [edi + 2 * 8], eax",
+    "add eax, {table_bytes}",
+    "mov [edi + 3 * 8], eax",
     "lea eax, [edi + {link}]",
     "mov edi, offset {root} + {to_physical}",
     "mov [edi], eax",
@@ -166,14 +171,14 @@ global_asm!(
     guard_bytes = const GUARD_BYTES,
     root = sym ROUGH_ROOT,
     pointers = sym ROUGH_POINTERS,
-    directory = sym ROUGH_DIRECTORY,
+    directory = sym ROUGH_DIRECTORIES,
     gdt = sym ROUGH_GDT,
     gdt_bytes = const size_of_val(&ROUGH_GDT),
     // Page-table entries (Intel SDM 3A, 4-Level Paging): present, writable; for pages also large.
     link = const 0b11,
     large_page = const 0b1000_0011,
     large_page_bytes = const 1 << 21,
-    gib = const 1 << 30,
+    table_bytes = const size_of::<RoughTable>(),
     cpuid_flag = const 1 << 21,
     has_long_mode = const 1 << 29,
     has_nx = const 1 << 20,

@@ -101,6 +101,8 @@ pub struct Plan<'a> {
     pub utcb_slots: PhysAddr,
     /// The registers of the local APIC.
     pub local_apic: PhysAddr,
+    /// The registers of the I/O APICs, a page each.
+    pub io_apics: &'a [PhysAddr],
 }
 
 /// The kernel's part of every space.
@@ -140,6 +142,9 @@ impl KernelSpace {
         tables.map(memory, UTCB_SLOT_PAGE as u64, plan.utcb_slots.0, PageKind::UserConst)?;
         tables.map(memory, STUB_PAGE as u64, stubs as u64, PageKind::UserCode)?;
         tables.map(memory, LOCAL_APIC_PAGE as u64, plan.local_apic.0, PageKind::KernelDevice)?;
+        for (page, io_apic) in (IO_APIC_PAGES..).step_by(PAGE_BYTES).zip(plan.io_apics) {
+            tables.map(memory, page as u64, io_apic.0, PageKind::KernelDevice)?;
+        }
         // The windows show something from the start, so that their page table is there.
         for window in [COPY_WINDOWS, COPY_WINDOWS + PAGE_BYTES] {
             tables.map(memory, window as u64, plan.utcb_slots.0, PageKind::KernelData)?;

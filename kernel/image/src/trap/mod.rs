@@ -29,7 +29,12 @@ pub mod vector {
     pub const MACHINE_CHECK: usize = 18;
     /// Exceptions end here.
     pub const EXCEPTIONS: usize = 32;
-    pub const TIMER: u8 = 0x40;
+    /// The first vector of interrupt lines.
+    pub const LINES: u8 = 0x30;
+    /// Lines that have a vector.
+    pub const LINES_MAX: u32 = (TIMER - LINES) as u32;
+    /// In a class above the lines, so that of two that wait the timer comes first.
+    pub const TIMER: u8 = 0xF0;
     pub const SPURIOUS: u8 = 0xFF;
 }
 
@@ -67,8 +72,11 @@ fn interrupt(vector: usize) {
     if vector == usize::from(vector::TIMER) {
         machine::timer_fired();
         here().timer_interrupt();
+    } else if vector != usize::from(vector::SPURIOUS)
+        && let Some(line) = machine::HARDWARE.get().interrupts().take(vector)
+    {
+        here().interrupt(line);
     }
-    // All others are spurious: no device has a line to this processor.
 }
 
 fn user_exception(thread: TcbRef, vector: usize) {

@@ -1,0 +1,152 @@
+//! Interrupts of devices (X.2, Interrupt protocol): each line has a thread of the kernel, by its own number, that sends
+//! a message to the line's handler and waits for the answer.
+//!
+//! | state | [`Status`] | the line |
+//! |---|---|---|
+//! | never associated, or not any more, or its handler is gone | `Inactive` | masked |
+//! | idle | `Running`, halted | open |
+//! | message queued on the handler | `PendingSend` | held back by the machine, or open |
+//! | message delivered, waiting for the handler's answer | `Waiting` | held back by the machine, or open |
+//!
+//! The machine holds a line back by itself when it reports an interrupt, if it can do so without losing the next one;
+//! then nothing comes until the answer. A line that it cannot hold back may come again before: that is noted, the line
+//! masked, and the next message follows the answer. So at most one message is outstanding, and none is lost.
+//!
+//! An interrupt thread has neither space nor UTCB. It is no thread for anybody but IPC, Schedule and the call that
+//! associates it: lookup by id does not find it.
+
+use l4_abi::{SysError, ThreadId, Time, protocol};
+
+use crate::kernel::Here;
+use crate::machine::{Machine, TcbRef};
+use crate::sched::NEVER_ENDS;
+use crate::thread::{Purpose, Status};
+
+/// The priority of interrupt threads. They never run: messages come in at the handler's priority.
+const PRIORITY: u8 = 255;
+
+impl<M: Machine> Here<'_, M> {
+    /// Makes `handler` the thread that is told of the interrupts of the line `id`; nobody if it is `id` itself. The old
+    /// handler loses a message that it has not received; what it has received it need not answer.
+    ///
+    /// # Errors
+    /// [`SysError::InvalidThread`]: `id` is no line that a device can be at, or there is no thread `handler`;
+    /// [`SysError::OutOfMemory`].
+    pub(crate) fn interrupt_control(&mut self, id: ThreadId, handler: ThreadId) -> Result<(), SysError> {
+        let line = TcbRef::new(id.thread_no() as u32);
+        if !self.is_interrupt(id) || !self.k.machine.has_line(line.index() as u32) {
+            return Err(SysError::InvalidThread);
+        }
+        if handler == id {
+            self.deassociate(line);
+            return Ok(());
+        }
+        self.k.thread(handler).ok_or(SysError::InvalidThread)?;
+        self.k.machine.back_thread(&mut self.held, line).map_err(|_| SysError::OutOfMemory)?;
+        let tcb = self.k.tcb(line);
+        if tcb.status() == Status::Inactive || tcb.partner.get() != handler {
+            self.associate(line, id, handler);
+        }
+        Ok(())
+    }
+
+    fn associate(&mut self, line: TcbRef, id: ThreadId, handler: ThreadId) {
+        self.drop_message(line);
+        let tcb = self.k.tcb(line);
+        tcb.id.set(id);
+        tcb.purpose.set(Purpose::Interrupt);
+        tcb.halted.set(true);
+        tcb.home.set(self.id.index() as u16);
+        tcb.partner.set(handler);
+        tcb.priority.set(PRIORITY);
+        tcb.sensitive_priority.set(PRIORITY);
+        tcb.slice_left_us.set(NEVER_ENDS);
+        tcb.quantum_left_us.set(NEVER_ENDS);
+        self.set_kernel_message(line, protocol::interrupt_tag(), &[]);
+        self.open(line);
+    }
+
+    fn deassociate(&mut self, line: TcbRef) {
+        if self.k.tcb(line).status() != Status::Inactive {
+            self.drop_message(line);
+            self.retire(line);
+        }
+    }
+
+    fn drop_message(&mut self, line: TcbRef) {
+        if self.k.tcb(line).status() == Status::PendingSend {
+            self.leave_send_queue(line);
+        }
+    }
+
+    /// The line is idle from now on.
+    fn open(&mut self, line: TcbRef) {
+        let tcb = self.k.tcb(line);
+        tcb.set_status(Status::Running);
+        tcb.came_again.set(false);
+        self.k.machine.unmask_line(&mut self.held, line.index() as u32);
+    }
+
+    /// The line has no handler any more.
+    pub(super) fn retire(&mut self, line: TcbRef) {
+        self.k.tcb(line).set_status(Status::Inactive);
+        self.mask(line);
+    }
+
+    fn mask(&mut self, line: TcbRef) {
+        self.k.machine.mask_line(&mut self.held, line.index() as u32);
+    }
+
+    /// A device has raised `line`, below the first number that is not an interrupt's.
+    pub fn interrupt(&mut self, line: u32) {
+        let line = TcbRef::new(line);
+        let tcb = self.k.tcb(line);
+        match tcb.status() {
+            Status::Inactive => self.mask(line),
+            Status::Running => self.announce(line),
+            _ => {
+                tcb.came_again.set(true);
+                self.mask(line);
+            }
+        }
+    }
+
+    /// Sends the message of `line`, which is idle.
+    fn announce(&mut self, line: TcbRef) {
+        match self.k.thread(self.k.tcb(line).partner.get()) {
+            None => self.retire(line),
+            Some(handler) if self.is_deliverable(line, handler) => self.begin_transfer(line, handler, line),
+            Some(handler) => self.block_sending(line, handler, Time::NEVER),
+        }
+    }
+
+    /// The handler has the message: only its answer ends the wait. Somebody may have been sending it in its name already.
+    pub(super) fn wait_for_answer(&mut self, line: TcbRef) {
+        let handler = self.k.tcb(line).partner.get();
+        self.k.tcb(line).begin_wait(handler, false);
+        if let Some(sender) = self.queued_sender(line, handler) {
+            self.leave_send_queue(sender);
+            self.answer(sender, line);
+        }
+    }
+
+    /// The send phase of `sender` to an interrupt. All that counts of the message is that it comes.
+    pub(super) fn send_to_interrupt(&mut self, sender: TcbRef, line: TcbRef, timeout: Time) {
+        self.name_sender(sender, line);
+        if self.is_deliverable(sender, line) {
+            self.answer(sender, line);
+        } else {
+            self.wait_to_send(sender, line, timeout);
+        }
+    }
+
+    /// `line` waits for what `sender` sends. If it has come meanwhile, the next message goes out; else it is idle.
+    fn answer(&mut self, sender: TcbRef, line: TcbRef) {
+        let came_again = self.k.tcb(line).came_again.get();
+        self.open(line);
+        if came_again {
+            self.announce(line);
+        }
+        self.receive_phase(sender, None);
+    }
+}
