@@ -107,3 +107,73 @@ impl<'a> List<'a> {
         link.prev.set(None);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A list of five threads at most, and what is on it, front to back.
+    struct Five {
+        tcbs: [Tcb; 5],
+        head: Head,
+    }
+
+    impl Five {
+        fn new() -> Self {
+            Self { tcbs: Default::default(), head: Head::zero() }
+        }
+
+        fn list(&self) -> List<'_> {
+            List::new(&self.tcbs, &self.head, |tcb| &tcb.send_link)
+        }
+
+        #[track_caller]
+        fn check(&self, expected: &[usize]) {
+            let list = self.list();
+            let members = core::iter::successors(list.first(), |&member| list.after(member));
+            assert_eq!(members.map(TcbRef::index).collect::<std::vec::Vec<_>>(), expected);
+            let linked = |i: &usize| self.tcbs[*i].send_link.is_linked();
+            assert!((0..5).all(|i| linked(&i) == expected.contains(&i)), "others are on no list");
+        }
+    }
+
+    /// Members come in the order in which they were added at the end.
+    #[test]
+    fn members_keep_their_order() {
+        let five = Five::new();
+        five.check(&[]);
+        for (i, expected) in [(3, &[3][..]), (0, &[3, 0]), (4, &[3, 0, 4]), (1, &[3, 0, 4, 1])] {
+            five.list().push_back(TcbRef::new(i));
+            five.check(expected);
+        }
+        five.list().push_front(TcbRef::new(2));
+        five.check(&[2, 3, 0, 4, 1]);
+    }
+
+    /// The first, the last, one in the middle and the only one can leave, and come again.
+    #[test]
+    fn members_can_leave_anywhere() {
+        let five = Five::new();
+        (0..5).for_each(|i| five.list().push_back(TcbRef::new(i)));
+        for (i, expected) in [(2, &[0, 1, 3, 4][..]), (0, &[1, 3, 4]), (4, &[1, 3]), (1, &[3]), (3, &[])] {
+            five.list().remove(TcbRef::new(i));
+            five.check(expected);
+        }
+        five.list().push_front(TcbRef::new(4));
+        five.check(&[4]);
+    }
+
+    /// One thread can be on lists of several kinds.
+    #[test]
+    fn links_are_independent() {
+        let (five, ready) = (Five::new(), Head::zero());
+        let other = List::new(&five.tcbs, &ready, |tcb| &tcb.ready_link);
+        five.list().push_back(TcbRef::new(1));
+        other.push_back(TcbRef::new(1));
+        other.push_back(TcbRef::new(2));
+        five.check(&[1]);
+        other.remove(TcbRef::new(1));
+        five.check(&[1]);
+        assert_eq!(other.first(), Some(TcbRef::new(2)));
+    }
+}

@@ -49,6 +49,31 @@ impl<const R: u8> Lock<R> {
 
     /// Takes the lock; waits while another processor holds it. The borrow of `below` keeps its holder from taking
     /// anything else of its own rank in between.
+    ///
+    /// ```
+    /// use kcore::lock::{Held, Lock, rank};
+    /// let (tree, nodes) = (Lock::<{ rank::TREE }>::new(), Lock::<{ rank::NODES }>::new());
+    /// let mut nothing = Held::nothing();
+    /// let mut first = tree.lock(&mut nothing);
+    /// let second = nodes.lock(first.held());
+    /// ```
+    /// In the other order it does not compile,
+    /// ```compile_fail,E0080
+    /// use kcore::lock::{Held, Lock, rank};
+    /// let (tree, nodes) = (Lock::<{ rank::TREE }>::new(), Lock::<{ rank::NODES }>::new());
+    /// let mut nothing = Held::nothing();
+    /// let mut first = nodes.lock(&mut nothing);
+    /// let second = tree.lock(first.held());
+    /// ```
+    /// nor do two of one rank,
+    /// ```compile_fail,E0499
+    /// use kcore::lock::{Held, Lock, rank};
+    /// let (one, other) = (Lock::<{ rank::TREE }>::new(), Lock::<{ rank::TREE }>::new());
+    /// let mut nothing = Held::nothing();
+    /// let first = one.lock(&mut nothing);
+    /// let second = other.lock(&mut nothing);
+    /// drop((first, second));
+    /// ```
     #[inline]
     pub fn lock<'a, const P: u8>(&'a self, below: &'a mut Held<P>) -> Guard<'a, R> {
         const { assert!(P < R, "locks are taken in rising rank") };
@@ -78,5 +103,44 @@ impl<const R: u8> Drop for Guard<'_, R> {
     #[inline]
     fn drop(&mut self) {
         self.lock.taken.store(false, Ordering::Release);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::thread;
+
+    use super::*;
+    use crate::var::Var;
+
+    /// Whoever has the lock is alone: no increment of a word that is not atomic gets lost.
+    #[test]
+    fn holders_are_alone() {
+        let (lock, word) = (Lock::<{ rank::TREE }>::new(), Var::<usize>::zero());
+        let count = || {
+            let mut nothing = Held::nothing();
+            for _ in 0..20_000 {
+                let _guard = lock.lock(&mut nothing);
+                word.set(word.get() + 1);
+            }
+        };
+        thread::scope(|scope| (0..4).for_each(|_| drop(scope.spawn(count))));
+        assert_eq!(word.get(), 80_000);
+    }
+
+    /// A lock is free again when its guard is gone, and locks of higher ranks can be taken on top.
+    #[test]
+    fn locks_are_taken_in_rising_rank() {
+        let (space, tree, kmem) =
+            (Lock::<{ rank::SPACE }>::new(), Lock::<{ rank::TREE }>::new(), Lock::<{ rank::KMEM }>::new());
+        let mut nothing = Held::nothing();
+        for _ in 0..2 {
+            let mut first = space.lock(&mut nothing);
+            let mut second = tree.lock(first.held());
+            drop(kmem.lock(second.held()));
+            drop(kmem.lock(second.held()));
+            assert!(space.taken.load(Ordering::Relaxed) && tree.taken.load(Ordering::Relaxed));
+        }
+        assert!(![&space.taken, &tree.taken, &kmem.taken].into_iter().any(|taken| taken.load(Ordering::Relaxed)));
     }
 }

@@ -152,3 +152,70 @@ impl Var64 {
         self.high.set((value >> 32) as u32);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use l4_abi::{ThreadId, Time};
+
+    use super::*;
+    use crate::machine::{PhysAddr, TcbRef};
+    use crate::sched::Current;
+    use crate::thread::{Purpose, Status, Work};
+
+    #[track_caller]
+    fn check<T: AsWord + PartialEq + core::fmt::Debug>(zero: T, values: &[T]) {
+        let var = Var::zero();
+        assert_eq!(var.get(), zero, "a fresh table");
+        let mut last = zero;
+        for &value in values {
+            assert_eq!(var.replace(value), last);
+            assert_eq!((var.get(), Var::new(value).get()), (value, value));
+            last = value;
+        }
+    }
+
+    /// What is put in comes out, and fresh tables, which are zero, mean nothing.
+    #[test]
+    fn values_come_out_as_they_went_in() {
+        check(0u8, &[1, u8::MAX]);
+        check(0u16, &[1, u16::MAX]);
+        check(0u32, &[1, u32::MAX]);
+        check(0usize, &[1, usize::MAX]);
+        check(false, &[true, false]);
+        check(None, &[Some(TcbRef::new(0)), Some(TcbRef::new(u32::MAX - 1)), None]);
+        check(PhysAddr(0), &[PhysAddr(0x1000), PhysAddr(0xFFFF_F000)]);
+        check(ThreadId::NIL, &[ThreadId::ANY, ThreadId::ANY_LOCAL, ThreadId::global(5, 1)]);
+        check(Time::NEVER, &[Time::ZERO, Time::from_raw(u16::MAX)]);
+        check(Status::Inactive, &[Status::Running, Status::Receiving]);
+        check(Purpose::User, &[Purpose::Preemption, Purpose::Start]);
+        check(Work::None, &[Work::Delete, Work::Transfer]);
+        check(Current::running(TcbRef::new(0)), &[Current::IDLE, Current::running(TcbRef::new(77))]);
+    }
+
+    /// A word takes the bytes of its type.
+    #[test]
+    fn words_are_as_small_as_their_types() {
+        assert_eq!((size_of::<Var<u8>>(), size_of::<Var<bool>>(), size_of::<Var<Status>>()), (1, 1, 1));
+        assert_eq!((size_of::<Var<u16>>(), size_of::<Var<Time>>()), (2, 2));
+        assert_eq!((size_of::<Var<Option<TcbRef>>>(), size_of::<Var64>()), (4, 8));
+    }
+
+    /// Both halves of a long word count.
+    #[test]
+    fn long_words_have_two_halves() {
+        let var = Var64::zero();
+        for value in [1, u64::from(u32::MAX), 1 << 32, u64::MAX, 0] {
+            var.set(value);
+            assert_eq!(var.get(), value);
+        }
+    }
+
+    /// The running thread is told by the offset of its TCB; idle is nobody's.
+    #[test]
+    fn idle_is_no_thread() {
+        assert_eq!(Current::IDLE.thread(), None);
+        for index in [0, 1, 0x3FFFF] {
+            assert_eq!(Current::running(TcbRef::new(index)).thread(), Some(TcbRef::new(index)));
+        }
+    }
+}

@@ -94,3 +94,57 @@ impl ReadyQueue {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Threads with these priorities, and no queue yet.
+    fn threads(priorities: &[u8]) -> std::vec::Vec<Tcb> {
+        let tcb = |&priority| Tcb { priority: Var::new(priority), ..Tcb::default() };
+        priorities.iter().map(tcb).collect()
+    }
+
+    /// Takes out all threads in the order in which they would run.
+    fn order(queue: &ReadyQueue, tcbs: &[Tcb]) -> std::vec::Vec<usize> {
+        let next = || {
+            queue.check_invariants(tcbs);
+            queue.first().inspect(|&thread| queue.remove(tcbs, thread))
+        };
+        core::iter::from_fn(next).map(TcbRef::index).collect()
+    }
+
+    /// X.2, Scheduling: highest priority first, first come first served in each.
+    #[test]
+    fn threads_come_by_priority_and_in_their_order() {
+        let tcbs = threads(&[7, 255, 7, 0, 64, 63, 255, 7]);
+        let queue = ReadyQueue::new();
+        assert_eq!((queue.highest(), queue.first()), (None, None));
+        (0..8).for_each(|i| queue.push_back(&tcbs, TcbRef::new(i)));
+        assert_eq!(queue.highest(), Some(255));
+        assert_eq!(order(&queue, &tcbs), [1, 6, 4, 5, 0, 2, 7, 3]);
+        assert_eq!(queue.highest(), None);
+    }
+
+    /// A thread put in front comes before its equals, and before nobody else.
+    #[test]
+    fn thread_in_front_comes_before_its_equals() {
+        let tcbs = threads(&[7, 7, 7, 8, 6]);
+        let queue = ReadyQueue::new();
+        [0, 1, 3, 4].into_iter().for_each(|i| queue.push_back(&tcbs, TcbRef::new(i)));
+        queue.push_front(&tcbs, TcbRef::new(2));
+        assert_eq!(order(&queue, &tcbs), [3, 2, 0, 1, 4]);
+    }
+
+    /// Every priority has its queue, whatever word its bit is in.
+    #[test]
+    fn all_priorities_are_different() {
+        let priorities: std::vec::Vec<u8> = (0..=255).collect();
+        let tcbs = threads(&priorities);
+        let queue = ReadyQueue::new();
+        (0..256).for_each(|i| queue.push_back(&tcbs, TcbRef::new(i * 37 % 256)));
+        (0..256).step_by(2).for_each(|i| queue.remove(&tcbs, TcbRef::new(i)));
+        let odd: std::vec::Vec<usize> = (0..256).rev().filter(|i| i % 2 == 1).collect();
+        assert_eq!(order(&queue, &tcbs), odd);
+    }
+}

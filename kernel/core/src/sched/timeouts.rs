@@ -199,4 +199,59 @@ mod tests {
         check(&[8_100, 7_000, 5_000], &[(4_096, &[]), (5_000, &[5_000]), (7_000, &[7_000]), (8_100, &[8_100])]);
         check(&[100_096, 120_064, 80_000], &[(70_000, &[]), (80_000, &[80_000]), (110_000, &[100_096])]);
     }
+
+    /// A deadline that has passed is due at once, one beyond the reach of the wheel at the very end.
+    #[test]
+    fn deadlines_may_lie_in_the_past_or_very_far() {
+        check(&[5, 0, 70], &[(100, &[0, 5, 70])]);
+        check(&[u64::MAX, 10], &[(10, &[10]), (1 << 59, &[])]);
+        let (tcbs, timeouts) = ([Tcb::default()], Timeouts::new());
+        assert_eq!(timeouts.expire(&tcbs, 1_000_000), None);
+        timeouts.start(&tcbs, TcbRef::new(0), 3);
+        assert_eq!(timeouts.next_event(), Some(1_000_000));
+        assert_eq!(timeouts.expire(&tcbs, 1_000_000), Some(TcbRef::new(0)));
+        assert_eq!((timeouts.next_event(), timeouts.count()), (None, 0));
+    }
+
+    /// Random starts, cancellations and looks do what a sorted list does, and the timer is never set too late.
+    #[test]
+    fn wheel_does_what_a_sorted_list_does() {
+        let tcbs: std::vec::Vec<Tcb> = (0..50).map(|_| Tcb::default()).collect();
+        let timeouts = Timeouts::new();
+        let mut model = std::collections::BTreeMap::new();
+        let (mut state, mut now) = (1u64, 0);
+        let mut random = |end: u64| {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (state >> 33) % end
+        };
+        for _ in 0..20_000 {
+            let thread = TcbRef::new(random(50) as u32);
+            let exponent = random(30) + 1;
+            let span = random(1 << exponent);
+            match (random(4), model.contains_key(&thread)) {
+                (0, _) => now += span,
+                (1, _) => {
+                    timeouts.cancel(&tcbs, thread);
+                    model.remove(&thread);
+                }
+                (_, true) => {}
+                (_, false) => {
+                    timeouts.start(&tcbs, thread, now + span);
+                    model.insert(thread, now + span);
+                }
+            }
+            let mut last = 0;
+            while let Some(thread) = timeouts.expire(&tcbs, now) {
+                let deadline = model.remove(&thread).expect("a timeout fires once");
+                assert!(last <= deadline && deadline <= now, "{deadline} at {now}, after {last}");
+                last = deadline;
+            }
+            let earliest = model.values().min().copied();
+            assert!(earliest.is_none_or(|deadline| deadline > now), "nothing is due any more");
+            assert!(timeouts.next_event().is_some() == earliest.is_some());
+            assert!(timeouts.next_event() <= earliest && timeouts.next_event().is_none_or(|at| at > now));
+            timeouts.check_invariants(&tcbs);
+            assert_eq!(timeouts.count(), model.len());
+        }
+    }
 }
