@@ -12,6 +12,7 @@ mod memory;
 mod schedule;
 mod sigma0;
 mod space;
+mod strings;
 mod thread;
 mod timeouts;
 
@@ -24,6 +25,7 @@ pub const ALL: &[&[Test]] = &[
     timeouts::TESTS,
     cancel::TESTS,
     faults::TESTS,
+    strings::TESTS,
     memory::TESTS,
     sigma0::TESTS,
     schedule::TESTS,

@@ -52,6 +52,19 @@ impl Page {
     pub fn set(&self, value: Word) {
         self.words[0].store(value, Relaxed);
     }
+
+    /// The byte at an offset.
+    pub fn byte(&self, offset: usize) -> u8 {
+        self.words[offset / WORD_SIZE].load(Relaxed).to_ne_bytes()[offset % WORD_SIZE]
+    }
+
+    /// Sets all bytes, each to what `byte` says of its offset.
+    pub fn fill(&self, byte: impl Fn(usize) -> u8) {
+        for (i, word) in self.words.iter().enumerate() {
+            let bytes = core::array::from_fn(|in_word| byte(i * WORD_SIZE + in_word));
+            word.store(Word::from_ne_bytes(bytes), Relaxed);
+        }
+    }
 }
 
 /// log2 of the size of the playground.

@@ -1,11 +1,11 @@
 //! Messages that many tests send and receive.
 
 use l4::ipc::{self, Outcome as IpcOutcome};
-use l4::message::{Msg, accept, accept_untyped};
+use l4::message::{Msg, MsgBuffer, accept, accept_strings, accept_untyped};
 use l4::time::timeouts;
-use l4::{Acceptor, Fpage, IpcError, IpcErrorKind, MapItem, MsgTag, Phase, ThreadId, Time, Word, utcb};
+use l4::{Acceptor, Fpage, IpcError, IpcErrorKind, MapItem, MsgTag, Phase, StringItem, ThreadId, Time, Word, utcb};
 
-use super::memory::is_in_playground;
+use super::memory::{at, is_in_playground};
 use super::threads::PATIENCE;
 use crate::failure::{Outcome, Within, equal};
 
@@ -62,6 +62,45 @@ pub fn accept_in(window: Fpage) {
 pub fn accept_everywhere() {
     // SAFETY: tests map to the playground, and to areas of the kernel's, where it must come to nothing.
     unsafe { accept(Acceptor::COMPLETE) };
+}
+
+/// A string or a buffer in the playground: parts of one length each, with their addresses' offsets in the playground.
+pub type Parts = &'static [(usize, &'static [Word])];
+
+/// Takes strings into these buffers, and mappings into a window of the playground, from now on.
+///
+/// # Panics
+/// For a window elsewhere, or more buffers than there are registers for.
+pub fn accept_strings_in(window: Fpage, buffers: &[Parts]) {
+    assert!(is_in_playground(window), "memory that is in use stays as it is");
+    let mut registers = MsgBuffer::new();
+    for buffer in buffers {
+        for (i, &(len, offsets)) in buffer.iter().enumerate() {
+            with_addresses(offsets, |addresses| match i {
+                0 => registers.append(len, addresses),
+                _ => registers.extend(len, addresses),
+            });
+        }
+    }
+    // SAFETY: no object of this program is in the playground, where window and buffers are.
+    unsafe { accept_strings(window, &registers) };
+}
+
+/// Appends a string in the playground to a message.
+pub fn append_string(msg: &mut Msg, parts: Parts) {
+    for (i, &(len, offsets)) in parts.iter().enumerate() {
+        with_addresses(offsets, |addresses| match i + 1 < parts.len() {
+            true => msg.append_string_part(len, addresses),
+            false => msg.append_string_at(len, addresses),
+        });
+    }
+}
+
+fn with_addresses<T>(offsets: &[Word], use_them: impl FnOnce(&[usize]) -> T) -> T {
+    let mut addresses = [0; StringItem::SUBSTRINGS_MAX];
+    let addresses = &mut addresses[..offsets.len()];
+    addresses.iter_mut().zip(offsets).for_each(|(address, &offset)| *address = at(offset) as usize);
+    use_them(addresses)
 }
 
 /// Receives a message with mappings into a window of the playground, within the usual patience.
