@@ -10,6 +10,7 @@
 //! The command line: `ticks=N`, the timer interrupts to count; `busy`. Exit status 0: both drivers ended by themselves.
 #![no_std]
 #![no_main]
+#![forbid(unsafe_code)]
 
 mod port;
 mod serial;

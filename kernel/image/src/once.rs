@@ -37,7 +37,9 @@ impl<T> BootCell<T> {
     #[inline(always)]
     pub fn get(&self) -> &T {
         assert!(self.is_set.load(Ordering::Acquire), "read after boot has set it");
-        // SAFETY: it was set, and is not written again.
-        unsafe { (*self.value.get()).assume_init_ref() }
+        // SAFETY: nobody writes any more, so it can be shared.
+        let value = unsafe { &*self.value.get() };
+        // SAFETY: it was set.
+        unsafe { value.assume_init_ref() }
     }
 }

@@ -20,6 +20,7 @@ mod arch;
 mod args;
 mod image;
 mod physical;
+pub mod port;
 pub mod serial;
 
 use core::panic::PanicInfo;

@@ -291,7 +291,7 @@ impl<M: Machine> Here<'_, M> {
 
     fn check_utcb_location(&self, space: SpaceRef, location: usize) -> Result<(), SysError> {
         let area = self.k.spaces.get(space).utcb_area();
-        let is_aligned = location % (1 << UTCB_ALIGN_LOG2) == 0;
+        let is_aligned = location.is_multiple_of(1 << UTCB_ALIGN_LOG2);
         let last = location.checked_add(UTCB_SIZE - 1);
         let is_inside = last.is_some_and(|last| area.contains(location as Word) && area.contains(last as Word));
         if is_aligned && is_inside { Ok(()) } else { Err(SysError::UtcbArea) }
