@@ -9,6 +9,7 @@ mod world;
 mod cancel;
 mod deletion;
 mod exchange_registers;
+mod fast_path;
 mod faults;
 mod halt;
 mod interrupts;

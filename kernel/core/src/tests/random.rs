@@ -8,8 +8,8 @@ use l4_abi::{
     TimeControl, Timeouts, UnmapControl, Word,
 };
 
+use super::fast_path::fast_ipc;
 use super::invariants;
-use super::machine::IPC_RETURN_IP;
 use super::schedule::nothing;
 use super::space_control::areas;
 use super::world::{
@@ -17,7 +17,6 @@ use super::world::{
     no_registers,
 };
 use crate::machine::Machine;
-use crate::sched::Current;
 use crate::space::Rest;
 use crate::syscall::{Exregs, ScheduleArgs, SpaceControlArgs, ThreadControlArgs};
 use crate::thread::{Status, Tcb, Work};
@@ -427,36 +426,6 @@ fn spares_root(act: Act) -> bool {
         _ => true,
     }
 }
-
-/// What the image's fast path does instead of the general one: the same, in the states that it accepts.
-fn fast_ipc(w: World, who: Who, to: ThreadId, from: ThreadId, timeouts: Timeouts) -> bool {
-    let (tcb, tag) = (w.tcb(who), w.utcb(who).tag());
-    let is_plain_message = tag.typed() == 0 && tag.raw() & MsgTag::FLAGS == 0 && timeouts.rcv().is_never();
-    let Some(thread) = w.k.thread(to).filter(|_| is_plain_message) else { return false };
-    let dest = w.k.tcb(thread);
-    let is_expected = [tcb.id.get(), ThreadId::ANY].contains(&dest.waits_for.get());
-    let is_alone = match from {
-        ThreadId::ANY => tcb.send_queue.get().is_none(),
-        _ => from == to && tcb.propagated_senders.get() == 0,
-    };
-    if !is_expected || !is_alone {
-        return false;
-    }
-    tcb.waits_for.set(from);
-    tcb.ip.set(UNDEFINED_IP);
-    w.k.machine.saved(who.tcb()).from.set(None);
-    for index in 0..=tag.untyped() {
-        w.k.utcb(thread).set_mr(index, w.utcb(who).mr(index));
-    }
-    dest.waits_for.set(ThreadId::NIL);
-    dest.ip.set(IPC_RETURN_IP);
-    w.here().cpu.current.set(Current::running(thread));
-    w.k.machine.ipc_return(thread, w.k.id_seen_from(who.tcb(), dest.space()), w.k.utcb(thread));
-    true
-}
-
-/// What the fast path leaves as instruction pointer of a thread that waits.
-const UNDEFINED_IP: usize = 0xDEAD_0000;
 
 fn run(seed: u64, steps: usize) {
     println!("seed {seed}");
