@@ -319,7 +319,7 @@ impl Machine for Hardware {
         let cpu = per_cpu();
         if cpu.fpu_owner.get() == Some(thread) {
             cpu.fpu_owner.set(None);
-            cpu.set_fpu_is_live(false);
+            cpu.fpu_is_live.set(false);
             fpu::lock();
         }
     }
@@ -408,7 +408,7 @@ fn leave_space() {
 
 /// Makes `gs` and the right to use floating-point registers what `thread`, which is about to run, must find.
 #[inline]
-pub fn enter_registers(thread: TcbRef) {
+pub fn enter_registers(thread: TcbRef, tcb: &Tcb) {
     let selector: u32;
     // SAFETY: reading a selector changes nothing.
     unsafe { asm!("mov {:e}, gs", out(reg) selector, options(nomem, nostack, preserves_flags)) };
@@ -418,23 +418,25 @@ pub fn enter_registers(thread: TcbRef) {
     }
     let cpu = per_cpu();
     let is_owner = cpu.fpu_owner.get() == Some(thread);
-    if cpu.fpu_is_live() != is_owner {
-        cpu.set_fpu_is_live(is_owner);
+    if cpu.fpu_is_live.get() != is_owner {
+        cpu.fpu_is_live.set(is_owner);
         if is_owner { fpu::unlock() } else { fpu::lock() }
     }
+    // With live floating-point registers the next switch must lock them.
+    cpu.allow_fast_path(!is_owner && tcb.may_call_fast());
 }
 
 /// Nobody has used a floating-point register on this processor yet.
 pub fn start_fpu() {
     fpu::lock();
-    per_cpu().set_fpu_is_live(false);
+    per_cpu().fpu_is_live.set(false);
 }
 
 /// The running thread `thread` uses a floating-point register that the processor does not hold.
 pub fn use_fpu(thread: TcbRef) {
     fpu::unlock();
     let cpu = per_cpu();
-    cpu.set_fpu_is_live(true);
+    cpu.fpu_is_live.set(true);
     if let Some(owner) = cpu.fpu_owner.replace(Some(thread)) {
         // SAFETY: the owner is not running; CR4.OSFXSR is set, and CR0.TS clear.
         unsafe { frame(owner).fpu.save() };

@@ -15,9 +15,11 @@ pub struct PerCpu {
     pub space_word: Var<usize>,
     /// Where the entry keeps the user's stack pointer for a moment.
     pub user_stack: Var<usize>,
-    /// What `gs` must be for the fast path: the selector that the kernel left there, or [`NO_SELECTOR`] while the
-    /// floating-point registers are live, so that one compare decides both.
+    /// What `gs` must be for the fast path: the selector that the kernel left there, or [`NO_SELECTOR`] while the running
+    /// thread must not take it, so that one compare decides both.
     pub fast_gs: Var<u32>,
+    /// Whether the floating-point registers can be used without a trap: they hold the running thread's.
+    pub fpu_is_live: Var<bool>,
     /// Whose floating-point registers the processor holds.
     pub fpu_owner: Var<Option<TcbRef>>,
     /// What the timer is armed for, microseconds on the clock; 0: nothing.
@@ -51,15 +53,10 @@ pub static PER_CPU: [PerCpu; MAX_CPUS] = [const { PerCpu::new() }; MAX_CPUS];
 pub static UTCB_SLOTS: UtcbSlots = UtcbSlots([const { UtcbSlot(Var::zero()) }; 64]);
 
 impl PerCpu {
-    /// Whether the floating-point registers can be used without a trap: they hold the running thread's.
+    /// Lets the running thread take the fast path, or not.
     #[inline]
-    pub fn fpu_is_live(&self) -> bool {
-        self.fast_gs.get() == NO_SELECTOR
-    }
-
-    /// Notes whether the floating-point registers can be used without a trap.
-    pub fn set_fpu_is_live(&self, is_live: bool) {
-        self.fast_gs.set(if is_live { NO_SELECTOR } else { u32::from(Selector::USER_GS.0) });
+    pub fn allow_fast_path(&self, is_allowed: bool) {
+        self.fast_gs.set(if is_allowed { u32::from(Selector::USER_GS.0) } else { NO_SELECTOR });
     }
 
     const fn new() -> Self {
@@ -67,6 +64,7 @@ impl PerCpu {
             space_word: Var::zero(),
             user_stack: Var::zero(),
             fast_gs: Var::zero(),
+            fpu_is_live: Var::zero(),
             fpu_owner: Var::zero(),
             armed_for: kcore::var::Var64::zero(),
         }

@@ -613,9 +613,12 @@ fn cut_string_item() -> Outcome {
 
 // --- page faults ---
 
+/// Pages missing on either side, as bits, and the faults that come of it.
+type FaultRow<'a> = ([u8; 2], &'a [(Side, Word)]);
+
 /// The exchange of two pages with these missing, and the faults that come of it.
 #[track_caller]
-fn check_faults(rows: &[([u8; 2], &[(Side, Word)])]) -> Outcome {
+fn check_faults(rows: &[FaultRow<'_>]) -> Outcome {
     let stage = Stage::new()?;
     rows.iter().try_for_each(|&(missing, faults)| {
         let exchange = Exchange::of_two_pages(missing);

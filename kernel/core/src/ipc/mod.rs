@@ -143,6 +143,8 @@ impl<M: Machine> Here<'_, M> {
         self.send_queue(dest).push_back(sender);
         if tcb.sends_as() != tcb.id.get() {
             to.propagated_senders.set(to.propagated_senders.get() + 1);
+            // The fast path does not look for them in a closed wait.
+            to.make_wait_ordinary(self.k.machine.ipc_return_ip());
         }
         self.start_timeout(sender, timeout);
     }
@@ -217,7 +219,8 @@ impl<M: Machine> Here<'_, M> {
     /// Whether a wait of `thread` without timeout may be ended by the fast path, which returns to the stub of Ipc at once.
     fn may_wait_plainly(&self, thread: TcbRef) -> bool {
         let tcb = self.k.tcb(thread);
-        tcb.purpose.get() == Purpose::User && !tcb.is_halted() && tcb.ip.get() == self.k.machine.ipc_return_ip()
+        let returns_to_stub = tcb.ip.get() == self.k.machine.ipc_return_ip();
+        tcb.purpose.get() == Purpose::User && !tcb.is_halted() && returns_to_stub && tcb.may_call_fast()
     }
 
     /// Somebody else's step brought `thread` to its receive phase, and there is a sender: the transfer is its own work.

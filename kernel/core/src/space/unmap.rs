@@ -62,7 +62,8 @@ impl<M: Mmu> Spaces<'_, M> {
         let end = (fpage.last() as u64 | (PAGE_SIZE - 1)).saturating_add(1).min(self.end_of(space));
         let what = Unmap { space, end, rights: fpage.rights(), scope };
         loop {
-            let address = begin + ((cursor.pages.get() as u64) << PAGE_LOG2);
+            // User code may have changed the fpage since the last step.
+            let address = begin.saturating_add((cursor.pages.get() as u64) << PAGE_LOG2);
             if address >= end {
                 return Progress::Done;
             }

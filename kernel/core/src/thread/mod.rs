@@ -316,6 +316,12 @@ impl Tcb {
         if self.waits_for.get().is_nil() { self.purpose.get() } else { Purpose::User }
     }
 
+    /// Whether the fast path may carry out calls of this thread: it does not look for queued senders in others' names.
+    #[inline]
+    pub fn may_call_fast(&self) -> bool {
+        self.propagated_senders.get() == 0
+    }
+
     /// The scheduling priority.
     #[inline]
     pub fn priority(&self) -> u8 {
