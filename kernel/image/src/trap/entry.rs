@@ -32,7 +32,7 @@ pub const GATE_BYTES: usize = 16;
 
 // Register use of `syscall_entry`:
 //   in:  rcx user instruction pointer behind SYSCALL, r11 user flags, rsp user stack; all others the user's
-//   out: all saved in frame and TCB (ip is left to the decoder, which knows the stub)
+//   out: saved in frame and TCB, but for r11, which SYSCALL destroys; the decoder sets ip from rcx
 global_asm!(
     ".pushsection .text.entry, \"ax\"",
     ".balign 64",
