@@ -8,6 +8,9 @@ use anyhow::{Result, bail};
 
 use crate::progress::Progress;
 
+/// The oldest compiler that has naked functions: 1.88.
+pub const OLDEST_MINOR: u32 = 88;
+
 /// The packages of one compiler.
 #[derive(PartialEq, Eq, Debug)]
 pub struct Rust {
@@ -34,8 +37,10 @@ impl Rust {
     /// The newest compiler that the system's packages offer.
     pub fn newest() -> &'static Self {
         let mut ages = [WEB.minor(), PLAIN.minor()];
-        // A fresh machine has no lists of packages. Without the right to fetch them the plain name is a good guess.
-        if ages == [None, None] && prefix().is_some_and(|prefix| apt_get(&prefix, &["update"]).is_ok()) {
+        // A fresh machine has no lists of packages, or lists from before an update brought a newer compiler. Without the
+        // right to fetch them the plain name is a good guess.
+        let is_old = ages.into_iter().flatten().all(|age| age < OLDEST_MINOR);
+        if is_old && prefix().is_some_and(|prefix| apt_get(&prefix, &["update"]).is_ok()) {
             ages = [WEB.minor(), PLAIN.minor()];
         }
         if ages[0] > ages[1] { &WEB } else { &PLAIN }

@@ -11,14 +11,11 @@ use std::process::Command;
 
 use anyhow::{Context, Result, bail, ensure};
 
-use crate::packages::{self, Rust};
+use crate::packages::{self, OLDEST_MINOR, Rust};
 use crate::project::{self, TARGET};
 
 /// Where packages put the system's compiler.
 const SYSTEM_RUSTC: &str = "/usr/bin/rustc";
-
-/// The oldest compiler that has naked functions: 1.88.
-const OLDEST_MINOR: u32 = 88;
 
 /// The folder of bare-metal builds below the root of the workspace; core is in it as well, so it is compiled once.
 const TARGET_DIR: &str = "target/bare";
