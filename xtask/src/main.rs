@@ -40,7 +40,7 @@ enum Command {
     Test(test::Args),
     /// Build the images below target/marcona/, bootable by hand
     Build(build::Args),
-    /// Check formatting, lints, crate arrows, the unsafe list, links in documents
+    /// Check formatting, lints, crate arrows, the unsafe list, links, the map of the specification
     Tidy(tidy::Args),
 }
 

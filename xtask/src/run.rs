@@ -28,7 +28,7 @@ const MAX_CPUS: i64 = 255;
 pub struct Args {
     /// Root task: pingpong (default), l4test
     program: Option<String>,
-    /// Command line of the root task
+    /// Command line of the root task; l4test explains its own with `help`
     #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
     args: Option<String>,
     /// Architecture

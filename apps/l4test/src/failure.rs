@@ -4,13 +4,17 @@ use core::fmt::{Debug, Display};
 use core::panic::Location;
 
 use l4::{IpcError, SysError};
+use l4test::report::Verdict;
 use l4test::text::Text;
 
 const TEXT_BYTES: usize = 240;
 
-/// Why a test failed.
+/// Why a test failed, or why it cannot run here.
 #[derive(Clone, Copy, Debug)]
-pub struct Failure(Text<TEXT_BYTES>);
+pub struct Failure {
+    why: Text<TEXT_BYTES>,
+    is_skip: bool,
+}
 
 /// What a test, or a part of one, comes to.
 pub type Outcome<T = ()> = Result<T, Failure>;
@@ -21,17 +25,28 @@ impl Failure {
     pub fn new(why: impl Display) -> Self {
         let at = Location::caller();
         let file = at.file().rsplit('/').next().unwrap_or_default();
-        Self(Text::format(format_args!("{why} ({file}:{})", at.line())))
+        Self { why: Text::format(format_args!("{why} ({file}:{})", at.line())), is_skip: false }
     }
 
-    /// The text.
-    pub fn as_str(&self) -> &str {
-        self.0.as_str()
+    /// The test cannot run on this machine or with this kernel.
+    pub fn skip(why: impl Display) -> Self {
+        Self { why: Text::format(format_args!("{why}")), is_skip: true }
+    }
+
+    /// How a test ended that came to this.
+    pub fn verdict(&self) -> Verdict<'_> {
+        match self.is_skip {
+            true => Verdict::Skipped(self.why.as_str()),
+            false => Verdict::Failed(self.why.as_str()),
+        }
     }
 
     /// The same, in some row, thread or step of the test.
     pub fn within(self, part: impl Display) -> Self {
-        Self(Text::format(format_args!("{part}: {}", self.0)))
+        match self.is_skip {
+            true => self,
+            false => Self { why: Text::format(format_args!("{part}: {}", self.why)), ..self },
+        }
     }
 }
 

@@ -27,10 +27,12 @@ mod registry;
 mod supervisor;
 mod world;
 
-use l4_rt::{exit, println};
-use l4test::options::Options;
-use l4test::report::{JsonLine, Line, Totals};
+use l4_rt::{exit, print, println};
+use l4test::clauses::{self, Entry};
+use l4test::options::{HELP, Options};
+use l4test::report::{Head, Line, Printed, Totals, Verdict};
 
+use failure::Failure;
 use registry::Test;
 
 /// Exit status if a test failed.
@@ -45,32 +47,47 @@ fn main() {
         println!("{unknown}");
         exit(STATUS_USAGE)
     });
-    let tests = registry::all().filter(|test| options.includes(test.name));
-    if options.is_list {
-        tests.for_each(|test| println!("{}  ({})", test.name, test.clause));
-        return;
-    }
-    // sigma0 gives the image to this thread alone: nobody else could ask for a page that was not touched.
-    l4_rt::touch_image();
-    world::large::request();
-    let mut totals = Totals::default();
-    for test in tests {
-        totals.count(run(test, options));
-    }
-    println!("{totals}");
-    if totals.failed > 0 {
+    if options.is_help {
+        println!("{HELP}");
+    } else if options.is_list {
+        list(options);
+    } else if run_all(options).failed > 0 {
         exit(STATUS_FAILED);
     }
 }
 
-fn run(test: &Test, options: Options<'_>) -> bool {
-    let (outcome, ms) = supervisor::run(test);
-    let why = outcome.as_ref().err().map(|failure| failure.as_str());
-    let line = Line { name: test.name, clause: test.clause, why, ms };
-    if options.is_json {
-        println!("{}", JsonLine(line));
-    } else {
-        println!("{line}");
+fn asked_for(options: Options<'_>) -> impl Iterator<Item = &'static Test> {
+    registry::all().filter(move |test| options.includes(test.name))
+}
+
+/// Names the tests, grouped as the specification is.
+fn list(options: Options<'_>) {
+    let tests = |clause| asked_for(options).filter(move |test| test.clause == clause);
+    for entry in clauses::entries() {
+        match entry {
+            Entry::Part(title) => println!("{title}"),
+            Entry::Clause(clause) if tests(clause).next().is_none() => {}
+            Entry::Clause(clause) => {
+                println!("    {clause}");
+                tests(clause).for_each(|test| println!("        {}", test.name));
+            }
+        }
     }
-    why.is_none()
+}
+
+fn run_all(options: Options<'_>) -> Totals {
+    // sigma0 gives the image to this thread alone: nobody else could ask for a page that was not touched.
+    l4_rt::touch_image();
+    world::large::request();
+    print!("{}", Printed(Head(asked_for(options).count()), options.format));
+    let mut totals = Totals::default();
+    for (i, test) in asked_for(options).enumerate() {
+        let (outcome, ms) = supervisor::run(test);
+        let verdict = outcome.as_ref().err().map_or(Verdict::Ok, Failure::verdict);
+        let line = Line { number: i + 1, name: test.name, clause: test.clause, verdict, ms };
+        println!("{}", Printed(line, options.format));
+        totals.count(verdict);
+    }
+    println!("{}", Printed(totals, options.format));
+    totals
 }

@@ -41,17 +41,17 @@ const ROWS: &[Row] = &[
 /// All tests of this file.
 pub fn cases() -> Vec<Case> {
     let rows = ROWS.iter().map(|&(name, cpu, memory, args, modes)| {
-        Case::new(format!("boot::{name}"), "X.2, Ipc", move |lab| {
+        Case::new(format!("boot::{name}"), "X.2, Ipc, message transfer", move |lab| {
             check_memory_of_host(memory)?;
             let ended = pingpong(lab, cpu, memory, args).boot(&Console::none(), Some(PATIENCE))?;
             check_tables(&ended, modes)
         })
     });
     let others = [
-        Case::new("boot::by_hand_with_three_modules", "", by_hand),
+        Case::new("boot::by_hand_with_three_modules", "Boot, initial servers", by_hand),
         Case::new("boot::icount_gives_the_same_output_each_time", "", same_each_time),
         Case::new("boot::icount_counts_instructions", "", says_instructions),
-        Case::new("boot::an_ipc_between_spaces_takes_few_instructions", "X.2, Ipc", budget),
+        Case::new("boot::an_ipc_between_spaces_takes_few_instructions", "X.2, Ipc, message transfer", budget),
         Case::new("boot::the_menu_takes_typed_keys", "", menu),
         Case::new("boot::drivers_get_their_interrupts", "X.2, Interrupt protocol", drivers),
         Case::new("boot::the_probe_for_kvm_answers", "", probe_answers),

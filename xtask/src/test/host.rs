@@ -3,10 +3,11 @@
 use std::process::Command;
 use std::time::Instant;
 
-use anyhow::{Result, anyhow};
+use anyhow::{Result, anyhow, ensure};
 
 use super::{Filter, Outcome, Tally, Verdict};
 use crate::cargo;
+use crate::progress::Progress;
 use crate::project::{self, CRATES, Crate, HostTests};
 
 /// Runs the tests of all crates.
@@ -19,17 +20,41 @@ pub fn run(filter: &Filter, tally: &mut Tally) -> Result<()> {
     Ok(())
 }
 
+/// The names of the tests of all crates.
+pub fn names() -> Result<Vec<String>> {
+    let progress = Progress::start("listing tests");
+    let whole = CRATES.iter().filter(|entry| entry.tests == HostTests::All);
+    let mut all = Vec::new();
+    for entry in whole.chain(project::host_libraries()?) {
+        let (names, (ok, log)) = list(entry, &progress)?;
+        ensure!(ok, "cannot list the tests of {}: {}", entry.name, log.join("\n"));
+        all.extend(names);
+    }
+    Ok(all)
+}
+
+/// Whether a command succeeded, and what it said.
+type Followed = (bool, Vec<String>);
+
+/// The full names of a crate's tests, and what came of the listing.
+fn list(entry: &Crate, progress: &Progress) -> Result<(Vec<String>, Followed)> {
+    let parser = Parser::new(entry.name);
+    let mut names = Vec::new();
+    let mut listing = command(entry);
+    let listed = cargo::follow(listing.args(["--", "--list"]), progress, |line| {
+        names.extend(line.strip_suffix(": test").map(|name| parser.full(name)));
+    })?;
+    Ok((names, listed))
+}
+
 fn run_crate(entry: &Crate, filter: &Filter, tally: &mut Tally) -> Result<()> {
     let started = Instant::now();
     let mut parser = Parser::new(entry.name);
     let mut names = Vec::new();
     if filter.is_set() {
-        let mut listing = command(entry);
-        listing.args(["--", "--list"]);
-        let listed = cargo::follow(&mut listing, &tally.progress, |line| {
-            names.extend(line.strip_suffix(": test").map(str::to_owned));
-        })?;
-        names.retain(|name| filter.takes(&parser.full(name)));
+        let (all, listed) = list(entry, &tally.progress)?;
+        let wanted = all.iter().filter(|name| filter.takes(name));
+        names.extend(wanted.filter_map(|name| parser.own(name)).map(str::to_owned));
         if names.is_empty() {
             return tally.enter(build(entry, listed, started));
         }
@@ -53,7 +78,7 @@ fn command(entry: &Crate) -> Command {
 }
 
 /// The outcome of building the tests: what else a failure without a failed test can be.
-fn build(entry: &Crate, (ok, log): (bool, Vec<String>), started: Instant) -> Outcome {
+fn build(entry: &Crate, (ok, log): Followed, started: Instant) -> Outcome {
     let result = if ok { Ok(()) } else { Err(anyhow!("{}", log.join("\n"))) };
     Outcome::of_build(format!("build::{}", entry.name), result, started)
 }
@@ -75,6 +100,11 @@ impl Parser {
 
     fn full(&self, name: &str) -> String {
         format!("{}::{name}", self.group)
+    }
+
+    /// The crate's own name of a test.
+    fn own<'a>(&self, full: &'a str) -> Option<&'a str> {
+        full.strip_prefix(self.group)?.strip_prefix("::")
     }
 
     fn enter(&mut self, line: &str) {

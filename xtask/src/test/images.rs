@@ -65,7 +65,7 @@ const ROWS: &[Row] = &[
 /// All tests of this file.
 pub fn cases() -> Vec<Case> {
     let case = |&(name, damage, expected): &'static Row| {
-        Case::new(format!("boot::refuses_{name}"), "", move |lab| refuses(lab, damage, expected))
+        Case::new(format!("boot::refuses_{name}"), "Boot, loader", move |lab| refuses(lab, damage, expected))
     };
     ROWS.iter().map(case).collect()
 }

@@ -1,48 +1,130 @@
-//! l4test: one boot, many tests. Each line of result that it prints becomes a test of ours.
+//! l4test: a boot on one processor and one on several, many tests each. Each line of result that it prints becomes a test
+//! of ours.
 
+use std::collections::BTreeSet;
 use std::time::Instant;
 
 use anyhow::{Result, bail, ensure};
 use serde::Deserialize;
 
 use super::boots::{self, PATIENCE};
-use super::{Filter, Job, Outcome, Verdict};
-use crate::qemu::{Console, End, Module};
+use super::ktap::{self, Verdict as Ktap};
+use super::{Case, Filter, Job, Lab, Outcome, Verdict};
+use crate::qemu::{Console, End, Ended, Module};
+use crate::tidy;
 
-/// The group of its tests.
+/// The group of its tests on one processor.
 pub const GROUP: &str = "l4test";
 
-/// The name of the boot as a whole.
-const WHOLE: &str = "boot::l4test_ends_with_its_numbers";
+/// A boot: processors, the group of its tests, its name as a whole.
+const BOOTS: [(u32, &str, &str); 2] =
+    [(1, GROUP, "boot::l4test_ends_with_its_numbers"), (4, "l4test_smp", "boot::l4test_smp_ends_with_its_numbers")];
 
 /// Boots l4test with what `filter` leaves of it.
-pub fn job(filter: &Filter) -> Job {
-    let args = args(filter);
+pub fn jobs(filter: &Filter) -> Vec<Job> {
+    let boots = BOOTS.into_iter().filter(|(_, group, _)| filter.may_take_from(group));
+    boots.filter_map(|(cpus, group, whole)| Some(job(cpus, group, whole, args(filter, group, whole)?))).collect()
+}
+
+fn job(cpus: u32, group: &'static str, whole: &'static str, args: String) -> Job {
     Box::new(move |lab| {
         let started = Instant::now();
-        let mut machine = boots::machine(lab, "max", 256);
-        machine.modules[2] = Module { file: lab.image("l4test"), args };
-        let (mut outcomes, whole) = match machine.boot(&Console::none(), Some(PATIENCE)) {
+        let is_all = args == ALL;
+        let (mut outcomes, result) = match boot(lab, cpus, args) {
             Ok(ended) => {
-                let outcomes = results(&ended.console);
-                let whole = check(&ended.end, &ended.console, &outcomes);
-                (outcomes, whole)
+                let outcomes = results(group, &ended.console);
+                let result = check(&ended.end, &ended.console, &outcomes);
+                let result = if is_all { result.and_then(|()| check_names(group, &outcomes)) } else { result };
+                (outcomes, result)
             }
             Err(error) => (Vec::new(), Err(error)),
         };
-        outcomes.push(Outcome::of(WHOLE, whole, started));
+        outcomes.push(Outcome::of(whole, result, started));
         outcomes
     })
 }
 
+fn boot(lab: &Lab, cpus: u32, args: String) -> Result<Ended> {
+    let mut machine = boots::machine(lab, "max", 256);
+    machine.cpus = cpus;
+    machine.modules[2] = Module { file: lab.image("l4test"), args };
+    machine.boot(&Console::none(), Some(PATIENCE))
+}
+
+/// The arguments for all tests.
+const ALL: &str = "json";
+
 /// It knows its tests without the name of the group. Those that match only by that name are left out afterwards.
-fn args(filter: &Filter) -> String {
-    match filter.0.as_deref() {
-        Some(part) if !WHOLE.contains(part) && !GROUP.contains(part) => {
-            format!("json run={}", part.rsplit_once("test::").map_or(part, |(_, rest)| rest))
-        }
-        _ => "json".to_owned(),
-    }
+/// `None`: the filter is for another boot.
+fn args(filter: &Filter, group: &str, whole: &str) -> Option<String> {
+    let Some(part) = filter.0.as_deref().filter(|part| !whole.contains(part) && !group.contains(part)) else {
+        return Some(ALL.to_owned());
+    };
+    let (named, rest) = part.split_once("::").unwrap_or(("", part));
+    let is_boot = |name: &str| BOOTS.iter().any(|(_, group, _)| *group == name);
+    let rest = match named {
+        _ if named == group || (!is_boot(named) && group.ends_with(named)) => rest,
+        _ if is_boot(named) => return None,
+        _ => part,
+    };
+    Some(format!("json run={rest}"))
+}
+
+/// Boots of l4test that are one test each.
+pub fn cases() -> Vec<Case> {
+    vec![
+        Case::new("boot::l4test_prints_ktap", "", prints_ktap),
+        Case::new("boot::l4test_lists_its_tests_below_clauses", "", lists),
+        Case::new("boot::l4test_refuses_unknown_words", "", refuses),
+    ]
+}
+
+fn prints_ktap(lab: &Lab) -> Result<()> {
+    let ended = boot(lab, 1, "ktap run=ki".to_owned())?;
+    ensure!(ended.end == End::Program(0), "{}\n{}", ended.end, boots::tail(&ended.console));
+    let entries = ktap::parse(&ended.console)?;
+    ensure!(entries.len() > 5 && entries.iter().all(|entry| entry.verdict == Ktap::Ok), "results: {entries:?}");
+    ensure!(entries.iter().any(|entry| entry.name == "kip::magic_and_versions"), "results: {entries:?}");
+    Ok(())
+}
+
+fn lists(lab: &Lab) -> Result<()> {
+    let ended = boot(lab, 1, "list".to_owned())?;
+    ensure!(ended.end == End::Program(0), "{}\n{}", ended.end, boots::tail(&ended.console));
+    let listed: BTreeSet<String> =
+        ended.console.lines().filter_map(|line| line.strip_prefix("        ")).map(with_group).collect();
+    let expected: BTreeSet<String> = tidy::program_names()?.into_iter().collect();
+    ensure!(listed == expected, "it lists other tests than the sources have: {:?}", difference(&listed, &expected));
+    Ok(())
+}
+
+fn with_group(name: &str) -> String {
+    format!("{GROUP}::{name}")
+}
+
+fn refuses(lab: &Lab) -> Result<()> {
+    let ended = boot(lab, 1, "jsno".to_owned())?;
+    ensure!(ended.end == End::Program(2), "{}\n{}", ended.end, boots::tail(&ended.console));
+    ensure!(ended.console.contains("\"jsno\" means nothing"), "{}", boots::tail(&ended.console));
+    Ok(())
+}
+
+/// The names that only one of them has.
+fn difference<'a>(one: &'a BTreeSet<String>, other: &'a BTreeSet<String>) -> Vec<&'a String> {
+    one.symmetric_difference(other).collect()
+}
+
+/// All tests of the sources have run, and no other.
+fn check_names(group: &str, outcomes: &[Outcome]) -> Result<()> {
+    let own = |outcome: &Outcome| outcome.test.strip_prefix(group).map(|rest| format!("{GROUP}{rest}"));
+    let ran: BTreeSet<String> = outcomes.iter().filter_map(own).collect();
+    let expected: BTreeSet<String> = tidy::program_names()?.into_iter().collect();
+    ensure!(
+        ran == expected && outcomes.len() == expected.len(),
+        "other tests ran than the sources have: {:?}",
+        difference(&ran, &expected)
+    );
+    Ok(())
 }
 
 /// A line of result.
@@ -57,11 +139,11 @@ struct Line {
 }
 
 /// The tests in the console's text.
-fn results(console: &str) -> Vec<Outcome> {
+fn results(group: &str, console: &str) -> Vec<Outcome> {
     let lines = console.lines().filter_map(|line| serde_json::from_str(line).ok());
     lines
         .map(|Line { test, clause, result, ms, why }| Outcome {
-            test: format!("{GROUP}::{test}"),
+            test: format!("{group}::{test}"),
             clause,
             result,
             ms,
@@ -73,8 +155,9 @@ fn results(console: &str) -> Vec<Outcome> {
 
 /// The last line must agree with the lines before, and the status with the last line.
 fn check(end: &End, console: &str, outcomes: &[Outcome]) -> Result<()> {
-    let failed = outcomes.iter().filter(|outcome| outcome.result == Verdict::Failed).count();
-    let expected = format!("{} passed, {failed} failed", outcomes.len() - failed);
+    let count = |verdict| outcomes.iter().filter(|outcome| outcome.result == verdict).count();
+    let (passed, failed) = (count(Verdict::Ok), count(Verdict::Failed));
+    let expected = format!("{passed} passed, {failed} failed");
     let last = console.lines().last().unwrap_or_default();
     ensure!(last == expected, "{end}; expected the last line `{expected}`\n{}", boots::tail(console));
     match end {
@@ -87,28 +170,31 @@ fn check(end: &End, console: &str, outcomes: &[Outcome]) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::super::{Filter, Verdict};
-    use super::{args, check, results};
+    use super::{BOOTS, args, check, results};
     use crate::qemu::End;
 
     const CONSOLE: &str = r#"Marcona
-{"test":"ipc::send","clause":"X.2, Ipc","result":"ok","ms":3}
-{"test":"ipc::wait","clause":"X.2, Ipc","result":"failed","ms":4,"why":"MR1: 2"}
+{"test":"ipc::send","clause":"X.2, Ipc, phases","result":"ok","ms":3}
+{"test":"ipc::wait","clause":"X.2, Ipc, phases","result":"failed","ms":4,"why":"MR1: 2"}
+{"test":"ipc::far","clause":"X.2, Ipc, phases","result":"skipped","ms":0,"why":"one processor"}
+1 skipped
 1 passed, 1 failed
 "#;
 
     #[test]
     fn each_line_of_result_is_a_test() {
-        let outcomes = results(CONSOLE);
-        assert_eq!(outcomes.len(), 2);
+        let outcomes = results("l4test", CONSOLE);
+        assert_eq!(outcomes.len(), 3);
         assert_eq!((outcomes[0].test.as_str(), outcomes[0].result), ("l4test::ipc::send", Verdict::Ok));
-        assert_eq!((outcomes[0].clause.as_str(), outcomes[0].ms), ("X.2, Ipc", 3));
+        assert_eq!((outcomes[0].clause.as_str(), outcomes[0].ms), ("X.2, Ipc, phases", 3));
         assert_eq!((outcomes[1].test.as_str(), outcomes[1].result), ("l4test::ipc::wait", Verdict::Failed));
         assert_eq!(outcomes[1].details, "MR1: 2");
+        assert_eq!((outcomes[2].result, outcomes[2].details.as_str()), (Verdict::Ignored, "one processor"));
     }
 
     #[test]
     fn the_numbers_and_the_status_must_agree() {
-        let is_right = |end: End, console: &str| check(&end, console, &results(console)).is_ok();
+        let is_right = |end: End, console: &str| check(&end, console, &results("l4test", console)).is_ok();
         let passed = CONSOLE.lines().nth(1).unwrap_or_default();
         assert!(is_right(End::Program(1), CONSOLE));
         assert!(!is_right(End::Program(0), CONSOLE));
@@ -120,14 +206,19 @@ mod tests {
 
     #[test]
     fn a_filter_reaches_the_program() {
-        let check = |filter: Option<&str>, expected: &str| {
-            assert_eq!(args(&Filter(filter.map(str::to_owned))), expected, "{filter:?}");
+        let check = |filter: Option<&str>, expected: [Option<&str>; 2]| {
+            let filter = Filter(filter.map(str::to_owned));
+            let found = BOOTS.map(|(_, group, whole)| args(&filter, group, whole));
+            assert_eq!(found.each_ref().map(Option::as_deref), expected, "{filter:?}");
         };
-        check(None, "json");
-        check(Some("l4test"), "json");
-        check(Some("boot::l4test"), "json");
-        check(Some("ipc"), "json run=ipc");
-        check(Some("l4test::ipc"), "json run=ipc");
-        check(Some("test::ipc::send"), "json run=ipc::send");
+        check(None, [Some("json"); 2]);
+        check(Some("l4test"), [Some("json"); 2]);
+        check(Some("boot::l4test"), [Some("json"); 2]);
+        check(Some("ipc"), [Some("json run=ipc"); 2]);
+        check(Some("l4test::ipc"), [Some("json run=ipc"), None]);
+        check(Some("l4test_smp::ipc"), [None, Some("json run=ipc")]);
+        check(Some("test::ipc::send"), [Some("json run=ipc::send"), Some("json run=test::ipc::send")]);
+        check(Some("smp::ipc::send"), [Some("json run=smp::ipc::send"), Some("json run=ipc::send")]);
+        check(Some("ipc::send"), [Some("json run=ipc::send"); 2]);
     }
 }

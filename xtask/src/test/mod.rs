@@ -6,7 +6,10 @@ mod boots;
 mod commands;
 mod host;
 mod images;
+mod ktap;
 mod l4test;
+
+pub use l4test::GROUP as PROGRAM;
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -50,6 +53,7 @@ pub enum Verdict {
     /// Not as expected.
     Failed,
     /// It could not run here.
+    #[serde(alias = "skipped")]
     Ignored,
 }
 
@@ -246,12 +250,27 @@ impl Case {
     }
 }
 
+/// All tests of this tool that are functions.
+fn cases() -> impl Iterator<Item = Case> {
+    boots::cases().into_iter().chain(images::cases()).chain(l4test::cases()).chain(commands::cases())
+}
+
+/// The names of all tests but those of the program l4test, and of the rules.
+pub fn names() -> Result<Vec<String>> {
+    let mut names = host::names()?;
+    names.extend(cases().map(|case| case.name));
+    Ok(names)
+}
+
+/// The clauses that this tool's own tests are about.
+pub fn clauses() -> Vec<&'static str> {
+    cases().map(|case| case.clause).filter(|clause| !clause.is_empty()).collect()
+}
+
 /// Builds the images and runs what boots them.
 fn emulator(filter: &Filter, tally: &mut Tally) -> Result<()> {
-    let cases = boots::cases().into_iter().chain(images::cases()).chain(commands::cases());
-    let cases = cases.filter(|case| filter.takes(&case.name));
-    let l4test = filter.may_take_from(l4test::GROUP).then(|| l4test::job(filter));
-    let jobs: VecDeque<Job> = l4test.into_iter().chain(cases.map(Case::into_job)).collect();
+    let cases = cases().filter(|case| filter.takes(&case.name));
+    let jobs: VecDeque<Job> = l4test::jobs(filter).into_iter().chain(cases.map(Case::into_job)).collect();
     if jobs.is_empty() {
         return Ok(());
     }

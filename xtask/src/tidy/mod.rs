@@ -1,6 +1,7 @@
 //! `cargo xtask tidy`: the rules of the project that a program can check. Each check is a test as well.
 
 mod arrows;
+mod clauses;
 mod links;
 mod lints;
 mod sources;
@@ -15,6 +16,8 @@ use anyhow::{Result, bail};
 
 use crate::progress::Progress;
 use crate::project;
+
+pub use clauses::program_names;
 
 /// Options of `tidy`.
 #[derive(clap::Args)]
@@ -36,6 +39,7 @@ pub const CHECKS: &[(&str, Check)] = &[
     ("unsafe_sites", unsafe_sites::check),
     ("links_in_documents", links::check),
     ("words_and_files", words::check),
+    ("clause_map", clauses::check),
 ];
 
 /// Something that is wrong, with the mend.

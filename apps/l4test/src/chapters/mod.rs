@@ -9,6 +9,7 @@ mod faults;
 mod ipc;
 mod kip;
 mod memory;
+mod processors;
 mod schedule;
 mod sigma0;
 mod space;
@@ -31,4 +32,5 @@ pub const ALL: &[&[Test]] = &[
     schedule::TESTS,
     exceptions::TESTS,
     arch::TESTS,
+    processors::TESTS,
 ];
