@@ -4,6 +4,7 @@
 mod build;
 mod cargo;
 mod elf;
+mod foreign;
 mod kvm;
 mod packages;
 mod progress;

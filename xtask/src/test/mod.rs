@@ -4,6 +4,7 @@
 
 mod boots;
 mod commands;
+mod foreign;
 mod host;
 mod images;
 mod ktap;
@@ -252,7 +253,8 @@ impl Case {
 
 /// All tests of this tool that are functions.
 fn cases() -> impl Iterator<Item = Case> {
-    boots::cases().into_iter().chain(images::cases()).chain(l4test::cases()).chain(commands::cases())
+    let boots = boots::cases().into_iter().chain(images::cases()).chain(l4test::cases()).chain(foreign::cases());
+    boots.chain(commands::cases())
 }
 
 /// The names of all tests but those of the program l4test, and of the rules.
