@@ -112,8 +112,11 @@ impl Kmem {
         debug_assert!(self.free.get() <= self.total.get(), "a frame is freed once");
     }
 
-    /// Claims `count` frames; `None` if fewer are free.
+    /// Claims `count` frames; `None` if fewer are free. A claim to none always succeeds.
     pub fn reserve<const P: u8>(&self, held: &mut Held<P>, count: usize) -> Option<Reserved> {
+        if count == 0 {
+            return Some(Reserved(0));
+        }
         let _guard = self.lock.lock(held);
         if self.shall_fail() || self.free.get() - self.reserved.get() < count {
             return None;
@@ -144,6 +147,9 @@ impl Kmem {
 
     /// Gives up what is left of a claim.
     pub fn give_back<const P: u8>(&self, held: &mut Held<P>, claim: Reserved) {
+        if claim.0 == 0 {
+            return;
+        }
         let _guard = self.lock.lock(held);
         self.reserved.set(self.reserved.get() - claim.0);
     }

@@ -16,6 +16,7 @@ pub mod list;
 pub mod lock;
 pub mod machine;
 pub mod mapdb;
+pub mod pool;
 pub mod sched;
 pub mod space;
 pub mod syscall;

@@ -9,6 +9,14 @@ use crate::kmem::Kmem;
 use crate::lock::{Held, rank};
 use crate::var::AsWord;
 
+/// A type of references to the slots of a table.
+pub trait Index: Copy + PartialEq {
+    /// The reference to slot `index`.
+    fn new(index: u32) -> Self;
+    /// The slot.
+    fn index(self) -> usize;
+}
+
 macro_rules! index_type {
     ($(#[$doc:meta])* $name:ident) => {
         $(#[$doc])*
@@ -24,6 +32,17 @@ macro_rules! index_type {
             /// The slot.
             #[inline(always)]
             pub const fn index(self) -> usize {
+                self.0 as usize
+            }
+        }
+
+        impl Index for $name {
+            #[inline(always)]
+            fn new(index: u32) -> Self {
+                Self(index)
+            }
+            #[inline(always)]
+            fn index(self) -> usize {
                 self.0 as usize
             }
         }
@@ -104,6 +123,9 @@ pub trait Tlb {
     /// All translations of `space` are gone, and its tables will be freed: processors that still have its root table
     /// loaded leave it. Complete when the step of the operation ends that asked for it.
     fn invalidate_all(&self, space: SpaceRef);
+    /// Returns when no processor knows any translation that [`Tlb::invalidate`] was asked for, so that frames they led to
+    /// may be used for something else.
+    fn complete(&self);
 }
 
 /// The machine as address spaces see it.
@@ -121,18 +143,25 @@ pub trait Mmu: PhysMem + Tlb {
     /// gets the same word.
     fn space_word(&self, space: SpaceRef, root: PhysAddr) -> usize;
 
-    /// Backs more of the table of mapping nodes, of which the first `backed` are usable, with frames of `kmem`. Returns
-    /// the new number; the same one when memory is exhausted. Fresh nodes are zero.
-    fn back_nodes(&self, kmem: &Kmem, held: &mut Held<{ rank::NODES }>, backed: usize) -> usize;
-
-    /// Backs the slot of `space` in the table of spaces with frames of `kmem`, so that it may be written. Does nothing
-    /// where the whole table is memory.
+    /// Backs the page of the table of mapping nodes that begins with the node `first` with a frame of `kmem`, full of
+    /// zeroes, so that it may be written.
     ///
     /// # Errors
     /// [`NoMemory`] when kernel memory is exhausted.
-    fn back_space(&self, _kmem: &Kmem, _held: &mut Held<{ rank::SPACE }>, _space: SpaceRef) -> Result<(), NoMemory> {
-        Ok(())
-    }
+    fn back_nodes(&self, kmem: &Kmem, held: &mut Held<{ rank::NODES }>, first: NodeRef) -> Result<(), NoMemory>;
+
+    /// Gives the frame behind that page back to `kmem`, when no processor can find it any more. The page reads as zero
+    /// again.
+    fn release_nodes(&self, kmem: &Kmem, held: &mut Held<{ rank::NODES }>, first: NodeRef);
+
+    /// As [`Mmu::back_nodes`], for the table of spaces.
+    ///
+    /// # Errors
+    /// [`NoMemory`] when kernel memory is exhausted.
+    fn back_spaces(&self, kmem: &Kmem, held: &mut Held<{ rank::SPACE }>, first: SpaceRef) -> Result<(), NoMemory>;
+
+    /// As [`Mmu::release_nodes`], for the table of spaces.
+    fn release_spaces(&self, kmem: &Kmem, held: &mut Held<{ rank::SPACE }>, first: SpaceRef);
 }
 
 /// Kernel memory is exhausted; nothing has changed.
@@ -159,11 +188,16 @@ pub trait Machine: Mmu {
     /// Where a thread goes on after an IPC: in the stub, with the address behind its call on top of its stack.
     fn ipc_return_ip(&self) -> usize;
 
-    /// Backs the table slots of `thread` with memory, so that its TCB may be written.
+    /// Backs the table slots of `thread` with memory, so that its TCB may be written, and claims them
+    /// ([`crate::thread::Tcb::is_claimed`]); nobody has claimed them.
     ///
     /// # Errors
-    /// [`NoMemory`] when kernel memory is exhausted.
+    /// [`NoMemory`] when kernel memory is exhausted; nothing has changed.
     fn back_thread(&self, held: &mut Held<{ rank::NONE }>, thread: TcbRef) -> Result<(), NoMemory>;
+
+    /// Gives up the claim to the slots of `thread`, which is an empty one. Memory behind pages in which no slot is
+    /// claimed any more goes back, when no processor can find it any more; they read as zero again.
+    fn release_thread(&self, held: &mut Held<{ rank::NONE }>, thread: TcbRef);
 
     /// Gives `thread` the general and floating-point registers of a fresh thread, which hold no kernel data.
     fn reset_registers(&self, thread: TcbRef);

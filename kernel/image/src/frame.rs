@@ -61,7 +61,7 @@ impl Frame {
 #[inline(always)]
 pub fn frame(thread: TcbRef) -> &'static Frame {
     let address = layout::FRAME_TABLE + (thread.index() << FRAME_SIZE_LOG2);
-    // SAFETY: the frame table is mapped, at least as zeroes, for all thread numbers, for ever; frames are made of
-    // atomics, and an FPU state that only its own functions touch.
+    // SAFETY: the frame table is mapped, at least as zeroes, for all thread numbers, for ever, and to memory as long as
+    // the slot is claimed; frames are made of atomics, and an FPU state that only its own functions touch.
     unsafe { &*core::ptr::with_exposed_provenance(address) }
 }

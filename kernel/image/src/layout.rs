@@ -6,7 +6,7 @@
 //! FFFFFFFFA0000000     128 MiB  TCB table              2^18 slots of 512 bytes   gaps read as zero
 //! FFFFFFFFB0000000     256 MiB  frame table            2^18 slots of 1024 bytes  gaps read as zero
 //! FFFFFFFFC0000000      64 MiB  space table            2^18 slots of 256 bytes   gaps read as zero
-//! FFFFFFFFC8000000     512 MiB  table of mapping nodes                           gaps fault
+//! FFFFFFFFC8000000     512 MiB  table of mapping nodes                           gaps read as zero
 //! FFFFFFFFFFA00000       4 KiB  UTCB pointers          for user code to read, one cache line per processor
 //! FFFFFFFFFFB00000       4 KiB  system-call stubs      for user code to execute
 //! FFFFFFFFFFC00000       4 KiB  local APIC             not cached
@@ -22,6 +22,9 @@
 pub const KERNEL_BASE: usize = 0xFFFF_FFFF_8000_0000;
 /// Physical memory below this can be kernel memory.
 pub const DIRECT_MAP_BYTES: usize = 512 << 20;
+
+/// Bytes of a large page, and that a page table covers.
+pub const LARGE_PAGE_BYTES: usize = 1 << 21;
 
 /// Physical memory below this is mapped at its own address until the kernel's own tables are in use.
 pub const ROUGH_BYTES: u64 = 4 << 30;

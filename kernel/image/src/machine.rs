@@ -4,13 +4,16 @@ use core::arch::asm;
 use core::ptr::NonNull;
 use core::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
+use kcore::kernel::Kernel;
 use kcore::kmem::Kmem;
 use kcore::lock::{Held, Lock, rank};
 use kcore::machine::{
     EXCEPTION_IMAGE_WORDS, Machine, Mmu, NoMemory, NodeRef, PhysAddr, PhysMem, SpaceRef, TcbRef, Tlb, UserRegs,
 };
 use kcore::mapdb::Node;
-use kcore::thread::Tcb;
+use kcore::pool;
+use kcore::space::Space;
+use kcore::thread::{Tcb, is_page_vacant};
 use kcore::var::Var;
 use kformats::paging::Amd64;
 use khal::apic::LocalApic;
@@ -25,7 +28,7 @@ use l4_abi::{ThreadId, USER_FLAGS_MASK, Utcb, Word};
 
 use crate::KERNEL;
 use crate::boot::bring_up::GDT;
-use crate::boot::paging::KernelSpace;
+use crate::boot::paging::{KernelSpace, Stale};
 use crate::frame::{FRAME_SIZE_LOG2, Frame, frame};
 use crate::interrupts::Interrupts;
 use crate::layout;
@@ -38,7 +41,7 @@ use crate::trap::vector;
 pub struct Hardware {
     features: Features,
     kernel_space: KernelSpace,
-    /// Guards the growth of the kernel's own tables.
+    /// Guards the kernel's own page tables, and which pages of the core's tables are backed.
     tables: Lock<{ rank::KERNEL_TABLES }>,
     tsc_to_us: Scale,
     us_to_apic: Scale,
@@ -82,20 +85,62 @@ impl Hardware {
             return Ok(());
         }
         let frame = kmem.alloc(self, held).ok_or(NoMemory)?;
-        let page = address & !(PAGE_BYTES - 1);
         // SAFETY: frames of kernel memory belong to whom they were given to; the lock of the tables is held, as `held`
         // shows; the page read as zeroes, and the frame is zero.
-        let mapped = unsafe { self.kernel_space.map_page(page, frame, || kmem.alloc(self, held)) };
-        mapped.map_err(|_| {
-            kmem.free(self, held, frame);
-            NoMemory
-        })
+        let stale = unsafe { self.kernel_space.map_page(page_of(address), frame) };
+        forget_everywhere(stale);
+        Ok(())
+    }
+
+    /// Gives back the frame at `address` in one of the linear tables, if there is one.
+    fn release(&self, kmem: &Kmem, held: &mut Held<{ rank::KERNEL_TABLES }>, address: usize) {
+        if !self.kernel_space.is_backed(address) {
+            return;
+        }
+        // SAFETY: the lock of the tables is held, as `held` shows; by the core's word nothing in the page is in use.
+        let (frame, stale) = unsafe { self.kernel_space.unmap_page(page_of(address)) };
+        forget_everywhere(stale);
+        kmem.free(self, held, frame);
+    }
+
+    /// Releases the pages in which `thread` has its slots, as far as nobody has claimed a slot there.
+    fn release_vacant(&self, kmem: &Kmem, held: &mut Held<{ rank::KERNEL_TABLES }>, thread: TcbRef) {
+        for (address, slots) in [(tcb_address(thread), TCBS_PER_PAGE), (frame_address(thread), FRAMES_PER_PAGE)] {
+            if is_page_vacant(KERNEL.get().tcbs, thread, slots) {
+                self.release(kmem, held, address);
+            }
+        }
     }
 
     fn cr3(word: usize) -> Cr3 {
         let word = word & !KEEP_TRANSLATIONS;
         Cr3::new(word & !(PAGE_BYTES - 1), (word & (PAGE_BYTES - 1)) as u16)
     }
+}
+
+/// Slots in a page of their tables.
+const TCBS_PER_PAGE: usize = PAGE_BYTES / size_of::<Tcb>();
+const FRAMES_PER_PAGE: usize = PAGE_BYTES >> FRAME_SIZE_LOG2;
+
+fn tcb_address(thread: TcbRef) -> usize {
+    layout::TCB_TABLE + thread.index() * size_of::<Tcb>()
+}
+
+fn frame_address(thread: TcbRef) -> usize {
+    layout::FRAME_TABLE + (thread.index() << FRAME_SIZE_LOG2)
+}
+
+fn page_of(address: usize) -> usize {
+    address & !(PAGE_BYTES - 1)
+}
+
+/// Makes all processors forget what they knew of a page of the kernel's. When it returns, none can reach the frame that
+/// was there, and none takes the page for zeroes.
+///
+/// There is one processor. With more, this is where the others are told and waited for; docs/locks.md says under which
+/// locks.
+fn forget_everywhere(stale: Stale) {
+    stale.forget_here();
 }
 
 /// Whether the kernel is kept from touching user pages by accident.
@@ -184,6 +229,9 @@ impl Tlb for Hardware {
             unsafe { flush.invalidate_space(Self::cr3(word)) };
         }
     }
+
+    /// There is one processor, which forgets at once.
+    fn complete(&self) {}
 }
 
 impl Mmu for Hardware {
@@ -214,19 +262,29 @@ impl Mmu for Hardware {
         }
     }
 
-    fn back_nodes(&self, kmem: &Kmem, held: &mut Held<{ rank::NODES }>, backed: usize) -> usize {
-        let address = layout::NODE_TABLE + backed * size_of::<Node>();
-        let mut tables = self.tables.lock(held);
-        match self.back(kmem, tables.held(), address) {
-            Ok(()) => backed + PAGE_BYTES / size_of::<Node>(),
-            Err(NoMemory) => backed,
-        }
+    fn back_nodes(&self, kmem: &Kmem, held: &mut Held<{ rank::NODES }>, first: NodeRef) -> Result<(), NoMemory> {
+        self.back(kmem, self.tables.lock(held).held(), node_address(first))
     }
 
-    fn back_space(&self, kmem: &Kmem, held: &mut Held<{ rank::SPACE }>, space: SpaceRef) -> Result<(), NoMemory> {
-        let address = layout::SPACE_TABLE + space.index() * size_of::<kcore::space::Space>();
-        self.back(kmem, self.tables.lock(held).held(), address)
+    fn release_nodes(&self, kmem: &Kmem, held: &mut Held<{ rank::NODES }>, first: NodeRef) {
+        self.release(kmem, self.tables.lock(held).held(), node_address(first));
     }
+
+    fn back_spaces(&self, kmem: &Kmem, held: &mut Held<{ rank::SPACE }>, first: SpaceRef) -> Result<(), NoMemory> {
+        self.back(kmem, self.tables.lock(held).held(), space_address(first))
+    }
+
+    fn release_spaces(&self, kmem: &Kmem, held: &mut Held<{ rank::SPACE }>, first: SpaceRef) {
+        self.release(kmem, self.tables.lock(held).held(), space_address(first));
+    }
+}
+
+fn node_address(node: NodeRef) -> usize {
+    layout::NODE_TABLE + node.index() * size_of::<Node>()
+}
+
+fn space_address(space: SpaceRef) -> usize {
+    layout::SPACE_TABLE + space.index() * size_of::<Space>()
 }
 
 // --- threads ---
@@ -277,11 +335,23 @@ impl Machine for Hardware {
     }
 
     fn back_thread(&self, held: &mut Held<{ rank::NONE }>, thread: TcbRef) -> Result<(), NoMemory> {
-        let kmem = KERNEL.get().kmem;
+        let Kernel { kmem, tcbs, .. } = KERNEL.get();
         let mut tables = self.tables.lock(held);
-        let slot = thread.index();
-        self.back(kmem, tables.held(), layout::TCB_TABLE + slot * size_of::<Tcb>())?;
-        self.back(kmem, tables.held(), layout::FRAME_TABLE + (slot << FRAME_SIZE_LOG2))
+        let held = tables.held();
+        let backed =
+            self.back(kmem, held, tcb_address(thread)).and_then(|()| self.back(kmem, held, frame_address(thread)));
+        match backed {
+            Ok(()) => tcbs[thread.index()].set_claimed(true),
+            Err(NoMemory) => self.release_vacant(kmem, held, thread),
+        }
+        backed
+    }
+
+    fn release_thread(&self, held: &mut Held<{ rank::NONE }>, thread: TcbRef) {
+        let Kernel { kmem, tcbs, .. } = KERNEL.get();
+        let mut tables = self.tables.lock(held);
+        tcbs[thread.index()].set_claimed(false);
+        self.release_vacant(kmem, tables.held(), thread);
     }
 
     fn reset_registers(&self, thread: TcbRef) {
@@ -479,15 +549,37 @@ pub fn timer_fired() {
     local_apic().end_of_interrupt(&irq);
 }
 
-/// The node table.
-pub fn node_table() -> &'static [Node] {
-    let count = layout::NODE_TABLE_BYTES / size_of::<Node>();
-    // SAFETY: the core touches a node only after `back_nodes` said that it is there; nodes are made of atomics.
-    unsafe { core::slice::from_raw_parts(core::ptr::with_exposed_provenance(layout::NODE_TABLE), count) }
+/// A bit for each page of a table.
+type PageMap<const BYTES: usize> = [Var<usize>; BYTES];
+
+/// Pages that a word of a map has bits for, in bytes of the table.
+const MAP_WORD_BYTES: usize = PAGE_BYTES * usize::BITS as usize;
+
+static NODE_PAGES: PageMap<{ layout::NODE_TABLE_BYTES / MAP_WORD_BYTES }> =
+    [const { Var::zero() }; layout::NODE_TABLE_BYTES / MAP_WORD_BYTES];
+static SPACE_PAGES: PageMap<{ layout::SPACE_TABLE_BYTES / MAP_WORD_BYTES }> =
+    [const { Var::zero() }; layout::SPACE_TABLE_BYTES / MAP_WORD_BYTES];
+
+/// The first `bytes` of the node table.
+pub fn node_table(bytes: usize) -> pool::Table<'static, Node> {
+    let count = bytes.min(layout::NODE_TABLE_BYTES) / size_of::<Node>();
+    let start = core::ptr::with_exposed_provenance(layout::NODE_TABLE);
+    // SAFETY: the table reads as zeroes where it is not backed; the core writes to a node only between `back_nodes` and
+    // `release_nodes` for it; nodes are made of atomics.
+    let slots = unsafe { core::slice::from_raw_parts(start, count) };
+    pool::Table { slots, backed: &NODE_PAGES }
 }
+
+/// The first `bytes` of the table of spaces.
+pub fn space_table(bytes: usize) -> pool::Table<'static, Space> {
+    let count = bytes.min(layout::SPACE_TABLE_BYTES) / size_of::<Space>();
+    let start = core::ptr::with_exposed_provenance(layout::SPACE_TABLE);
+    // SAFETY: as for the nodes, with `back_spaces` and `release_spaces`.
+    let slots = unsafe { core::slice::from_raw_parts(start, count) };
+    pool::Table { slots, backed: &SPACE_PAGES }
+}
+
+const _: () = assert!(size_of::<Space>() << layout::MAX_THREADS_LOG2 == layout::SPACE_TABLE_BYTES);
 
 /// The node that `index` names exists in the table.
 const _: () = assert!(layout::NODE_TABLE_BYTES / size_of::<Node>() <= u32::MAX as usize && size_of::<NodeRef>() == 4);
-
-/// One page backs whole nodes.
-const _: () = assert!(PAGE_BYTES.is_multiple_of(size_of::<Node>()));

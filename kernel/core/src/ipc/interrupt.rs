@@ -42,8 +42,11 @@ impl<M: Machine> Here<'_, M> {
             return Ok(());
         }
         self.k.thread(handler).ok_or(SysError::InvalidThread)?;
-        self.k.machine.back_thread(&mut self.held, line).map_err(|_| SysError::OutOfMemory)?;
         let tcb = self.k.tcb(line);
+        // An interrupt thread is never deleted: memory for its slot is claimed once.
+        if !tcb.exists() {
+            self.k.machine.back_thread(&mut self.held, line).map_err(|_| SysError::OutOfMemory)?;
+        }
         if tcb.status() == Status::Inactive || tcb.partner.get() != handler {
             self.associate(line, id, handler);
         }

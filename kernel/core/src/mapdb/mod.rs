@@ -17,7 +17,8 @@ use kformats::paging::{PAGE_LOG2, Status};
 
 use crate::kmem::Kmem;
 use crate::lock::{Guard, Held, Lock, rank};
-use crate::machine::{Mmu, NodeRef, SpaceRef};
+use crate::machine::{Mmu, NoMemory, NodeRef, SpaceRef};
+use crate::pool::{Pool, Table};
 use crate::var::Var;
 
 mod cursor;
@@ -35,31 +36,26 @@ pub(crate) type TreeGuard<'a> = Guard<'a, { rank::TREE }>;
 
 /// The mapping database.
 pub struct MapDb<'k> {
-    nodes: &'k [Node],
     trees: [Lock<{ rank::TREE }>; TREE_LOCKS],
     /// log2 of the largest page.
     root_log2: u32,
-    pool: Lock<{ rank::NODES }>,
-    /// The free nodes that were in use before, linked by `next`.
-    free: Var<Option<NodeRef>>,
-    /// Nodes from here on were never used.
-    fresh: Var<usize>,
-    /// Nodes from here on have no memory behind them.
-    backed: Var<usize>,
+    /// Guards all below.
+    lock: Lock<{ rank::NODES }>,
+    nodes: Pool<'k, Node>,
+    /// Where stamps begin in fresh memory.
+    generation: Var<u32>,
     used: Var<usize>,
 }
 
 impl<'k> MapDb<'k> {
     /// A database whose nodes will be in `nodes`, for trees of superpages of 2^`root_log2` bytes.
-    pub(crate) fn new(nodes: &'k [Node], root_log2: u32) -> Self {
+    pub(crate) fn new(nodes: Table<'k, Node>, root_log2: u32) -> Self {
         Self {
-            nodes,
             trees: [const { Lock::new() }; TREE_LOCKS],
             root_log2,
-            pool: Lock::new(),
-            free: Var::zero(),
-            fresh: Var::zero(),
-            backed: Var::zero(),
+            lock: Lock::new(),
+            nodes: Pool::new(nodes),
+            generation: Var::new(1),
             used: Var::zero(),
         }
     }
@@ -67,7 +63,13 @@ impl<'k> MapDb<'k> {
     /// The node.
     #[inline(always)]
     pub(crate) fn node(&self, node: NodeRef) -> &'k Node {
-        &self.nodes[node.index()]
+        self.nodes.get(node)
+    }
+
+    /// The pool of nodes.
+    #[cfg(test)]
+    pub(crate) fn pool(&self) -> &Pool<'k, Node> {
+        &self.nodes
     }
 
     /// Mappings there are.
@@ -87,40 +89,34 @@ impl<'k> MapDb<'k> {
         ((frame & ((1 << self.root_log2) - 1)) >> PAGE_LOG2) as u32
     }
 
-    /// A node without relatives for a mapping to come; `None` when there is no memory for more.
-    pub(crate) fn alloc<const P: u8>(&self, mmu: &impl Mmu, kmem: &Kmem, held: &mut Held<P>) -> Option<NodeRef> {
-        let mut guard = self.pool.lock(held);
-        let node = match self.free.get() {
-            Some(node) => {
-                self.free.set(self.node(node).next.replace(None));
-                node
-            }
-            None => self.fresh_node(mmu, kmem, guard.held())?,
-        };
+    /// A node without relatives for a mapping to come.
+    ///
+    /// # Errors
+    /// [`NoMemory`]: there is none for more.
+    pub(crate) fn alloc<const P: u8>(
+        &self,
+        mmu: &impl Mmu,
+        kmem: &Kmem,
+        held: &mut Held<P>,
+    ) -> Result<NodeRef, NoMemory> {
+        let mut guard = self.lock.lock(held);
+        let node = self.nodes.alloc(|first| mmu.back_nodes(kmem, guard.held(), first))?;
+        self.node(node).begin_stamps(self.generation.get());
         self.used.set(self.used.get() + 1);
-        Some(node)
+        Ok(node)
     }
 
-    fn fresh_node(&self, mmu: &impl Mmu, kmem: &Kmem, held: &mut Held<{ rank::NODES }>) -> Option<NodeRef> {
-        let index = self.fresh.get();
-        if index == self.backed.get() {
-            self.backed.set(mmu.back_nodes(kmem, held, index).min(self.nodes.len()));
-        }
-        if index == self.backed.get() {
-            return None;
-        }
-        self.fresh.set(index + 1);
-        Some(NodeRef::new(index as u32))
-    }
-
-    /// Takes back a node without relatives.
-    pub(crate) fn free<const P: u8>(&self, held: &mut Held<P>, node: NodeRef) {
+    /// Takes back a node without relatives. Nothing may be read of it any more but its stamp, which is another now.
+    pub(crate) fn free<const P: u8>(&self, mmu: &impl Mmu, kmem: &Kmem, held: &mut Held<P>, node: NodeRef) {
         let slot = self.node(node);
         slot.space.set(None);
         slot.renew_stamp();
-        let _guard = self.pool.lock(held);
-        slot.next.set(self.free.replace(Some(node)));
+        let mut guard = self.lock.lock(held);
         self.used.set(self.used.get() - 1);
+        self.nodes.free(node, |first| {
+            self.generation.set(Node::generation_after(self.generation.get(), self.nodes.slots_of(first)));
+            mmu.release_nodes(kmem, guard.held(), first);
+        });
     }
 
     /// Makes a fresh node the mapping of `page` at `level` in `space` to a frame that begins `offset` pages into the
@@ -159,9 +155,9 @@ impl<'k> MapDb<'k> {
         }
     }
 
-    /// Removes and frees a node without children whose entry is gone; what it knew of accesses goes to its parent, with
-    /// `status`. Returns all of that. Needs the lock of the tree.
-    pub(crate) fn remove(&self, tree: &mut TreeGuard<'_>, node: NodeRef, status: Status) -> Status {
+    /// Takes a node without children, whose entry is gone, out of its tree, so that it can be freed; what it knew of
+    /// accesses goes to its parent, with `status`. Returns all of that. Needs the lock of the tree.
+    pub(crate) fn remove(&self, _tree: &mut TreeGuard<'_>, node: NodeRef, status: Status) -> Status {
         let slot = self.node(node);
         debug_assert!(slot.child().is_none(), "what is derived goes first");
         let status = merge(status, merge(slot.take(Kept::Reported), slot.take(Kept::Derived)));
@@ -169,7 +165,6 @@ impl<'k> MapDb<'k> {
             self.node(parent).keep(Kept::Derived, status);
         }
         self.unlink(node);
-        self.free(tree.held(), node);
         status
     }
 

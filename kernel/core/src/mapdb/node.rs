@@ -3,6 +3,7 @@
 use kformats::paging::{PAGE_LOG2, Status};
 
 use crate::machine::{NodeRef, SpaceRef};
+use crate::pool::{Head, Pooled};
 use crate::var::Var;
 
 /// Highest level at which pages are mapped: superpages of the second level.
@@ -125,8 +126,33 @@ impl Node {
         self.stamp.get()
     }
 
+    /// Changes the stamp to one that the node has not had for a long time. No stamp is zero, which is what a cursor reads
+    /// where there is no node any more.
     pub(super) fn renew_stamp(&self) {
-        self.stamp.set(self.stamp.get().wrapping_add(1 << OFFSET_BITS));
+        let stamp = self.stamp.get().wrapping_add(1 << OFFSET_BITS);
+        self.stamp.set(if stamp & !OFFSET_MASK == 0 { stamp | 1 << OFFSET_BITS } else { stamp });
+    }
+
+    /// How often the stamp changed, as far as it tells.
+    fn generation(&self) -> u32 {
+        self.stamp.get() >> OFFSET_BITS
+    }
+
+    /// Gives a node in fresh memory the first stamp of `generation`.
+    pub(super) fn begin_stamps(&self, generation: u32) {
+        if self.stamp.get() == 0 {
+            self.stamp.set(generation << OFFSET_BITS);
+        }
+    }
+
+    /// A generation that comes after `epoch` and after those of all `nodes`: their memory is released, but cursors may
+    /// still hold their stamps, which none of the nodes that follow in their places may have.
+    pub(super) fn generation_after(epoch: u32, nodes: &[Self]) -> u32 {
+        const MASK: u32 = u32::MAX >> OFFSET_BITS;
+        const AHEAD: u32 = MASK >> 1;
+        let ahead = |node: &Self| node.generation().wrapping_sub(epoch) & MASK;
+        let most = nodes.iter().map(ahead).filter(|&ahead| ahead <= AHEAD).max().unwrap_or(0);
+        (epoch.wrapping_add(most + 1) & MASK).max(1)
     }
 
     /// Adds to the status that the node keeps.
@@ -140,5 +166,71 @@ impl Node {
         let bits = self.page.get() >> kind.shift();
         self.page.set(self.page.get() & !(3 << kind.shift()));
         Status { accessed: bits & 1 != 0, dirty: bits & 2 != 0 }
+    }
+}
+
+impl Pooled for Node {
+    type Ref = NodeRef;
+
+    #[inline]
+    fn next_free(&self) -> &Var<Option<NodeRef>> {
+        &self.next
+    }
+
+    #[inline]
+    fn head(&self) -> Head<'_, NodeRef> {
+        Head { next: &self.next, prev: &self.prev, free: &self.child, counts: &self.page }
+    }
+}
+
+#[cfg(test)]
+impl Node {
+    /// Makes the slot read as zero: there is no memory behind it any more.
+    pub(crate) fn wipe(&self) {
+        self.page.set(0);
+        self.space.set(None);
+        [&self.parent, &self.child, &self.next, &self.prev].into_iter().for_each(|link| link.set(None));
+        self.stamp.set(0);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Stamps are never zero and differ from the one before, all the way round.
+    #[test]
+    fn stamps_change_and_are_never_zero() {
+        let node = Node::default();
+        node.begin_stamps(u32::MAX >> OFFSET_BITS);
+        let mut last = node.stamp();
+        for _ in 0..5 {
+            node.renew_stamp();
+            assert!(node.stamp() != 0 && node.stamp() != last);
+            last = node.stamp();
+        }
+    }
+
+    /// The generation that follows a page of nodes is new to all of them, also where the count begins anew.
+    #[test]
+    fn generations_go_on_where_memory_was_released() {
+        let check = |epoch: u32, generations: &[u32], expected: u32| {
+            let nodes: std::vec::Vec<Node> = generations
+                .iter()
+                .map(|&generation| {
+                    let node = Node::default();
+                    node.stamp.set(generation << OFFSET_BITS | 5);
+                    node
+                })
+                .collect();
+            assert_eq!(Node::generation_after(epoch, &nodes), expected, "{epoch} {generations:?}");
+        };
+        const LAST: u32 = u32::MAX >> OFFSET_BITS;
+        check(1, &[1, 1, 1], 2);
+        check(1, &[1, 7, 3], 8);
+        check(9, &[1, 7, 3], 10);
+        check(LAST - 1, &[LAST - 1, LAST], 1);
+        check(LAST - 1, &[LAST, 4], 5);
+        check(3, &[LAST], 4);
     }
 }

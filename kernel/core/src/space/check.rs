@@ -53,9 +53,9 @@ impl<M: Mmu> Spaces<'_, M> {
     /// The first invariant found broken.
     pub fn check_invariants(&self, rest: Rest) -> Result<Census, Broken> {
         let mut census = Census::default();
-        for (index, space) in self.table[..self.fresh.get()].iter().enumerate() {
+        for index in self.table.backed() {
+            let space = self.get(index);
             if space.is_used.get() {
-                let index = SpaceRef::new(index as u32);
                 census.spaces += 1;
                 let table = Table { index, space, rest };
                 self.check_table(&table, Self::top(), (space.root.get(), space.shadow.get()), 0, &mut census)?;
@@ -101,7 +101,7 @@ impl<M: Mmu> Spaces<'_, M> {
         let is_leaf = matches!(self.entry(place), Entry::Leaf(_));
         fail(is_leaf || slot.kernel.is_none(), "a page of the kernel has an entry")?;
         fail(!is_leaf || slot.kernel.is_some() || slot.node.is_some(), "a page has a node or is the kernel's")?;
-        if slot.kernel == Some(super::tables::KernelPage::Owned) {
+        if matches!(slot.kernel, Some(super::tables::KernelPage::Utcbs(_))) {
             census.frames += 1;
         }
         let Some(node) = slot.node else { return Ok(()) };

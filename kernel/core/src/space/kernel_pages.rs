@@ -1,6 +1,6 @@
 //! The kernel's pages in user spaces: the kernel interface page and the UTCBs.
 
-use kformats::paging::{Access, Entry, PatIndex};
+use kformats::paging::{Access, Entry, PAGE_LOG2, PatIndex};
 use l4_abi::Fpage;
 
 use super::tables::KernelPage;
@@ -26,7 +26,7 @@ impl<M: Mmu> Spaces<'_, M> {
         if slot.is_initialised.get() {
             return Ok(());
         }
-        let place = self.walk_and_fill(guard.held(), slot, kip_area.base() as u64, 0)?;
+        let place = self.make_tables(guard.held(), slot, kip_area.base() as u64, 0)?;
         let access = Access { write: false, execute: true };
         self.enter_kernel_page(&place, self.config.kip, access, KernelPage::Shared);
         slot.kip_area.set(kip_area);
@@ -35,11 +35,12 @@ impl<M: Mmu> Spaces<'_, M> {
         Ok(())
     }
 
-    /// Makes sure that the page of the UTCB area at `address` is mapped; returns the physical address of `address`.
+    /// Gives one more thread a UTCB at `address`, in the UTCB area, whose page is mapped if it was not; returns the
+    /// physical address. After an error nothing has changed.
     ///
     /// # Errors
     /// [`NoMemory`]: no frames for the page or for tables.
-    pub fn map_utcb_page(
+    pub fn add_utcb(
         &self,
         held: &mut Held<{ rank::NONE }>,
         space: SpaceRef,
@@ -49,17 +50,46 @@ impl<M: Mmu> Spaces<'_, M> {
         let address = address as u64;
         debug_assert!(slot.utcb_area().contains(address as _), "UTCBs are in the UTCB area");
         let mut guard = slot.lock.lock(held);
-        let place = self.walk_and_fill(guard.held(), slot, address, 0)?;
-        let frame = match self.entry(&place) {
-            Entry::Leaf(leaf) => PhysAddr(leaf.frame),
+        let place = self.walk(slot, address, 0);
+        let frame = match (self.entry(&place), self.slot(&place)) {
+            (Entry::Leaf(leaf), Slot { node, kernel: Some(KernelPage::Utcbs(count)) }) => {
+                self.set_slot(&place, Slot { node, kernel: Some(KernelPage::with_one_more(count)) });
+                PhysAddr(leaf.frame)
+            }
             _ => {
-                let frame = self.kmem.alloc(self.machine, guard.held()).ok_or(NoMemory)?;
+                let mut claim = self.reserve_tables(guard.held(), slot, address, 0, 1)?;
+                let place = self.walk_and_fill(guard.held(), slot, address, 0, &mut claim);
+                let frame = self.kmem.alloc_reserved(self.machine, guard.held(), &mut claim);
+                self.kmem.give_back(guard.held(), claim);
                 let access = Access { write: true, execute: false };
-                self.enter_kernel_page(&place, frame, access, KernelPage::Owned);
+                self.enter_kernel_page(&place, frame, access, KernelPage::with_one_more(0));
                 frame
             }
         };
         Ok(PhysAddr(frame.0 + address % PAGE_SIZE))
+    }
+
+    /// Takes a thread's UTCB at `address` away, which [`Spaces::add_utcb`] gave it; with the last one its page goes.
+    pub fn remove_utcb(&self, held: &mut Held<{ rank::NONE }>, space: SpaceRef, address: usize) {
+        let slot = self.get(space);
+        let guard = slot.lock.lock(held);
+        let place = self.walk(slot, address as u64, 0);
+        let (Entry::Leaf(leaf), Slot { node, kernel: Some(KernelPage::Utcbs(count)) }) =
+            (self.entry(&place), self.slot(&place))
+        else {
+            unreachable!("a UTCB is on a page of UTCBs")
+        };
+        let kernel = KernelPage::with_one_less(count);
+        if kernel.is_none() {
+            self.machine.write(place.entry_at, 0);
+        }
+        self.set_slot(&place, Slot { node, kernel });
+        drop(guard);
+        if kernel.is_none() {
+            self.machine.invalidate(space, address & !(PAGE_SIZE as usize - 1), PAGE_LOG2);
+            self.machine.complete();
+            self.kmem.free(self.machine, held, PhysAddr(leaf.frame));
+        }
     }
 
     /// The physical address of `address` if it is on a page of UTCBs.

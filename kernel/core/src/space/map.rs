@@ -188,16 +188,30 @@ impl<M: Mmu> Spaces<'_, M> {
             let size_log2 = Self::page_log2(place.level);
             return Ok(Step::Advance((((to >> size_log2) + 1) << size_log2) - to));
         }
+        // The node first: then tables are all that can be missing, and they come together.
+        let mut node = None;
         if place.level > level {
-            place = self.walk_and_fill(guard.held(), dest, to, level)?;
+            let moves_node = kind == MapKind::Grant && level == found.level;
+            if !moves_node {
+                node = Some(self.mapdb.alloc(self.machine, self.kmem, guard.held())?);
+            }
+            let filled = self.make_tables(guard.held(), dest, to, level);
+            place = filled.inspect_err(|_| {
+                if let Some(node) = node {
+                    self.mapdb.free(self.machine, self.kmem, guard.held(), node);
+                }
+            })?;
         }
         level = place.level;
         let frame = frame | from & low_bits(Self::page_log2(found.level)) & !low_bits(Self::page_log2(level));
         let access = self.machine.format().effective(access_of(transfer.item.fpage.rights()));
         let piece = Piece { kind, source, found, from, dest_ref: transfer.dest, dest, to, access, level, frame };
         match self.entry(&place) {
-            Entry::Leaf(old) => Ok(self.meet(guard.held(), &piece, &place, old, budget)),
-            _ => self.enter(guard.held(), &piece, &place, budget),
+            Entry::Leaf(old) => {
+                debug_assert!(node.is_none(), "new tables are empty");
+                Ok(self.meet(guard.held(), &piece, &place, old, budget))
+            }
+            _ => self.enter(guard.held(), &piece, &place, node, budget),
         }
     }
 
@@ -252,25 +266,31 @@ impl<M: Mmu> Spaces<'_, M> {
         Step::Retry
     }
 
-    /// Enters a piece into the empty entry at `place`. Needs the lock of the destination.
+    /// Enters a piece into the empty entry at `place`, with `node` if one was taken in advance. Needs the lock of the
+    /// destination.
     fn enter(
         &self,
         held: &mut Held<{ rank::SPACE }>,
         piece: &Piece<'_>,
         place: &Place,
+        node: Option<NodeRef>,
         budget: &mut u32,
     ) -> Result<Step, NoMemory> {
         if piece.kind == MapKind::Grant && piece.level == piece.found.level {
+            debug_assert!(node.is_none(), "the node of the granter's page moves");
             let mut tree = self.mapdb.tree(piece.frame).lock(held);
             return Ok(match self.source_of(piece) {
                 Some(page) => self.move_page(&mut tree, piece, place, page, budget),
                 None => Step::Retry,
             });
         }
-        let node = self.mapdb.alloc(self.machine, self.kmem, held).ok_or(NoMemory)?;
+        let node = match node {
+            Some(node) => node,
+            None => self.mapdb.alloc(self.machine, self.kmem, held)?,
+        };
         let mut tree = self.mapdb.tree(piece.frame).lock(held);
         let Some(page) = self.source_of(piece) else {
-            self.mapdb.free(tree.held(), node);
+            self.mapdb.free(self.machine, self.kmem, tree.held(), node);
             return Ok(Step::Retry);
         };
         let parent = if piece.kind == MapKind::Map { Some(page.node) } else { self.mapdb.node(page.node).parent() };

@@ -26,6 +26,7 @@ use crate::kmem::Kmem;
 use crate::lock::{Held, Lock, rank};
 use crate::machine::{Mmu, NoMemory, PhysAddr, SpaceRef};
 use crate::mapdb::{LEVEL_MAX, MapDb, Node};
+use crate::pool::{Head, Pool, Pooled, Table};
 use crate::var::{AsWord, Var};
 
 mod check;
@@ -85,6 +86,29 @@ pub struct Space {
     lock: Lock<{ rank::SPACE }>,
     /// In a free slot, the next one.
     next_free: Var<Option<SpaceRef>>,
+    page: PageHead,
+}
+
+/// What the pool keeps in the last slot of a page.
+#[derive(Default)]
+struct PageHead {
+    next: Var<Option<SpaceRef>>,
+    prev: Var<Option<SpaceRef>>,
+    free: Var<Option<SpaceRef>>,
+    counts: Var<usize>,
+}
+
+impl Pooled for Space {
+    type Ref = SpaceRef;
+
+    fn next_free(&self) -> &Var<Option<SpaceRef>> {
+        &self.next_free
+    }
+
+    fn head(&self) -> Head<'_, SpaceRef> {
+        let PageHead { next, prev, free, counts } = &self.page;
+        Head { next, prev, free, counts }
+    }
 }
 
 /// A part of a space that is the kernel's; empty at first.
@@ -190,35 +214,36 @@ pub struct SpaceConfig {
 pub struct Spaces<'k, M> {
     machine: &'k M,
     kmem: &'k Kmem,
-    table: &'k [Space],
     mapdb: MapDb<'k>,
     config: SpaceConfig,
-    /// Guards the list of free slots.
+    /// Guards which slots are in use.
     lock: Lock<{ rank::SPACE }>,
-    free: Var<Option<SpaceRef>>,
-    /// Slots from here on were never used.
-    fresh: Var<usize>,
+    table: Pool<'k, Space>,
 }
 
 impl<'k, M: Mmu> Spaces<'k, M> {
-    /// No space yet. `table` and `nodes` are zero; nodes are backed with memory as they are needed.
-    pub fn new(machine: &'k M, kmem: &'k Kmem, table: &'k [Space], nodes: &'k [Node], config: SpaceConfig) -> Self {
+    /// No space yet. `table` and `nodes` are zero; they are backed with memory as far as they are needed.
+    pub fn new(
+        machine: &'k M,
+        kmem: &'k Kmem,
+        table: Table<'k, Space>,
+        nodes: Table<'k, Node>,
+        config: SpaceConfig,
+    ) -> Self {
         Self {
             machine,
             kmem,
-            table,
             mapdb: MapDb::new(nodes, M::Format::size_log2(LEVEL_MAX)),
             config,
             lock: Lock::new(),
-            free: Var::zero(),
-            fresh: Var::zero(),
+            table: Pool::new(table),
         }
     }
 
     /// The space.
     #[inline(always)]
     pub fn get(&self, space: SpaceRef) -> &'k Space {
-        &self.table[space.index()]
+        self.table.get(space)
     }
 
     /// The mapping database.
@@ -237,10 +262,7 @@ impl<'k, M: Mmu> Spaces<'k, M> {
     /// [`NoMemory`]: no frames, or no slot.
     pub fn create(&self, held: &mut Held<{ rank::NONE }>, kind: SpaceKind) -> Result<SpaceRef, NoMemory> {
         let (root, shadow) = self.alloc_pair(held)?;
-        let Some(space) = self.take_slot(held) else {
-            self.free_pair(held, root, shadow);
-            return Err(NoMemory);
-        };
+        let space = self.take_slot(held).inspect_err(|_| self.free_pair(held, root, shadow))?;
         self.machine.init_root(root);
         let slot = self.get(space);
         slot.root.set(root);
@@ -254,28 +276,16 @@ impl<'k, M: Mmu> Spaces<'k, M> {
         Ok(space)
     }
 
-    fn take_slot(&self, held: &mut Held<{ rank::NONE }>) -> Option<SpaceRef> {
+    fn take_slot(&self, held: &mut Held<{ rank::NONE }>) -> Result<SpaceRef, NoMemory> {
         let mut guard = self.lock.lock(held);
-        if let Some(space) = self.free.get() {
-            self.free.set(self.get(space).next_free.get());
-            return Some(space);
-        }
-        let index = self.fresh.get();
-        if index == self.table.len() {
-            return None;
-        }
-        let space = SpaceRef::new(index as u32);
-        self.machine.back_space(self.kmem, guard.held(), space).ok()?;
-        self.fresh.set(index + 1);
-        Some(space)
+        self.table.alloc(|first| self.machine.back_spaces(self.kmem, guard.held(), first))
     }
 
-    /// Takes back the slot of a space that has nothing left.
+    /// Takes back the slot of a space that has nothing left. It may be gone then.
     fn free_slot(&self, held: &mut Held<{ rank::NONE }>, space: SpaceRef) {
-        let _guard = self.lock.lock(held);
-        let slot = self.get(space);
-        slot.is_used.set(false);
-        slot.next_free.set(self.free.replace(Some(space)));
+        let mut guard = self.lock.lock(held);
+        self.get(space).is_used.set(false);
+        self.table.free(space, |first| self.machine.release_spaces(self.kmem, guard.held(), first));
     }
 
     /// A frame for a table and one for its shadow.

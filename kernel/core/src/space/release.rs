@@ -58,7 +58,7 @@ impl<M: Mmu> Spaces<'_, M> {
             let kernel = self.slot(&place).kernel.expect("all pages of users are flushed");
             self.machine.write(place.entry_at, 0);
             self.set_slot(&place, Slot::default());
-            if kernel == KernelPage::Owned {
+            if matches!(kernel, KernelPage::Utcbs(_)) {
                 self.kmem.free(self.machine, held, PhysAddr(leaf.frame));
             }
             return address;

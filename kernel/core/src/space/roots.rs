@@ -44,14 +44,15 @@ impl<M: Mmu> Spaces<'_, M> {
         }
         let mut guard = slot.lock.lock(held);
         let level = self.root_level(slot, address);
-        let place = self.walk_and_fill(guard.held(), slot, address, level)?;
-        let node = self.mapdb.alloc(self.machine, self.kmem, guard.held()).ok_or(NoMemory)?;
+        let node = self.mapdb.alloc(self.machine, self.kmem, guard.held())?;
+        let place = self.make_tables(guard.held(), slot, address, level);
+        let place = place.inspect_err(|_| self.mapdb.free(self.machine, self.kmem, guard.held(), node))?;
         let mut tree = self.mapdb.tree(address).lock(guard.held());
         let place = self.reload(&place, address);
         match self.mapped(slot, &place, address) {
             Some(page) => {
                 self.allow(&place, page.access, Access::FULL);
-                self.mapdb.free(tree.held(), node);
+                self.mapdb.free(self.machine, self.kmem, tree.held(), node);
             }
             None => {
                 let frame = address >> Self::page_log2(level) << Self::page_log2(level);

@@ -4,7 +4,7 @@ use kformats::paging::{Access, Entry, Leaf, PageFormat, PatIndex, Status};
 use l4_abi::Rights;
 
 use super::{Space, Spaces, rights_of};
-use crate::kmem::FRAME_SIZE;
+use crate::kmem::{FRAME_SIZE, Reserved};
 use crate::lock::Held;
 use crate::machine::{Mmu, NoMemory, NodeRef, PhysAddr, SpaceRef};
 use crate::mapdb::LEVEL_MAX;
@@ -24,13 +24,18 @@ pub(crate) struct Slot {
 pub(crate) enum KernelPage {
     /// The frame is in several spaces, and not theirs: the kernel interface page.
     Shared,
-    /// The frame belongs to this space and is freed with it: a page of UTCBs.
-    Owned,
+    /// The frame belongs to this space and is freed with the last of so many UTCBs on it.
+    Utcbs(u32),
 }
 
 impl Slot {
-    const SHARED: usize = 1 << 31;
-    const OWNED: usize = 1 << 30;
+    /// The word: the node below, then the count of UTCBs, which is never zero on a page of them, then the mark of the
+    /// kernel interface page.
+    const SHARED: usize = 1 << (usize::BITS - 1);
+    const UTCBS_SHIFT: u32 = if usize::BITS == 64 { 32 } else { 26 };
+    /// A count that cannot go on stays: on 32-bit machines, if more threads than there is room for have their UTCB on one
+    /// page, and so share some, the page is freed with its space.
+    const UTCBS_MAX: usize = (Self::SHARED - 1) >> Self::UTCBS_SHIFT;
 
     #[inline]
     pub(crate) fn of(node: NodeRef) -> Self {
@@ -42,19 +47,34 @@ impl Slot {
         let kernel = match self.kernel {
             None => 0,
             Some(KernelPage::Shared) => Self::SHARED,
-            Some(KernelPage::Owned) => Self::OWNED,
+            Some(KernelPage::Utcbs(count)) => (count as usize) << Self::UTCBS_SHIFT,
         };
         self.node.to_word() | kernel
     }
 
     #[inline]
     fn from_word(word: usize) -> Self {
-        let kernel = match word & (Self::SHARED | Self::OWNED) {
-            0 => None,
-            Self::SHARED => Some(KernelPage::Shared),
-            _ => Some(KernelPage::Owned),
+        let count = (word & !Self::SHARED) >> Self::UTCBS_SHIFT;
+        let kernel = match (word & Self::SHARED, count) {
+            (0, 0) => None,
+            (0, count) => Some(KernelPage::Utcbs(count as u32)),
+            _ => Some(KernelPage::Shared),
         };
-        Self { node: AsWord::from_word(word & !(Self::SHARED | Self::OWNED)), kernel }
+        Self { node: AsWord::from_word(word & ((1 << Self::UTCBS_SHIFT) - 1)), kernel }
+    }
+}
+
+impl KernelPage {
+    /// A page of UTCBs with one more.
+    pub(super) fn with_one_more(count: u32) -> Self {
+        Self::Utcbs((count + 1).min(Slot::UTCBS_MAX as u32))
+    }
+
+    /// A page of UTCBs with one less; `None`: without any.
+    pub(super) fn with_one_less(count: u32) -> Option<Self> {
+        let is_certain = (count as usize) < Slot::UTCBS_MAX;
+        let left = if is_certain { count - 1 } else { count };
+        (left > 0).then_some(Self::Utcbs(left))
     }
 }
 
@@ -169,32 +189,65 @@ impl<M: Mmu> Spaces<'_, M> {
         (above, place)
     }
 
-    /// As [`Self::walk`], with tables made where there are none. Needs the lock of the space.
+    /// Claims the frames for the tables that [`Self::walk_and_fill`] will make on the way to `address`, and `others`. Needs
+    /// the lock of the space, which is held until then. The claim must be given back.
+    ///
+    /// # Errors
+    /// [`NoMemory`]: not enough for all of it.
+    pub(super) fn reserve_tables<const P: u8>(
+        &self,
+        held: &mut Held<P>,
+        space: &Space,
+        address: u64,
+        level: u32,
+        others: usize,
+    ) -> Result<Reserved, NoMemory> {
+        let place = self.walk(space, address, level);
+        let missing = if place.word == 0 { (place.level - level) as usize } else { 0 };
+        self.kmem.reserve(held, 2 * missing + others).ok_or(NoMemory)
+    }
+
+    /// As [`Self::walk`], with tables made where there are none, of frames from the claim. Needs the lock of the space.
     pub(super) fn walk_and_fill<const P: u8>(
         &self,
         held: &mut Held<P>,
         space: &Space,
         address: u64,
         level: u32,
-    ) -> Result<Place, NoMemory> {
+        claim: &mut Reserved,
+    ) -> Place {
         let mut place = self.root_place(space, address);
         while place.level > level {
             let (table, shadow) = match self.below(&place) {
                 Some(below) => below,
-                None if place.word == 0 => self.add_table(held, &place)?,
+                None if place.word == 0 => self.add_table(held, &place, claim),
                 None => break,
             };
             place = self.place(place.level - 1, table, shadow, address);
         }
-        Ok(place)
+        place
     }
 
-    fn add_table<const P: u8>(&self, held: &mut Held<P>, place: &Place) -> Result<(PhysAddr, PhysAddr), NoMemory> {
-        let (table, shadow) = self.alloc_pair(held)?;
+    fn add_table<const P: u8>(&self, held: &mut Held<P>, place: &Place, claim: &mut Reserved) -> (PhysAddr, PhysAddr) {
+        let [table, shadow] = [(); 2].map(|()| self.kmem.alloc_reserved(self.machine, held, claim));
         // The shadow first: who finds the table must find its shadow.
         self.machine.write(place.slot_at, shadow.0 as usize);
         self.machine.write(place.entry_at, self.machine.format().table(table.0) as usize);
-        Ok((table, shadow))
+        (table, shadow)
+    }
+
+    /// As [`Self::walk_and_fill`], all of it or nothing: after an error no table was made.
+    pub(super) fn make_tables<const P: u8>(
+        &self,
+        held: &mut Held<P>,
+        space: &Space,
+        address: u64,
+        level: u32,
+    ) -> Result<Place, NoMemory> {
+        let mut claim = self.reserve_tables(held, space, address, level, 0)?;
+        let place = self.walk_and_fill(held, space, address, level, &mut claim);
+        self.kmem.give_back(held, claim);
+        Ok(place)
     }
 
     /// Reads the entry for `address` again.

@@ -250,7 +250,9 @@ impl<M: Mmu> Spaces<'_, M> {
     /// Removes a mapping from which none is derived; returns how it was accessed.
     fn remove_node(&self, tree: &mut TreeGuard<'_>, node: NodeRef) -> Status {
         let status = self.clear_entry(self.mapdb.node(node));
-        self.mapdb.remove(tree, node, status)
+        let status = self.mapdb.remove(tree, node, status);
+        self.mapdb.free(self.machine, self.kmem, tree.held(), node);
+        status
     }
 }
 

@@ -116,15 +116,8 @@ impl<M: Machine> Here<'_, M> {
             self.check_utcb_location(space, location)?;
         }
         self.k.machine.back_thread(&mut self.held, dest).map_err(|_| SysError::OutOfMemory)?;
-        let (space, is_new) = match home {
-            Home::In(space) => (space, false),
-            Home::New => (self.new_space()?, true),
-        };
-        let utcb = match (args.pager(), args.utcb_location()) {
-            (Some(_), Some(location)) => self.allocate_utcb(space, location)?,
-            _ => 0,
-        };
-        debug_assert!(!is_new || utcb == 0, "a new space has no UTCB area yet");
+        let made = self.make_home(home, args);
+        let (space, utcb) = made.inspect_err(|_| self.k.machine.release_thread(&mut self.held, dest))?;
         self.fill_tcb(dest, args.dest, space, scheduler);
         if let Some(location) = args.utcb_location() {
             self.set_utcb_location(dest, location);
@@ -135,8 +128,17 @@ impl<M: Machine> Here<'_, M> {
         Ok(())
     }
 
-    fn new_space(&mut self) -> Result<SpaceRef, SysError> {
-        self.k.spaces.create(&mut self.held, SpaceKind::Ordinary).map_err(|_| SysError::OutOfMemory)
+    /// The space of a new thread, made if it is a new one, and the kernel address of the UTCB of one that will be active,
+    /// else 0. A new space has no UTCB area yet, so one of the two at most needs memory.
+    fn make_home(&mut self, home: Home, args: ThreadControlArgs) -> Result<(SpaceRef, usize), SysError> {
+        match (home, args.pager(), args.utcb_location()) {
+            (Home::New, ..) => {
+                let space = self.k.spaces.create(&mut self.held, SpaceKind::Ordinary);
+                space.map(|space| (space, 0)).map_err(|_| SysError::OutOfMemory)
+            }
+            (Home::In(space), Some(_), Some(location)) => Ok((space, self.allocate_utcb(space, location)?)),
+            (Home::In(space), ..) => Ok((space, 0)),
+        }
     }
 
     /// Makes the empty, backed slot `dest` an inactive thread of `space` with the defaults of a new thread.
@@ -248,13 +250,14 @@ impl<M: Machine> Here<'_, M> {
     /// Moves `dest` to `space`, where an active thread has its UTCB at the kernel address `utcb`.
     fn migrate(&mut self, caller: TcbRef, dest: TcbRef, space: SpaceRef, utcb: usize) {
         let tcb = self.k.tcb(dest);
+        let old_space = tcb.space();
         if tcb.is_active() {
             self.unwind(dest, Reason::Canceled);
             let (old, new) = (self.k.utcb(dest), self.k.machine.utcb(utcb));
             new.copy_from(old);
             tcb.utcb.set(utcb);
+            self.remove_utcb(dest, old_space);
         }
-        let old_space = tcb.space();
         tcb.space.set(Some(space));
         tcb.space_word.set(self.k.spaces.get(space).machine_word());
         self.k.spaces.get(space).add_thread();
@@ -297,10 +300,16 @@ impl<M: Machine> Here<'_, M> {
         if is_aligned && is_inside { Ok(()) } else { Err(SysError::UtcbArea) }
     }
 
-    /// The kernel address of the UTCB at `location` in `space`, whose page is mapped if it was not.
+    /// The kernel address of a UTCB for one more thread at `location` in `space`, whose page is mapped if it was not.
     pub(crate) fn allocate_utcb(&mut self, space: SpaceRef, location: usize) -> Result<usize, SysError> {
-        let phys = self.k.spaces.map_utcb_page(&mut self.held, space, location).map_err(|_| SysError::OutOfMemory)?;
+        let phys = self.k.spaces.add_utcb(&mut self.held, space, location).map_err(|_| SysError::OutOfMemory)?;
         Ok(self.k.machine.kernel_address(phys))
+    }
+
+    /// Nobody uses the UTCB of `thread` in `space` any more.
+    fn remove_utcb(&mut self, thread: TcbRef, space: SpaceRef) {
+        let location = self.utcb_location(thread).expect("a thread with a UTCB has a location for it");
+        self.k.spaces.remove_utcb(&mut self.held, space, location);
     }
 
     // --- deletion ---
@@ -359,11 +368,14 @@ impl<M: Machine> Here<'_, M> {
     fn bury(&mut self, deleter: TcbRef, victim: TcbRef) {
         let (own, tcb) = (self.k.tcb(deleter), self.k.tcb(victim));
         let space = tcb.space();
+        if tcb.utcb.replace(0) != 0 {
+            self.remove_utcb(victim, space);
+        }
         tcb.space.set(None);
         tcb.local_id.set(ThreadId::NIL);
-        tcb.utcb.set(0);
         tcb.is_dying.set(false);
         self.k.machine.forget_thread(victim);
+        self.k.machine.release_thread(&mut self.held, victim);
         own.peer.set(None);
         if self.k.spaces.get(space).remove_thread() == 0 {
             own.cursor.reset();

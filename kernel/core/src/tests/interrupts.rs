@@ -163,9 +163,8 @@ fn association_is_checked() {
     check(irq(5), NIL, invalid);
     check(irq(5), B.version(2), invalid);
     check(irq(5), irq(6), invalid);
-    w.k.machine.backs_threads.set(false);
+    w.k.kmem.fail_nth(1);
     check(irq(5), B.id(), Err(SysError::OutOfMemory));
-    w.k.machine.backs_threads.set(true);
     expect(w, "refused associations", "irq5 nobody's, masked");
     check(irq(5), N.id(), Ok(()));
     check(irq(6), ROOT.local(), Ok(()));

@@ -7,11 +7,14 @@ use std::collections::BTreeMap;
 use kformats::paging::Amd64;
 use l4_abi::{ThreadId, USER_FLAGS_MASK, UTCB_SIZE, Utcb, Word};
 
+use super::backing::{Backing, Kind};
 use crate::kmem::{FRAME_SIZE, Kmem};
 use crate::lock::{Held, rank};
 use crate::machine::{
-    EXCEPTION_IMAGE_WORDS, Machine, Mmu, NoMemory, PhysAddr, PhysMem, SpaceRef, TcbRef, Tlb, UserRegs,
+    EXCEPTION_IMAGE_WORDS, Machine, Mmu, NoMemory, NodeRef, PhysAddr, PhysMem, SpaceRef, TcbRef, Tlb, UserRegs,
 };
+use crate::mapdb::Node;
+use crate::thread::{Tcb, is_page_vacant};
 
 /// Where kernel memory begins.
 pub const KMEM_BEGIN: PhysAddr = PhysAddr(0x10_0000);
@@ -20,8 +23,10 @@ pub const KMEM_END: PhysAddr = PhysAddr(KMEM_BEGIN.0 + KMEM_FRAMES as u64 * FRAM
 const KMEM_FRAMES: usize = 1024;
 /// Slots for threads.
 pub const THREADS: usize = 96;
-/// Slots for mapping nodes.
+/// Slots for mapping nodes, in whole pages.
 pub const NODES: usize = 2048;
+/// Slots for spaces, in whole pages.
+pub const SPACES: usize = 32;
 /// Flags of a fresh thread.
 pub const DEFAULT_FLAGS: usize = 0x202;
 /// General registers that an exception message has besides ip, sp and flags.
@@ -51,8 +56,31 @@ pub struct Fake {
     user: RefCell<BTreeMap<u64, Vec<u8>>>,
     clock_us: Cell<u64>,
     lines: [Cell<bool>; LINES],
-    /// Whether there is memory behind the slots of new threads.
-    pub backs_threads: Cell<bool>,
+    kmem: &'static Kmem,
+    tables: Tables,
+    /// What is behind the tables.
+    pub backing: Backing,
+}
+
+/// The tables that the machine puts memory behind.
+#[derive(Clone, Copy)]
+pub struct Tables {
+    /// Threads.
+    pub tcbs: &'static [Tcb],
+    /// Mapping nodes.
+    pub nodes: &'static [Node],
+}
+
+const TCBS_PER_PAGE: usize = FRAME_SIZE as usize / size_of::<Tcb>();
+/// Saved registers take twice as much.
+const REGISTERS_PER_PAGE: usize = TCBS_PER_PAGE / 2;
+const SPACES_PER_PAGE: usize = FRAME_SIZE as usize / size_of::<crate::space::Space>();
+const NODES_PER_PAGE: usize = FRAME_SIZE as usize / size_of::<Node>();
+
+/// The pages of the tables in which a thread has its TCB and its registers.
+fn pages_of(thread: TcbRef) -> [((Kind, usize), usize); 2] {
+    let page = |kind, per_page| ((kind, thread.index() / per_page), per_page);
+    [page(Kind::Tcbs, TCBS_PER_PAGE), page(Kind::Frames, REGISTERS_PER_PAGE)]
 }
 
 /// The saved registers of a thread.
@@ -66,17 +94,19 @@ pub struct Saved {
 }
 
 impl Fake {
-    /// The machine at power-on, with slots for `threads`.
-    pub fn new(threads: usize) -> Self {
+    /// The machine at power-on, with these tables, and memory to put behind them.
+    pub fn new(tables: Tables, kmem: &'static Kmem) -> Self {
         let saved = || Saved { from: Cell::new(None), unmaps: Cell::new(0), general: Default::default() };
         Self {
             frames: (0..KMEM_FRAMES).map(|_| OnceCell::new()).collect(),
             utcbs: (0..KMEM_FRAMES * UTCBS_PER_FRAME).map(|_| OnceCell::new()).collect(),
-            saved: (0..threads).map(|_| saved()).collect(),
+            saved: tables.tcbs.iter().map(|_| saved()).collect(),
             user: RefCell::default(),
             clock_us: Cell::new(0),
             lines: Default::default(),
-            backs_threads: Cell::new(true),
+            kmem,
+            tables,
+            backing: Backing::default(),
         }
     }
 
@@ -149,6 +179,7 @@ impl PhysMem for Fake {
 impl Tlb for Fake {
     fn invalidate(&self, _space: SpaceRef, _at: usize, _size_log2: u32) {}
     fn invalidate_all(&self, _space: SpaceRef) {}
+    fn complete(&self) {}
 }
 
 impl Mmu for Fake {
@@ -164,8 +195,21 @@ impl Mmu for Fake {
         root.0 as usize
     }
 
-    fn back_nodes(&self, _kmem: &Kmem, _held: &mut Held<{ rank::NODES }>, backed: usize) -> usize {
-        backed + 128
+    fn back_nodes(&self, kmem: &Kmem, held: &mut Held<{ rank::NODES }>, first: NodeRef) -> Result<(), NoMemory> {
+        self.backing.back(self, kmem, held, (Kind::Nodes, first.index()))
+    }
+
+    fn release_nodes(&self, kmem: &Kmem, held: &mut Held<{ rank::NODES }>, first: NodeRef) {
+        self.backing.release(self, kmem, held, (Kind::Nodes, first.index()));
+        self.tables.nodes[first.index()..][..NODES_PER_PAGE].iter().for_each(Node::wipe);
+    }
+
+    fn back_spaces(&self, kmem: &Kmem, held: &mut Held<{ rank::SPACE }>, first: SpaceRef) -> Result<(), NoMemory> {
+        self.backing.back(self, kmem, held, (Kind::Spaces, first.index() / SPACES_PER_PAGE))
+    }
+
+    fn release_spaces(&self, kmem: &Kmem, held: &mut Held<{ rank::SPACE }>, first: SpaceRef) {
+        self.backing.release(self, kmem, held, (Kind::Spaces, first.index() / SPACES_PER_PAGE));
     }
 }
 
@@ -198,8 +242,26 @@ impl Machine for Fake {
         IPC_RETURN_IP
     }
 
-    fn back_thread(&self, _held: &mut Held<{ rank::NONE }>, _thread: TcbRef) -> Result<(), NoMemory> {
-        if self.backs_threads.get() { Ok(()) } else { Err(NoMemory) }
+    fn back_thread(&self, held: &mut Held<{ rank::NONE }>, thread: TcbRef) -> Result<(), NoMemory> {
+        let tcb = &self.tables.tcbs[thread.index()];
+        assert!(!tcb.is_claimed(), "{thread:?} is claimed once");
+        for (page, _) in pages_of(thread) {
+            if !self.backing.is_backed(page) && self.backing.back(self, self.kmem, held, page).is_err() {
+                self.release_thread(held, thread);
+                return Err(NoMemory);
+            }
+        }
+        tcb.set_claimed(true);
+        Ok(())
+    }
+
+    fn release_thread(&self, held: &mut Held<{ rank::NONE }>, thread: TcbRef) {
+        self.tables.tcbs[thread.index()].set_claimed(false);
+        for (page, per_page) in pages_of(thread) {
+            if self.backing.is_backed(page) && is_page_vacant(self.tables.tcbs, thread, per_page) {
+                self.backing.release(self, self.kmem, held, page);
+            }
+        }
     }
 
     fn reset_registers(&self, thread: TcbRef) {

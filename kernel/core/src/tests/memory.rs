@@ -67,20 +67,6 @@ fn calls_without_memory_change_nothing() {
     }
 }
 
-/// X.2, ThreadControl: no memory for the thread itself.
-#[test]
-fn thread_without_memory_is_not_created() {
-    for call in [create_space, create_active] {
-        let w = World::new();
-        let (old, frames) = (snapshot(w), w.frames_used());
-        w.k.machine.backs_threads.set(false);
-        assert_eq!(call(w), Err(SysError::OutOfMemory));
-        assert_eq!((snapshot(w), w.frames_used()), (old, frames));
-        w.k.machine.backs_threads.set(true);
-        assert_eq!(call(w), Ok(()));
-    }
-}
-
 /// With no frame left, what needs none goes on, and what needs some is refused until one is given back.
 #[test]
 fn exhausted_memory_refuses_and_recovers() {
@@ -93,10 +79,8 @@ fn exhausted_memory_refuses_and_recovers() {
     play(w, "b wait; a call b 1; b reply a 2; a pager c; a fault 0x5000; c wait; c send a; z send b 9");
     expect(w, "IPC", "b got 9 from z; a got 2 from 'b; c sent");
     play(w, "root delete x; root delete y; root delete z");
-    assert_eq!(
-        w.k.kmem.free_count(),
-        w.k.kmem.total() - frames.len() - w.k.spaces.check_invariants(Rest::Settled).expect("all is well").frames
-    );
+    let census = w.k.spaces.check_invariants(Rest::Settled).expect("all is well");
+    assert_eq!(w.frames_used(), frames.len() + census.frames);
     assert_eq!((create_space(w), create_active(w)), (Ok(()), Ok(())), "the spaces that went had enough");
 }
 

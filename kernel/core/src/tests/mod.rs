@@ -1,6 +1,7 @@
 //! The core as threads see it: what the specification says about threads, IPC and scheduling, played on a machine
 //! without hardware.
 
+pub(crate) mod backing;
 mod invariants;
 mod machine;
 mod script;

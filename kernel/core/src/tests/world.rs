@@ -7,17 +7,19 @@ use l4_abi::{
 };
 
 use super::invariants;
-use super::machine::{Fake, IPC_RETURN_IP, KMEM_BEGIN, KMEM_END, NODES, THREADS};
+use super::machine::{Fake, IPC_RETURN_IP, KMEM_BEGIN, KMEM_END, NODES, SPACES, THREADS, Tables};
 use crate::boot::Server;
 use crate::kernel::{Here, Kernel, ThreadNumbers};
 use crate::kmem::Kmem;
 use crate::lock::Held;
 use crate::machine::{CpuId, Machine, PhysAddr, TcbRef};
 use crate::mapdb::Node;
+use crate::pool::Table;
 use crate::sched::{Cpu, Current};
 use crate::space::{Space, SpaceConfig, Spaces};
 use crate::syscall::{Exregs, ExregsResult, SpaceControlArgs, ThreadControlArgs};
 use crate::thread::{Purpose, Status, Tcb, Work};
+use crate::var::Var;
 
 /// The borders of the thread numbers.
 pub const NUMBERS: ThreadNumbers = ThreadNumbers { system_base: 16, user_base: 32 };
@@ -158,13 +160,16 @@ impl World {
 
     /// The initial servers alone, in a table of so many threads.
     pub fn with_slots(threads: usize) -> Self {
-        let (machine, kmem) = (leak(Fake::new(threads)), leak(Kmem::new()));
+        let (tcbs, nodes) = (table(threads, Tcb::default), table(NODES, Node::default));
+        let kmem = leak(Kmem::new());
+        let machine = leak(Fake::new(Tables { tcbs, nodes }, kmem));
         kmem.add_region(&mut Held::nothing(), KMEM_BEGIN, KMEM_END);
         let cpus = table(1, Cpu::new);
         cpus[0].start();
         let config = SpaceConfig { user_end: USER_END, kip: PhysAddr(0x1000) };
-        let spaces = Spaces::new(machine, kmem, table(32, Space::default), table(NODES, Node::default), config);
-        let tcbs = table(threads, Tcb::default);
+        let nodes = Table { slots: nodes, backed: table(1, Var::zero) };
+        let spaces = Table { slots: table(SPACES, Space::default), backed: table(1, Var::zero) };
+        let spaces = Spaces::new(machine, kmem, spaces, nodes, config);
         let w = Self { k: leak(Kernel { machine, tcbs, cpus, spaces, kmem, numbers: NUMBERS }) };
         w.start_server(S, ThreadId::NIL);
         w.start_server(ROOT, S.id());
@@ -387,9 +392,9 @@ impl World {
         reply.expect("root may do everything").expect("a thread was named").state
     }
 
-    /// Memory of the kernel that is in use.
+    /// Memory of the kernel that is in use by spaces.
     pub fn frames_used(self) -> usize {
-        self.k.kmem.total() - self.k.kmem.free_count()
+        self.k.kmem.total() - self.k.kmem.free_count() - self.k.machine.backing.count()
     }
 
     /// What becomes of a line: the state of its interrupt thread, and whether it is masked.

@@ -211,6 +211,9 @@ pub struct Tcb {
     pub(crate) halted: Var<bool>,
     /// The thread is deleted, but others may still be queued on it: the slot cannot be used yet.
     pub(crate) is_dying: Var<bool>,
+    /// There is memory behind the slot for the sake of this slot: from [`Machine::back_thread`] to
+    /// [`Machine::release_thread`].
+    pub(crate) claimed: Var<bool>,
     /// Of an interrupt: its line came again while the last message is not answered.
     pub(crate) came_again: Var<bool>,
     pub(crate) space: Var<Option<SpaceRef>>,
@@ -255,6 +258,12 @@ pub struct Tcb {
     pub(crate) kernel_message: [Var<usize>; KERNEL_MESSAGE_WORDS],
 }
 
+/// Whether no slot is claimed among the `per_page` that share a page of some table with that of `thread`.
+pub fn is_page_vacant(tcbs: &[Tcb], thread: TcbRef, per_page: usize) -> bool {
+    let first = thread.index() / per_page * per_page;
+    tcbs[first..].iter().take(per_page).all(|tcb| !tcb.is_claimed())
+}
+
 const _: () = {
     const WORD: usize = size_of::<usize>();
     assert!(size_of::<Tcb>() == 1 << TCB_SIZE_LOG2);
@@ -264,6 +273,16 @@ const _: () = {
 };
 
 impl Tcb {
+    /// Whether the slot is claimed: memory behind it must stay. For the machine, under the lock that guards this memory.
+    pub fn is_claimed(&self) -> bool {
+        self.claimed.get()
+    }
+
+    /// Claims the slot, or gives up the claim.
+    pub fn set_claimed(&self, is_claimed: bool) {
+        self.claimed.set(is_claimed);
+    }
+
     /// Whether the slot holds a thread, active or not.
     #[inline]
     pub fn exists(&self) -> bool {

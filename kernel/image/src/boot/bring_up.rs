@@ -21,7 +21,7 @@ use super::paging::{KernelSpace, Plan, image_range};
 use super::stack::{INTERRUPT_STACKS, KERNEL_STACK};
 use crate::config::KERNEL_THREADS;
 use crate::interrupts::{self, Interrupts};
-use crate::machine::{DirectMap, HARDWARE, Hardware, local_apic, node_table};
+use crate::machine::{DirectMap, HARDWARE, Hardware, local_apic, node_table, space_table};
 use crate::percpu::{CPUS, UTCB_SLOTS};
 use crate::trap::{entry, vector};
 use crate::{KERNEL, console, dispatch, kip, layout, machine, stubs};
@@ -117,7 +117,8 @@ fn build_tables(features: Features, ranges: &[Range], local_apic: PhysAddr, line
     let mut io_apics = [PhysAddr(0); MAX_IO_APICS];
     io_apics.iter_mut().zip(interrupts::pages(lines)).for_each(|(slot, page)| *slot = page);
     let io_apics = &io_apics[..lines.io_apics().len()];
-    let plan = Plan { features, kernel_memory: &ranges[..used], guards: &[], utcb_slots, local_apic, io_apics };
+    let sparse = &sparse_tables();
+    let plan = Plan { features, kernel_memory: &ranges[..used], sparse, guards: &[], utcb_slots, local_apic, io_apics };
     let frames = || KMEM.alloc(&DirectMap, &mut Held::nothing());
     // SAFETY: frames of kernel memory belong to whom they were given to; they are mapped by the rough tables, and by the
     // plan, which has all of kernel memory.
@@ -130,6 +131,30 @@ fn build_tables(features: Features, ranges: &[Range], local_apic: PhysAddr, line
     // bits that the features allow; the identifier in CR3 is 0.
     unsafe { cr::enable_protections(features) };
     space
+}
+
+/// Bytes of the node table that kernel memory can back: a page for each frame. In large pages.
+fn node_bytes() -> usize {
+    let bytes = KMEM.total() * kcore::kmem::FRAME_SIZE as usize;
+    bytes.next_multiple_of(layout::LARGE_PAGE_BYTES).min(layout::NODE_TABLE_BYTES)
+}
+
+/// Bytes of the table of spaces that kernel memory can fill: each space has at least two frames, and each page of the
+/// table has a slot less than fit. In large pages.
+fn space_bytes() -> usize {
+    let bytes = KMEM.total() * size_of::<Space>();
+    bytes.next_multiple_of(layout::LARGE_PAGE_BYTES).min(layout::SPACE_TABLE_BYTES)
+}
+
+/// The tables of the core that are backed as they are filled. Thread numbers are the users' to choose, so they can be
+/// anywhere.
+fn sparse_tables() -> [(usize, usize); 4] {
+    [
+        (layout::TCB_TABLE, layout::TCB_TABLE_BYTES),
+        (layout::FRAME_TABLE, layout::FRAME_TABLE_BYTES),
+        (layout::SPACE_TABLE, space_bytes()),
+        (layout::NODE_TABLE, node_bytes()),
+    ]
 }
 
 fn load_descriptor_tables() {
@@ -196,7 +221,7 @@ fn start_core(hardware: Hardware, numbers: ThreadNumbers) {
     let hardware = HARDWARE.get();
     let config =
         SpaceConfig { user_end: layout::USER_END as u64, kip: PhysAddr((kip::address() - layout::KERNEL_BASE) as u64) };
-    let spaces = Spaces::new(hardware, &KMEM, space_table(), node_table(), config);
+    let spaces = Spaces::new(hardware, &KMEM, space_table(space_bytes()), node_table(node_bytes()), config);
     CPUS[0].start();
     machine::start_fpu();
     KERNEL.set(Kernel { machine: hardware, tcbs: tcb_table(), cpus: &CPUS[..1], spaces, kmem: &KMEM, numbers });
@@ -224,16 +249,9 @@ fn start_servers([sigma0, root]: [ServerWords; 2], numbers: ThreadNumbers) {
 fn tcb_table() -> &'static [Tcb] {
     let start = core::ptr::with_exposed_provenance(layout::TCB_TABLE);
     // SAFETY: the table reads as zeroes where it is not backed, which are empty slots; the core writes to a slot only
-    // after `back_thread`; TCBs are made of atomics.
+    // between `back_thread` and `release_thread` for it; TCBs are made of atomics.
     unsafe { core::slice::from_raw_parts(start, 1 << layout::MAX_THREADS_LOG2) }
 }
 
-fn space_table() -> &'static [Space] {
-    let start = core::ptr::with_exposed_provenance(layout::SPACE_TABLE);
-    // SAFETY: as for the TCBs, with `back_space`.
-    unsafe { core::slice::from_raw_parts(start, layout::SPACE_TABLE_BYTES / size_of::<Space>()) }
-}
-
 const _: () = assert!(size_of::<Tcb>() << layout::MAX_THREADS_LOG2 == layout::TCB_TABLE_BYTES);
-const _: () = assert!(size_of::<Space>() << layout::MAX_THREADS_LOG2 == layout::SPACE_TABLE_BYTES);
 const _: () = assert!(Selector::USER_GS.0 == 0x33, "the ABI says so");

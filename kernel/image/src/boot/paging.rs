@@ -15,7 +15,6 @@ use super::stack::{INTERRUPT_STACKS, KERNEL_STACK};
 use crate::layout::*;
 
 const PAGE_BYTES: usize = 4096;
-const LARGE_PAGE_BYTES: usize = 1 << 21;
 
 /// Bounds of the image, from the linker script; only the addresses mean something.
 mod image {
@@ -89,12 +88,29 @@ impl<S: FnMut() -> Option<PhysAddr>> TableMemory for Direct<S> {
     }
 }
 
+/// A page of the kernel's whose translation changed, until processors have forgotten the old one.
+#[derive(Debug)]
+#[must_use = "processors may still use the old translation"]
+pub struct Stale {
+    address: usize,
+}
+
+impl Stale {
+    /// This processor forgets the old translation.
+    pub fn forget_here(self) {
+        tlb::invalidate_page(self.address);
+    }
+}
+
 /// What the tables map besides the image.
 pub struct Plan<'a> {
     /// Features of the processors, which all have the same.
     pub features: Features,
     /// Ranges of kernel memory, first address and end, in pages, below [`DIRECT_MAP_BYTES`].
     pub kernel_memory: &'a [(PhysAddr, PhysAddr)],
+    /// Parts of the tables of the core, first address and bytes, in large pages: they read as zero where they are not
+    /// backed.
+    pub sparse: &'a [(usize, usize)],
     /// Guard pages, as kernel addresses, of stacks other than those in [`super::stack`].
     pub guards: &'a [usize],
     /// The frame of the page that user code reads at [`UTCB_SLOT_PAGE`].
@@ -133,9 +149,7 @@ impl KernelSpace {
         for &(start, end) in plan.kernel_memory {
             map_kernel_memory(&tables, memory, start, end)?;
         }
-        for (start, bytes) in
-            [(TCB_TABLE, TCB_TABLE_BYTES), (FRAME_TABLE, FRAME_TABLE_BYTES), (SPACE_TABLE, SPACE_TABLE_BYTES)]
-        {
+        for &(start, bytes) in plan.sparse {
             tables.map_zeroes(memory, start as u64, bytes as u64)?;
         }
         let stubs = (&raw const image::__stubs_start).addr() - KERNEL_BASE;
@@ -183,29 +197,34 @@ impl KernelSpace {
         unsafe { Cr3::new(self.tables.root() as usize, 0).load() };
     }
 
-    /// Maps the page at `address` in one of the tables of crate::layout to `frame`, for the kernel to read and write.
-    /// Where zeroes were read there before, this processor forgets them; others may go on reading them from their
-    /// caches until they forget the page too.
-    ///
-    /// # Errors
-    /// [`NoFrame`] when a page table was needed and `frames` ended; nothing is mapped then.
+    /// Maps the page at `address` in one of the plan's sparse tables to `frame`, for the kernel to read and write. Until
+    /// processors forget the page they may go on reading zeroes.
     ///
     /// # Panics
     /// If the page is backed already.
     ///
     /// # Safety
-    /// 1. As for [`KernelSpace::build`], for the frames of `frames` and for `frame` itself.
+    /// 1. As for [`KernelSpace::build`], for `frame`.
     /// 2. No other call on these tables is in progress.
     /// 3. References into the page are used as if its content had been zero and `frame`'s is.
-    pub unsafe fn map_page(
-        &self,
-        address: usize,
-        frame: PhysAddr,
-        frames: impl FnMut() -> Option<PhysAddr>,
-    ) -> Result<(), NoFrame> {
-        self.tables.map(&mut Direct(frames), address as u64, frame.0, PageKind::KernelData)?;
-        tlb::invalidate_page(address);
-        Ok(())
+    pub unsafe fn map_page(&self, address: usize, frame: PhysAddr) -> Stale {
+        let mapped = self.tables.map(&mut Direct(|| None), address as u64, frame.0, PageKind::KernelData);
+        mapped.expect("sparse tables have their page tables from the start");
+        Stale { address }
+    }
+
+    /// Takes back the frame that [`KernelSpace::map_page`] put at `address`: the page reads as zeroes again. The frame may
+    /// be used for something else when processors have forgotten the page.
+    ///
+    /// # Panics
+    /// If the page is not backed.
+    ///
+    /// # Safety
+    /// 1. No other call on these tables is in progress.
+    /// 2. References into the page are used as if its content were zero from now on, and it is not written to.
+    pub unsafe fn unmap_page(&self, address: usize) -> (PhysAddr, Stale) {
+        let frame = self.tables.unmap(&mut Direct(|| None), address as u64);
+        (PhysAddr(frame), Stale { address })
     }
 
     /// Whether memory of its own is mapped at `address`.

@@ -26,9 +26,12 @@ fn run_with_failure<F: TestFormat>(n: usize, expected: &str) -> bool {
     }
     for command in super::world::commands(SCRIPT) {
         let before = world.known();
+        let (tree, free) = (world.print(), parts.kmem.free_count());
         let mut result = world.try_command(command);
         world.check(&before, Rest::Settled);
         if result == Err(NoMemory) {
+            let is_free = parts.kmem.free_count() == free;
+            assert!(is_free || world.print() != tree, "what was not mapped took no memory: {command}, allocation {n}");
             result = world.try_command(command);
         }
         assert_eq!(result, Ok(()), "{command}");
@@ -44,7 +47,7 @@ fn check_every_failure<F: TestFormat>() {
     world.run(SCRIPT);
     let expected = world.print();
     let failures = (1..).take_while(|n| run_with_failure::<F>(*n, &expected)).count();
-    assert!(failures > 30, "the script allocates");
+    assert!(failures > 20, "the script allocates, {failures} times");
 }
 
 #[test]

@@ -6,8 +6,9 @@ use l4_abi::{Fpage, MapItem, Rights, Word};
 use super::world::{KIP_AREA, NAMES, Parts, UNLIMITED, UTCB_AREA, World, check, check_on};
 use crate::lock::Held;
 use crate::machine::{PhysAddr, SpaceRef};
+use crate::pool::Table;
 use crate::space::map::Route;
-use crate::space::{Mapping, Space, SpaceConfig, SpaceKind, Spaces};
+use crate::space::{Mapping, Rest, Space, SpaceConfig, SpaceKind, Spaces};
 
 // --- which part of the send fpage goes where ---
 
@@ -690,6 +691,11 @@ fn released_space_loses_everything_and_its_slot_is_used_again() {
 fn there_are_as_many_spaces_as_slots() {
     let parts = Parts::<Amd64>::new(64);
     let world = World::new(&parts, UNLIMITED);
+    // The last slot of a page is the head of the others.
+    let slots = crate::kmem::FRAME_SIZE as usize / size_of::<Space>() - 1;
+    for _ in NAMES.len()..slots {
+        world.spaces.create(&mut Held::nothing(), SpaceKind::Ordinary).expect("a slot is left");
+    }
     let free = parts.kmem.free_count();
     assert!(world.spaces.create(&mut Held::nothing(), SpaceKind::Ordinary).is_err());
     assert_eq!(parts.kmem.free_count(), free);
@@ -728,12 +734,41 @@ fn utcb_page_is_made_once() {
     let root = SpaceRef::new(1);
     let utcb = UTCB_AREA as usize + 0x1400;
     assert_eq!(world.spaces.utcb_page(root, utcb), None);
-    let phys = world.spaces.map_utcb_page(&mut Held::nothing(), root, utcb).expect("memory");
+    let phys = world.spaces.add_utcb(&mut Held::nothing(), root, utcb).expect("memory");
     assert_eq!(phys.0 % 0x1000, 0x400);
-    assert_eq!(world.spaces.map_utcb_page(&mut Held::nothing(), root, utcb + 0x400).map(|p| p.0), Ok(phys.0 + 0x400));
+    assert_eq!(world.spaces.add_utcb(&mut Held::nothing(), root, utcb + 0x400).map(|p| p.0), Ok(phys.0 + 0x400));
     assert_eq!(world.spaces.utcb_page(root, utcb), Some(phys));
     assert_eq!(world.spaces.utcb_page(root, KIP_AREA as usize), None);
     world.release_all();
+}
+
+/// A page of UTCBs goes with the last one on it, and processors forget it; its tables stay with the space.
+#[test]
+fn utcb_page_goes_with_its_last_utcb() {
+    for space in [0, 1] {
+        let parts = Parts::<Amd64>::new(64);
+        let world = World::new(&parts, UNLIMITED);
+        let (root, held) = (SpaceRef::new(space), &mut Held::nothing());
+        let utcbs = [0x1400, 0x1000, 0x1400, 0x2000].map(|offset| UTCB_AREA as usize + offset);
+        world.run("map sigma0:bf001000 -> app:1000");
+        let first = world.spaces.add_utcb(held, root, utcbs[0]).expect("memory");
+        let with_tables = parts.kmem.free_count();
+        for utcb in &utcbs[1..] {
+            world.spaces.add_utcb(held, root, *utcb).expect("memory");
+        }
+        assert_eq!(parts.kmem.free_count(), with_tables - 1, "another page");
+        for utcb in [utcbs[3], utcbs[0], utcbs[1]] {
+            world.spaces.remove_utcb(held, root, utcb);
+            assert_eq!((parts.kmem.free_count(), world.spaces.utcb_page(root, utcbs[0])), (with_tables, Some(first)));
+            world.check_structure(Rest::Settled);
+        }
+        world.spaces.remove_utcb(held, root, utcbs[2]);
+        assert_eq!((parts.kmem.free_count(), world.spaces.utcb_page(root, utcbs[0])), (with_tables + 1, None));
+        assert!(parts.fake.invalidated.borrow().contains(&(space as usize, UTCB_AREA as usize + 0x1000, 12)));
+        world.check_structure(Rest::Settled);
+        world.spaces.add_utcb(held, root, utcbs[0]).expect("memory");
+        world.release_all();
+    }
 }
 
 #[test]
@@ -752,7 +787,13 @@ fn lookup_finds_the_address_in_its_page() {
 fn user_range_ends_where_the_kernel_begins() {
     let parts = Parts::<Ia32>::new(4);
     let config = SpaceConfig { user_end: 0xC000_0000, kip: PhysAddr(0) };
-    let spaces = Spaces::new(&parts.fake, &parts.kmem, &[], &[], config);
+    let spaces = Spaces::new(
+        &parts.fake,
+        &parts.kmem,
+        Table { slots: &[], backed: &[] },
+        Table { slots: &[], backed: &[] },
+        config,
+    );
     assert!(spaces.is_user_range(0, 0xBFFF_FFFF));
     assert!(!spaces.is_user_range(0, 0xC000_0000) && !spaces.is_user_range(2, 1));
 }

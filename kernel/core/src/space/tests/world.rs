@@ -22,13 +22,16 @@ use crate::kmem::{FRAME_SIZE, Kmem};
 use crate::lock::{Held, rank};
 use crate::machine::{Mmu, NoMemory, NodeRef, PhysAddr, PhysMem, SpaceRef, Tlb};
 use crate::mapdb::{MapCursor, Node, Progress, UnmapScope};
+use crate::pool::Table;
 use crate::space::tables::Mapped;
 use crate::space::{Place, Rest, Space, SpaceConfig, SpaceKind, Spaces, Transfer, access_of, rights_of};
+use crate::tests::backing::{Backing, Kind};
+use crate::var::Var;
 
 /// Names of the spaces, in the order of their slots.
 pub const NAMES: [&str; 5] = ["sigma0", "root", "app", "web", "disk"];
 const MEMORY_BASE: u64 = 0x10_0000;
-const NODES_PER_FRAME: usize = 128;
+const NODES_PER_FRAME: usize = FRAME_SIZE as usize / size_of::<Node>();
 const KIP: PhysAddr = PhysAddr(0x9000);
 pub const KIP_AREA: u64 = 0xBFF0_0000;
 pub const UTCB_AREA: u64 = 0xBF00_0000;
@@ -58,7 +61,8 @@ pub struct Fake<F> {
     /// Words that are not zero, in frames that were cleared.
     used: RefCell<BTreeSet<usize>>,
     pub invalidated: RefCell<BTreeSet<(usize, usize, u32)>>,
-    pub node_frames: Cell<usize>,
+    pub backing: Backing,
+    nodes: Vec<Node>,
     format: F,
 }
 
@@ -70,7 +74,8 @@ impl<F: TestFormat> Fake<F> {
             words: vec![Cell::new(0xA5A5_A5A5); words],
             used: RefCell::default(),
             invalidated: RefCell::default(),
-            node_frames: Cell::new(0),
+            backing: Backing::default(),
+            nodes: (0..1 << 14).map(|_| Node::default()).collect(),
             format: F::FORMAT,
         }
     }
@@ -134,6 +139,8 @@ impl<F: TestFormat> Tlb for Fake<F> {
     fn invalidate_all(&self, space: SpaceRef) {
         self.invalidated.borrow_mut().insert((space.index(), 0, u64::BITS));
     }
+
+    fn complete(&self) {}
 }
 
 impl<F: TestFormat> Mmu for Fake<F> {
@@ -153,14 +160,21 @@ impl<F: TestFormat> Mmu for Fake<F> {
         root.0 as usize | space.index()
     }
 
-    fn back_nodes(&self, kmem: &Kmem, held: &mut Held<{ rank::NODES }>, backed: usize) -> usize {
-        match kmem.alloc(self, held) {
-            Some(_) => {
-                self.node_frames.set(self.node_frames.get() + 1);
-                backed + NODES_PER_FRAME
-            }
-            None => backed,
-        }
+    fn back_nodes(&self, kmem: &Kmem, held: &mut Held<{ rank::NODES }>, first: NodeRef) -> Result<(), NoMemory> {
+        self.backing.back(self, kmem, held, (Kind::Nodes, first.index()))
+    }
+
+    fn release_nodes(&self, kmem: &Kmem, held: &mut Held<{ rank::NODES }>, first: NodeRef) {
+        self.backing.release(self, kmem, held, (Kind::Nodes, first.index()));
+        self.nodes[first.index()..][..NODES_PER_FRAME].iter().for_each(Node::wipe);
+    }
+
+    fn back_spaces(&self, kmem: &Kmem, held: &mut Held<{ rank::SPACE }>, first: SpaceRef) -> Result<(), NoMemory> {
+        self.backing.back(self, kmem, held, (Kind::Spaces, first.index()))
+    }
+
+    fn release_spaces(&self, kmem: &Kmem, held: &mut Held<{ rank::SPACE }>, first: SpaceRef) {
+        self.backing.release(self, kmem, held, (Kind::Spaces, first.index()));
     }
 }
 
@@ -175,7 +189,7 @@ pub struct Parts<F> {
     pub fake: Fake<F>,
     pub kmem: Kmem,
     table: Vec<Space>,
-    nodes: Vec<Node>,
+    maps: [Vec<Var<usize>>; 2],
 }
 
 impl<F: TestFormat> Parts<F> {
@@ -184,8 +198,8 @@ impl<F: TestFormat> Parts<F> {
         let parts = Self {
             fake: Fake::new(frames),
             kmem: Kmem::default(),
-            table: (0..NAMES.len()).map(|_| Space::default()).collect(),
-            nodes: (0..1 << 14).map(|_| Node::default()).collect(),
+            table: (0..FRAME_SIZE as usize / size_of::<Space>()).map(|_| Space::default()).collect(),
+            maps: [1, 2].map(|words| (0..words).map(|_| Var::zero()).collect()),
         };
         let end = PhysAddr(MEMORY_BASE + frames as u64 * FRAME_SIZE);
         parts.kmem.add_region(&mut Held::nothing(), PhysAddr(MEMORY_BASE), end);
@@ -217,7 +231,9 @@ impl<'a, F: TestFormat> World<'a, F> {
     /// No space yet.
     pub fn empty(parts: &'a Parts<F>, budget: u32) -> Self {
         let config = SpaceConfig { user_end: F::USER_END, kip: KIP };
-        let spaces = Spaces::new(&parts.fake, &parts.kmem, &parts.table, &parts.nodes, config);
+        let spaces = Table { slots: &parts.table, backed: &parts.maps[0] };
+        let nodes = Table { slots: &parts.fake.nodes, backed: &parts.maps[1] };
+        let spaces = Spaces::new(&parts.fake, &parts.kmem, spaces, nodes, config);
         Self { parts, spaces, budget }
     }
 
@@ -272,13 +288,13 @@ impl<'a, F: TestFormat> World<'a, F> {
         assert_eq!(progress, Progress::Done);
     }
 
-    /// Ends all spaces; all memory must be free then, but for that of the nodes.
+    /// Ends all spaces; all memory must be free then.
     pub fn release_all(&self) {
         for space in (0..NAMES.len()).filter(|space| self.is_alive(*space)) {
             self.release(space);
         }
         let kmem = &self.parts.kmem;
-        assert_eq!(kmem.free_count() + self.parts.fake.node_frames.get(), kmem.total(), "memory leaks");
+        assert_eq!((kmem.free_count(), self.parts.fake.backing.count()), (kmem.total(), 0), "memory leaks");
         assert_eq!(self.spaces.mapdb().used(), 0, "nodes leak");
     }
 
@@ -359,7 +375,10 @@ impl<'a, F: TestFormat> World<'a, F> {
             self.spaces.check_invariants(rest).unwrap_or_else(|broken| panic!("{broken:x?}\n{}", self.print()));
         let kmem = &self.parts.kmem;
         let in_use = kmem.total() - kmem.free_count();
-        assert_eq!(census.frames + self.parts.fake.node_frames.get(), in_use, "frames leak");
+        let (used, pages) = self.spaces.mapdb().pool().check();
+        let spaces_pages = self.parts.fake.backing.count() - pages;
+        assert_eq!((used, spaces_pages), (census.mappings, census.spaces.min(1)), "tables have what they need");
+        assert_eq!(census.frames + pages + spaces_pages, in_use, "frames leak");
         for slot in self.parts.table.iter().filter(|slot| slot.is_used.get()) {
             for index in kernel_entries::<F>() {
                 assert_eq!(self.parts.fake.read(PhysAddr(slot.root().0 + (index << F::ENTRY_LOG2))), KERNEL_ENTRY);
@@ -458,7 +477,7 @@ impl<'a, F: TestFormat> World<'a, F> {
             ["utcb", what] => {
                 let (space, fpage) = self.place_of(what);
                 let space = SpaceRef::new(space as u32);
-                self.spaces.map_utcb_page(&mut Held::nothing(), space, fpage.base() as usize)?;
+                self.spaces.add_utcb(&mut Held::nothing(), space, fpage.base() as usize)?;
             }
             ["release", name] => self.release(index_of(name)),
             _ => panic!("what is `{command}`?"),

@@ -1,9 +1,10 @@
 //! Page tables of the kernel's own part of the address space, in the format of either width.
 //!
-//! They are built once and then only grow; their entries are the same in every space. Each page has a [`PageKind`], and
+//! They are built at boot and then stay; their entries are the same in every space. Each page has a [`PageKind`], and
 //! no kind is writable and executable at once. Where a table of the kernel is sparse and must read as zero in between,
-//! the gaps map one frame of zeroes, through one page table that all gaps share ([`KernelTables::map_zeroes`]); the
-//! first page mapped into such a gap gives it a page table of its own.
+//! the gaps map one frame of zeroes ([`KernelTables::map_zeroes`]). Such a place has its page tables from the start, so
+//! that what comes and goes later are entries of the lowest level alone: a page is backed and released by one write, no
+//! processor ever walks through a table that is gone, and the only translations to forget are those of single pages.
 
 use kformats::paging::{Access, Entry, Leaf, PAGE_LOG2, PageFormat, PatIndex, Status};
 
@@ -71,8 +72,8 @@ const LARGE_PAGES: u32 = 1;
 pub struct KernelTables<F> {
     format: F,
     root: u64,
-    /// The page table whose entries all map the frame of zeroes.
-    zeroes: u64,
+    /// The entry that maps the frame of zeroes.
+    zero_entry: u64,
 }
 
 impl<F: PageFormat> KernelTables<F> {
@@ -81,16 +82,15 @@ impl<F: PageFormat> KernelTables<F> {
     /// Bytes that a page table covers, and of a large page.
     pub const LARGE_PAGE_BYTES: u64 = 1 << (PAGE_LOG2 + F::INDEX_BITS);
 
-    /// Tables that map nothing. Takes three frames.
+    /// Tables that map nothing. Takes two frames.
     ///
     /// # Errors
     /// [`NoFrame`].
     pub fn new(format: F, memory: &mut impl TableMemory) -> Result<Self, NoFrame> {
         let mut frame = || memory.take_frame().ok_or(NoFrame);
-        let (root, zeroes, zero_frame) = (frame()?, frame()?, frame()?);
-        let entry = format.leaf(PAGES, PageKind::KernelConst.leaf(zero_frame));
-        fill::<F>(memory, zeroes, entry);
-        Ok(Self { format, root, zeroes })
+        let (root, zero_frame) = (frame()?, frame()?);
+        let zero_entry = format.leaf(PAGES, PageKind::KernelConst.leaf(zero_frame));
+        Ok(Self { format, root, zero_entry })
     }
 
     /// The frame of the root table.
@@ -117,7 +117,7 @@ impl<F: PageFormat> KernelTables<F> {
         assert!((address | frame).is_multiple_of(Self::PAGE_BYTES), "pages are aligned");
         let at = self.slot(memory, PAGES, address)?;
         let old = memory.read(at);
-        assert!(old == 0 || old == self.zero_entry(memory), "a kernel page is mapped once");
+        assert!(old == 0 || old == self.zero_entry, "a kernel page is mapped once");
         memory.write(at, self.format.leaf(PAGES, kind.leaf(frame)));
         Ok(())
     }
@@ -129,14 +129,35 @@ impl<F: PageFormat> KernelTables<F> {
     /// If no page is mapped there, or an address is not aligned.
     pub fn remap(&self, memory: &mut impl TableMemory, address: u64, frame: u64, kind: PageKind) {
         assert!((address | frame).is_multiple_of(Self::PAGE_BYTES), "pages are aligned");
+        let (at, _) = self.page_entry(memory, address);
+        memory.write(at, self.format.leaf(PAGES, kind.leaf(frame)));
+    }
+
+    /// Maps the frame of zeroes again at `address`, where [`KernelTables::map`] put a frame, which is returned. Cached
+    /// translations of the page are the caller's to forget before the frame is used for anything else.
+    ///
+    /// # Panics
+    /// If no page is mapped there, or the address is not aligned.
+    pub fn unmap(&self, memory: &mut impl TableMemory, address: u64) -> u64 {
+        assert!(address.is_multiple_of(Self::PAGE_BYTES), "pages are aligned");
+        let (at, leaf) = self.page_entry(memory, address);
+        assert!(memory.read(at) != self.zero_entry, "a gap has nothing to give back");
+        memory.write(at, self.zero_entry);
+        leaf.frame
+    }
+
+    /// The entry of the page at `address`, and where it is.
+    fn page_entry(&self, memory: &impl TableMemory, address: u64) -> (u64, Leaf) {
         let mut table = self.root;
-        for level in (LARGE_PAGES..F::LEVELS).rev() {
-            match self.format.decode(level, memory.read(slot::<F>(table, level, address))) {
+        for level in (0..F::LEVELS).rev() {
+            let at = slot::<F>(table, level, address);
+            match self.format.decode(level, memory.read(at)) {
                 Entry::Table(next) => table = next,
+                Entry::Leaf(leaf) if level == PAGES => return (at, leaf),
                 _ => panic!("a page is mapped before it is mapped to something else"),
             }
         }
-        memory.write(slot::<F>(table, PAGES, address), self.format.leaf(PAGES, kind.leaf(frame)));
+        unreachable!("entries of the lowest level are pages")
     }
 
     /// Maps the large page at `address` to the memory at `frame`.
@@ -155,11 +176,14 @@ impl<F: PageFormat> KernelTables<F> {
     ) -> Result<(), NoFrame> {
         assert!((address | frame).is_multiple_of(Self::LARGE_PAGE_BYTES), "large pages are aligned");
         assert!(self.format.leaf_allowed(LARGE_PAGES), "the format has large pages");
-        self.enter_large(memory, address, self.format.leaf(LARGE_PAGES, kind.leaf(frame)))
+        let at = self.slot(memory, LARGE_PAGES, address)?;
+        assert!(memory.read(at) == 0, "a kernel page is mapped once");
+        memory.write(at, self.format.leaf(LARGE_PAGES, kind.leaf(frame)));
+        Ok(())
     }
 
     /// Maps the frame of zeroes to each page of the `bytes` at `address`, both multiples of a large page, for the kernel
-    /// to read.
+    /// to read. Takes a frame for each large page, and makes later calls of [`KernelTables::map`] there need none.
     ///
     /// # Errors
     /// [`NoFrame`]; the first pages may be mapped.
@@ -167,9 +191,13 @@ impl<F: PageFormat> KernelTables<F> {
     /// # Panics
     /// If anything is mapped there, or an address is not aligned.
     pub fn map_zeroes(&self, memory: &mut impl TableMemory, address: u64, bytes: u64) -> Result<(), NoFrame> {
-        assert!((address | bytes).is_multiple_of(Self::LARGE_PAGE_BYTES), "shared tables cover large pages");
+        assert!((address | bytes).is_multiple_of(Self::LARGE_PAGE_BYTES), "whole page tables read as zero");
         for offset in (0..bytes).step_by(Self::LARGE_PAGE_BYTES as usize) {
-            self.enter_large(memory, address + offset, self.format.table(self.zeroes))?;
+            let at = self.slot(memory, LARGE_PAGES, address + offset)?;
+            assert!(memory.read(at) == 0, "a kernel page is mapped once");
+            let table = memory.take_frame().ok_or(NoFrame)?;
+            fill::<F>(memory, table, self.zero_entry);
+            memory.write(at, self.format.table(table));
         }
         Ok(())
     }
@@ -181,19 +209,11 @@ impl<F: PageFormat> KernelTables<F> {
             let entry = memory.read(slot::<F>(table, level, address));
             match self.format.decode(level, entry) {
                 Entry::Empty => return false,
-                Entry::Leaf(_) => return entry != self.zero_entry(memory),
+                Entry::Leaf(_) => return entry != self.zero_entry,
                 Entry::Table(next) => table = next,
             }
         }
         unreachable!("entries of the lowest level are pages")
-    }
-
-    /// Makes `entry` the one that covers the large page at `address`.
-    fn enter_large(&self, memory: &mut impl TableMemory, address: u64, entry: u64) -> Result<(), NoFrame> {
-        let at = self.slot(memory, LARGE_PAGES, address)?;
-        assert!(memory.read(at) == 0, "a kernel page is mapped once");
-        memory.write(at, entry);
-        Ok(())
     }
 
     /// Where the entry of `level` for `address` is; makes the tables on the way to it.
@@ -205,27 +225,17 @@ impl<F: PageFormat> KernelTables<F> {
         Ok(slot::<F>(table, level, address))
     }
 
-    /// The table that the entry of `level` at `at` leads to: made if there is none, copied if it is the shared one.
+    /// The table that the entry of `level` at `at` leads to, made if there is none.
     fn own_table(&self, memory: &mut impl TableMemory, level: u32, at: u64) -> Result<u64, NoFrame> {
-        let is_shared = match self.format.decode(level, memory.read(at)) {
+        match self.format.decode(level, memory.read(at)) {
             Entry::Leaf(_) => panic!("a large page of the kernel is not split"),
-            Entry::Table(table) if table != self.zeroes => return Ok(table),
-            Entry::Table(_) => true,
-            Entry::Empty => false,
-        };
-        let table = memory.take_frame().ok_or(NoFrame)?;
-        if is_shared {
-            let entry = self.zero_entry(memory);
-            fill::<F>(memory, table, entry);
+            Entry::Table(table) => Ok(table),
+            Entry::Empty => {
+                let table = memory.take_frame().ok_or(NoFrame)?;
+                memory.write(at, self.format.table(table));
+                Ok(table)
+            }
         }
-        // The new table is complete before it is reachable: other processors may walk this way now.
-        memory.write(at, self.format.table(table));
-        Ok(table)
-    }
-
-    /// The entry that maps the frame of zeroes.
-    fn zero_entry(&self, memory: &impl TableMemory) -> u64 {
-        memory.read(self.zeroes)
     }
 }
 

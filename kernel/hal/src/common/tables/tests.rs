@@ -114,40 +114,55 @@ fn large_pages_map_two_megabytes() {
 }
 
 #[test]
-fn gaps_read_as_zero_until_a_page_is_backed() {
+fn gaps_read_as_zero_until_a_page_is_backed_and_again_when_it_is_released() {
     let memory = &mut FakeMemory::with_frames(20);
     let tables = tables(memory);
     tables.map_zeroes(memory, BASE, 4 * LARGE).expect("frames are left");
     let (zero_frame, rights) = walk(memory, &tables, BASE).expect("the gap is mapped");
     assert_eq!(rights, "kr--cg");
     let before = memory.next;
-    tables.map(memory, BASE + 0x20_5000, 0x70_0000, PageKind::KernelData).expect("frames are left");
-    tables.map(memory, BASE + 0x20_6000, 0x70_1000, PageKind::KernelData).expect("frames are left");
-    assert_eq!(memory.next, before + 0x1000, "one table of its own for both pages");
-    let check = |offset, frame, rights: &str, backed| {
-        assert_eq!(walk(memory, &tables, BASE + offset), Some((frame, rights.into())), "{offset:#x}");
-        assert_eq!(tables.is_backed(memory, BASE + offset), backed, "{offset:#x}");
-    };
-    check(0x00_5000, zero_frame, "kr--cg", false);
-    check(0x20_4000, zero_frame, "kr--cg", false);
-    check(0x20_5000, 0x70_0000, "krw-cg", true);
-    check(0x20_6000, 0x70_1000, "krw-cg", true);
-    check(0x7F_F000, zero_frame, "kr--cg", false);
-    assert_eq!(walk(memory, &tables, BASE + 4 * LARGE), None);
+    for _ in 0..3 {
+        tables.map(memory, BASE + 0x20_5000, 0x70_0000, PageKind::KernelData).expect("no frame is needed");
+        tables.map(memory, BASE + 0x20_6000, 0x70_1000, PageKind::KernelData).expect("no frame is needed");
+        let check = |offset, frame, rights: &str, backed| {
+            assert_eq!(walk(memory, &tables, BASE + offset), Some((frame, rights.into())), "{offset:#x}");
+            assert_eq!(tables.is_backed(memory, BASE + offset), backed, "{offset:#x}");
+        };
+        check(0x00_5000, zero_frame, "kr--cg", false);
+        check(0x20_4000, zero_frame, "kr--cg", false);
+        check(0x20_5000, 0x70_0000, "krw-cg", true);
+        check(0x20_6000, 0x70_1000, "krw-cg", true);
+        check(0x7F_F000, zero_frame, "kr--cg", false);
+        assert_eq!(walk(memory, &tables, BASE + 4 * LARGE), None);
+        assert_eq!(tables.unmap(memory, BASE + 0x20_5000), 0x70_0000);
+        assert_eq!(walk(memory, &tables, BASE + 0x20_5000), Some((zero_frame, "kr--cg".into())));
+        assert!(!tables.is_backed(memory, BASE + 0x20_5000) && tables.is_backed(memory, BASE + 0x20_6000));
+        assert_eq!(tables.unmap(memory, BASE + 0x20_6000), 0x70_1000);
+    }
+    assert_eq!(memory.next, before, "the page tables were there");
+}
+
+#[test]
+#[should_panic(expected = "a gap has nothing to give back")]
+fn a_page_is_released_once() {
+    let memory = &mut FakeMemory::with_frames(20);
+    let tables = tables(memory);
+    tables.map_zeroes(memory, BASE, LARGE).expect("frames are left");
+    tables.map(memory, BASE, 0x70_0000, PageKind::KernelData).expect("no frame is needed");
+    tables.unmap(memory, BASE);
+    tables.unmap(memory, BASE);
 }
 
 #[test]
 fn without_frames_nothing_is_mapped() {
-    // Three frames for the tables as such, two for the levels down to large pages; the lowest level finds none.
-    let memory = &mut FakeMemory::with_frames(5);
+    // Two frames for the tables as such, two for the levels down to large pages; the lowest level finds none.
+    let memory = &mut FakeMemory::with_frames(4);
     let tables = tables(memory);
     assert_eq!(tables.map(memory, BASE, 0x70_0000, PageKind::KernelData), Err(NoFrame));
     assert_eq!(walk(memory, &tables, BASE), None);
-    assert_eq!(tables.map_zeroes(memory, BASE, LARGE), Ok(()));
-    let zeroes = walk(memory, &tables, BASE);
-    assert_eq!(tables.map(memory, BASE, 0x70_0000, PageKind::KernelData), Err(NoFrame));
-    assert_eq!(walk(memory, &tables, BASE), zeroes);
-    assert_eq!(KernelTables::new(MODERN, &mut FakeMemory::with_frames(2)).err(), Some(NoFrame));
+    assert_eq!(tables.map_zeroes(memory, BASE, LARGE), Err(NoFrame));
+    assert_eq!(walk(memory, &tables, BASE), None);
+    assert_eq!(KernelTables::new(MODERN, &mut FakeMemory::with_frames(1)).err(), Some(NoFrame));
 }
 
 #[test]
