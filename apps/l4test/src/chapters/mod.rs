@@ -3,6 +3,7 @@
 use crate::registry::Test;
 
 mod arch;
+mod authority;
 mod cancel;
 mod exceptions;
 mod faults;
@@ -15,12 +16,14 @@ mod sigma0;
 mod space;
 mod strings;
 mod thread;
+mod thread_control;
 mod timeouts;
 
 /// All chapters, those first that others rely on.
 pub const ALL: &[&[Test]] = &[
     kip::TESTS,
     thread::TESTS,
+    thread_control::TESTS,
     space::TESTS,
     ipc::TESTS,
     timeouts::TESTS,
@@ -33,4 +36,5 @@ pub const ALL: &[&[Test]] = &[
     exceptions::TESTS,
     arch::TESTS,
     processors::TESTS,
+    authority::TESTS,
 ];

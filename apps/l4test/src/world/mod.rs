@@ -2,6 +2,7 @@
 
 pub mod agent;
 pub mod calls;
+pub mod control;
 pub mod image;
 pub mod large;
 pub mod memory;
