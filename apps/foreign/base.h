@@ -58,14 +58,23 @@ int has_option(const char *option);
 
 /* --- the kernel debugger's services: a breakpoint, then an instruction whose constant says which --- */
 
-static inline void debugger_put_char(char c) { __asm__ volatile("int3; cmp $0x00, %%al" : : "a"((word)(byte)c) : "cc"); }
-static inline void debugger_print(const char *text) { __asm__ volatile("int3; cmp $0x01, %%al" : : "a"(text) : "cc", "memory"); }
+static inline void debugger_put_char(char c)
+{
+    __asm__ volatile("int3; cmp $0x00, %%al" : : "a"((word)(byte)c) : "cc");
+}
+
+static inline void debugger_print(const char *text)
+{
+    __asm__ volatile("int3; cmp $0x01, %%al" : : "a"(text) : "cc", "memory");
+}
+
 static inline char debugger_get_char(void)
 {
     word key = 0;
     __asm__ volatile("int3; cmp $0x0D, %%al" : "+a"(key) : : "cc");
     return (char)key;
 }
+
 /* A key, or -1 if none was pressed. */
 static inline char debugger_poll_char(void)
 {

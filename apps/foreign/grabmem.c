@@ -1,5 +1,5 @@
-/* Takes all memory that sigma0 gives away for the asking: any pages, the largest first. What was given is written to and
- * read, so that each byte is the program's alone.
+/* Takes all memory that sigma0 gives away for the asking: any pages, the largest first. What was given is written to
+ * and read, so that each byte is the program's alone.
  */
 #include "base.h"
 

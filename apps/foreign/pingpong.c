@@ -1,10 +1,11 @@
-/* An IPC benchmark in the manner of those that came with L4: ping calls pong with 0 to 63 words, in two spaces of their own
- * or in one, and the root task makes and deletes them again for each run.
+/* An IPC benchmark in the manner of those that came with L4: ping calls pong with 0 to 63 words, in two spaces of
+ * their own or in one, and the root task makes and deletes them again for each run.
  *
- * What it leans on: threads are given UTCB locations before their space is initialised; a thread is started out of its wait
- * for the start message, others by that message; data pages with the entries of the system calls are shared by spaces;
- * SpaceControl of an initialised space with nil areas does nothing; blocked threads can be deleted and their ids used again;
- * Ipc returns only what was sent and leaves other message registers as they were, even if they came in as garbage.
+ * What it leans on: threads are given UTCB locations before their space is initialised; a thread is started out of
+ * its wait for the start message, others by that message; data pages with the entries of the system calls are shared
+ * by spaces; SpaceControl of an initialised space with nil areas does nothing; blocked threads can be deleted and
+ * their ids used again; Ipc returns only what was sent and leaves other message registers as they were, even if they
+ * came in as garbage.
  */
 #include "base.h"
 
@@ -92,8 +93,8 @@ static void pong_main(void)
     }
 }
 
-/* Whether rbp and the registers of words that were not sent survive a call with `words` words. The players' messages have
- * the same words in both directions, but pong's are its own. */
+/* Whether rbp and the registers of words that were not sent survive a call with `words` words. The players' messages
+ * have the same words in both directions, but pong's are its own. */
 static int survives(word words)
 {
     word *mr = x2_mr();
@@ -123,10 +124,11 @@ static void ping_main(void)
         errors |= !survives(words);
         word per_100 = ticks * 100 / (2 * ROUNDS), us_per_100 = us * 100 / (2 * ROUNDS);
         if (is_table)
-            print("%3lu | %lu.%02lu | %lu.%02lu\n", words, per_100 / 100, per_100 % 100, us_per_100 / 100, us_per_100 % 100);
-        else
-            print("IPC (%2lu MRs): %lu.%02lu cycles, %lu.%02luus\n", words, per_100 / 100, per_100 % 100, us_per_100 / 100,
+            print("%3lu | %lu.%02lu | %lu.%02lu\n", words, per_100 / 100, per_100 % 100, us_per_100 / 100,
                   us_per_100 % 100);
+        else
+            print("IPC (%2lu MRs): %lu.%02lu cycles, %lu.%02luus\n", words, per_100 / 100, per_100 % 100,
+                  us_per_100 / 100, us_per_100 % 100);
     }
     mr[0] = x2_tag(errors != 0, 0, 0);
     x2_send(root, X2_NEVER);

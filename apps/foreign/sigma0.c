@@ -1,8 +1,8 @@
 /* A sigma0: the first owner and pager of physical memory, with no more than its protocol.
  *
- * It reads the memory descriptors of the kernel interface page, keeps the whole address range as a list of regions, and
- * takes the memory for that list a page at a time out of what it manages. Its own pages appear as it touches them, at their
- * physical addresses; what it maps to others it need not have touched.
+ * It reads the memory descriptors of the kernel interface page, keeps the whole address range as a list of regions,
+ * and takes the memory for that list a page at a time out of what it manages. Its own pages appear as it touches
+ * them, at their physical addresses; what it maps to others it need not have touched.
  */
 #include "base.h"
 
@@ -76,8 +76,8 @@ static int may_have(word thread, word low, word high, int also_special)
 {
     for (struct region *r = regions; r != 0; r = r->next) {
         int meets = r->low <= high && low <= r->high;
-        int suits = r->owner == FREE || r->owner == SHARED || r->owner == thread || (also_special && r->owner == SPECIAL);
-        if (meets && !suits)
+        int is_open = r->owner == FREE || r->owner == SHARED || (also_special && r->owner == SPECIAL);
+        if (meets && !is_open && r->owner != thread)
             return 0;
     }
     return 1;

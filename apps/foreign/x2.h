@@ -1,9 +1,9 @@
 /* L4 X.2 on amd64 as a C program sees it: words, ids, virtual registers, system calls.
  *
- * Everything here follows the register tables and layouts of the ABI, and nothing is shared with the Rust library: what
- * kernel and library both get wrong shows in programs that include this file. The constraints of the system calls are those
- * of programs that exist: a call may destroy every register but rsp that is not an output, rbp is pushed around it, and
- * what comes back in rdi is believed. Compile without a red zone, as the calls push.
+ * Everything here follows the register tables and layouts of the ABI, and nothing is shared with the Rust library:
+ * what kernel and library both get wrong shows in programs that include this file. The constraints of the system
+ * calls are those of programs that exist: a call may destroy every register but rsp that is not an output, rbp is
+ * pushed around it, and what comes back in rdi is believed. Compile without a red zone, as the calls push.
  */
 #ifndef X2_H
 #define X2_H
@@ -181,8 +181,9 @@ struct x2_registers { word result, control, sp, ip, flags, handle, pager; };
 /* ExchangeRegisters control. */
 enum {
     EXREGS_HALT = 1 << 0, EXREGS_ABORT_RECEIVE = 1 << 1, EXREGS_ABORT_SEND = 1 << 2, EXREGS_SP = 1 << 3,
-    EXREGS_IP = 1 << 4, EXREGS_FLAGS = 1 << 5, EXREGS_HANDLE = 1 << 6, EXREGS_PAGER = 1 << 7, EXREGS_APPLY_HALT = 1 << 8,
-    EXREGS_DELIVER = 1 << 9
+    EXREGS_IP = 1 << 4, EXREGS_FLAGS = 1 << 5, EXREGS_HANDLE = 1 << 6, EXREGS_PAGER = 1 << 7,
+    EXREGS_APPLY_HALT = 1 << 8, EXREGS_DELIVER = 1 << 9,
+    EXREGS_START = EXREGS_APPLY_HALT | EXREGS_ABORT_SEND | EXREGS_ABORT_RECEIVE
 };
 
 static inline struct x2_registers x2_exchange_registers(word dest, struct x2_registers in)
@@ -306,8 +307,8 @@ static inline word x2_memory_control(word control, const word attributes[4])
     register word r14 __asm__("r14") = mr[6];
     register word r15 __asm__("r15") = mr[7];
     __asm__ volatile(X2_CALL(entry)
-                     : "+d"(control), "+D"(mr), "+c"(rcx), "+S"(rsi), "+r"(r8), "+r"(r11), "+r"(r9), "+a"(rax), "+b"(rbx),
-                       "+r"(r10), "+r"(r12), "+r"(r13), "+r"(r14), "+r"(r15)
+                     : "+d"(control), "+D"(mr), "+c"(rcx), "+S"(rsi), "+r"(r8), "+r"(r11), "+r"(r9), "+a"(rax),
+                       "+b"(rbx), "+r"(r10), "+r"(r12), "+r"(r13), "+r"(r14), "+r"(r15)
                      : [entry] "m"(x2_calls.memory_control)
                      : "cc", "memory");
     mr[0] = rcx, mr[1] = rax;
@@ -346,8 +347,7 @@ static inline void x2_sleep(word period) { x2_mr()[0] = x2_receive(x2_my_id(), p
 
 static inline word x2_start(word thread, word sp, word ip)
 {
-    struct x2_registers in = {.control = EXREGS_APPLY_HALT | EXREGS_ABORT_SEND | EXREGS_ABORT_RECEIVE | EXREGS_SP | EXREGS_IP,
-                              .sp = sp, .ip = ip};
+    struct x2_registers in = {.control = EXREGS_START | EXREGS_SP | EXREGS_IP, .sp = sp, .ip = ip};
     return x2_exchange_registers(thread, in).result;
 }
 

@@ -20,6 +20,10 @@ pub fn cases() -> Vec<Case> {
         Case::new("foreign::grabmem_on_a_foreign_sigma0", "Sigma0 protocol, memory request", |lab| {
             check(lab, Sigma0::Foreign, "grabmem", "")
         }),
+        Case::new("foreign::suite", "amd64 ABI, System calls, registers", |lab| check(lab, Sigma0::Ours, "suite", "")),
+        Case::new("foreign::suite_on_a_foreign_sigma0", "Sigma0 protocol, page fault", |lab| {
+            check(lab, Sigma0::Foreign, "suite", "")
+        }),
         Case::new("foreign::our_pingpong_on_a_foreign_sigma0", "Sigma0 protocol, memory request", ours),
     ]
 }
