@@ -65,6 +65,14 @@ impl<M: Machine> Kernel<'_, M> {
         self.spaces.get(self.tcb(thread).space()).is_privileged()
     }
 
+    /// Whether the fast path may carry out calls of `thread`: it looks neither for queued senders in others' names nor for
+    /// a redirector.
+    #[inline]
+    pub fn may_call_fast(&self, thread: TcbRef) -> bool {
+        let tcb = self.tcb(thread);
+        tcb.propagated_senders.get() == 0 && !self.spaces.get(tcb.space()).bars_fast_path()
+    }
+
     /// The space of `thread`.
     pub fn space_of(&self, thread: TcbRef) -> SpaceRef {
         self.tcb(thread).space()

@@ -36,7 +36,7 @@ pub extern "C" fn dispatch() -> ! {
 /// To user mode, with everything that belongs to `thread` in place.
 fn leave(here: &Here<'static, Hardware>, thread: TcbRef) -> ! {
     machine::enter_space(here.k.tcb(thread));
-    machine::enter_registers(thread, here.k.tcb(thread));
+    machine::enter_registers(thread, here.k.may_call_fast(thread));
     machine::arm(here.next_event());
     // SAFETY: the running thread's frame and TCB hold user registers with a canonical instruction pointer, its space is
     // loaded, and nothing on the stack is needed any more.

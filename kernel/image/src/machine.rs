@@ -476,9 +476,10 @@ fn leave_space() {
     unsafe { Cr3::new(root.0 as usize, 0).load() };
 }
 
-/// Makes `gs` and the right to use floating-point registers what `thread`, which is about to run, must find.
+/// Makes `gs`, the right to use floating-point registers and that to the fast path what `thread`, which is about to run,
+/// must find.
 #[inline]
-pub fn enter_registers(thread: TcbRef, tcb: &Tcb) {
+pub fn enter_registers(thread: TcbRef, may_call_fast: bool) {
     let selector: u32;
     // SAFETY: reading a selector changes nothing.
     unsafe { asm!("mov {:e}, gs", out(reg) selector, options(nomem, nostack, preserves_flags)) };
@@ -493,7 +494,7 @@ pub fn enter_registers(thread: TcbRef, tcb: &Tcb) {
         if is_owner { fpu::unlock() } else { fpu::lock() }
     }
     // With live floating-point registers the next switch must lock them.
-    cpu.allow_fast_path(!is_owner && tcb.may_call_fast());
+    cpu.allow_fast_path(!is_owner && may_call_fast);
 }
 
 /// Nobody has used a floating-point register on this processor yet.

@@ -11,6 +11,7 @@ mod ipc;
 mod kip;
 mod memory;
 mod processors;
+mod redirection;
 mod schedule;
 mod sigma0;
 mod space;
@@ -26,6 +27,7 @@ pub const ALL: &[&[Test]] = &[
     thread_control::TESTS,
     space::TESTS,
     ipc::TESTS,
+    redirection::TESTS,
     timeouts::TESTS,
     cancel::TESTS,
     faults::TESTS,

@@ -17,6 +17,7 @@ use crate::thread::{Purpose, Status, Tcb, Work};
 
 mod cancel;
 mod interrupt;
+mod redirect;
 mod strings;
 mod transfer;
 
@@ -42,9 +43,10 @@ fn without_result_flags(tag: MsgTag) -> MsgTag {
 }
 
 /// The tag that the receiver of a message with `tag` finds.
-fn received_tag(tag: MsgTag, is_propagated: bool, is_xcpu: bool) -> MsgTag {
-    let flag = |set, flag| if set { flag } else { 0 };
-    tag.without_flags(MsgTag::FLAGS).with_flags(flag(is_propagated, MsgTag::PROPAGATED) | flag(is_xcpu, MsgTag::XCPU))
+fn received_tag(tag: MsgTag, is_propagated: bool, is_redirected: bool, is_xcpu: bool) -> MsgTag {
+    let flags = [(is_propagated, MsgTag::PROPAGATED), (is_redirected, MsgTag::REDIRECTED), (is_xcpu, MsgTag::XCPU)];
+    let set = flags.into_iter().filter(|&(is_set, _)| is_set).fold(0, |set, (_, flag)| set | flag);
+    tag.without_flags(MsgTag::FLAGS).with_flags(set)
 }
 
 impl<M: Machine> Here<'_, M> {
@@ -53,6 +55,7 @@ impl<M: Machine> Here<'_, M> {
     pub fn ipc(&mut self, caller: TcbRef, to: ThreadId, from: ThreadId, timeouts: Timeouts) {
         let tcb = self.k.tcb(caller);
         tcb.purpose.set(Purpose::User);
+        tcb.user_intended.set(ThreadId::NIL);
         tcb.then_from.set(from);
         tcb.then_timeout.set(timeouts.rcv());
         match (to.is_nil(), from.is_nil()) {
@@ -67,6 +70,7 @@ impl<M: Machine> Here<'_, M> {
         let tcb = self.k.tcb(caller);
         tcb.purpose.set(purpose);
         tcb.partner.set(partner);
+        tcb.kernel_is_redirected.set(false);
         if partner.is_nil() {
             return self.fail(caller, Phase::Send, IpcErrorKind::NonExisting, MsgTag::ERROR_ONLY);
         }
@@ -84,11 +88,14 @@ impl<M: Machine> Here<'_, M> {
 
     fn send_phase(&mut self, sender: TcbRef, to: ThreadId, timeout: Time) {
         let tcb = self.k.tcb(sender);
-        let Some(dest) = self.k.thread_or_local(to, tcb.space()) else {
+        let Some(named) = self.k.thread_or_local(to, tcb.space()) else {
             return match self.k.interrupt_thread(to) {
                 Some(line) => self.send_to_interrupt(sender, line, timeout),
                 None => self.fail(sender, Phase::Send, IpcErrorKind::NonExisting, MsgTag::ERROR_ONLY),
             };
+        };
+        let Some(dest) = self.route(sender, named) else {
+            return self.fail(sender, Phase::Send, IpcErrorKind::NonExisting, MsgTag::ERROR_ONLY);
         };
         self.name_sender(sender, dest);
         if self.is_deliverable(sender, dest) {
@@ -115,7 +122,7 @@ impl<M: Machine> Here<'_, M> {
             return own;
         }
         let Some(virtual_sender) = self.k.thread_or_local(utcb.virtual_sender(), tcb.space()) else { return own };
-        let may = [virtual_sender, dest].into_iter().any(|thread| self.k.tcb(thread).space.get() == Some(tcb.space()));
+        let may = [virtual_sender, dest].into_iter().any(|thread| self.may_speak_for_space_of(sender, thread));
         if may { self.k.tcb(virtual_sender).id.get() } else { own }
     }
 
@@ -139,7 +146,9 @@ impl<M: Machine> Here<'_, M> {
         let (tcb, to) = (self.k.tcb(sender), self.k.tcb(dest));
         tcb.set_status(Status::PendingSend);
         tcb.peer.set(Some(dest));
-        tcb.partner.set(to.id.get());
+        if tcb.intended().is_none() {
+            tcb.partner.set(to.id.get());
+        }
         self.send_queue(dest).push_back(sender);
         if tcb.sends_as() != tcb.id.get() {
             to.propagated_senders.set(to.propagated_senders.get() + 1);
@@ -220,7 +229,7 @@ impl<M: Machine> Here<'_, M> {
     fn may_wait_plainly(&self, thread: TcbRef) -> bool {
         let tcb = self.k.tcb(thread);
         let returns_to_stub = tcb.ip.get() == self.k.machine.ipc_return_ip();
-        tcb.purpose.get() == Purpose::User && !tcb.is_halted() && returns_to_stub && tcb.may_call_fast()
+        tcb.purpose.get() == Purpose::User && !tcb.is_halted() && returns_to_stub && self.k.may_call_fast(thread)
     }
 
     /// Somebody else's step brought `thread` to its receive phase, and there is a sender: the transfer is its own work.

@@ -209,7 +209,9 @@ impl<M: Machine> Here<'_, M> {
         if is_propagated {
             self.redirect_virtual_sender(sends_as, sender, receiver);
         }
-        self.complete_receive(sender, receiver, received_tag(tag, is_propagated, from.home() != to.home()));
+        let is_redirected = from.intended().is_some();
+        let tag = received_tag(tag, is_propagated, is_redirected, from.home() != to.home());
+        self.complete_receive(sender, receiver, tag);
         self.receive_phase(sender, Some(receiver));
     }
 
@@ -246,6 +248,9 @@ impl<M: Machine> Here<'_, M> {
                 utcb.set_tag(tag);
                 if tag.is_propagated() {
                     utcb.set_actual_sender(from.id.get());
+                }
+                if let Some(intended) = from.intended() {
+                    utcb.set_intended_receiver(intended);
                 }
                 let sends_as = self.k.thread(from.sends_as()).unwrap_or(sender);
                 let seen_as = self.k.id_seen_from(sends_as, to.space());

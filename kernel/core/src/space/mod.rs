@@ -20,7 +20,7 @@
 use core::sync::atomic::{AtomicU32, Ordering};
 
 use kformats::paging::{Access, PAGE_LOG2, PageFormat};
-use l4_abi::{Fpage, Rights};
+use l4_abi::{Fpage, Rights, ThreadId};
 
 use crate::kmem::Kmem;
 use crate::lock::{Held, Lock, rank};
@@ -83,6 +83,10 @@ pub struct Space {
     is_initialised: Var<bool>,
     is_privileged: Var<bool>,
     is_sigma0: Var<bool>,
+    /// Not 0 while threads of the space must not take the IPC fast path.
+    fast_path_bar: Var<u32>,
+    /// Who gets what leaves the space; nilthread: whoever it is sent to.
+    redirector: Var<ThreadId>,
     lock: Lock<{ rank::SPACE }>,
     /// In a free slot, the next one.
     next_free: Var<Option<SpaceRef>>,
@@ -153,6 +157,35 @@ impl Space {
         self.is_sigma0.get()
     }
 
+    /// The thread that gets the IPC that leaves the space, by its global id; nilthread: there is no redirection.
+    #[inline]
+    pub fn redirector(&self) -> ThreadId {
+        self.redirector.get()
+    }
+
+    /// Whether threads of the space must leave their IPC to the general path, which knows of redirection.
+    #[inline]
+    pub fn bars_fast_path(&self) -> bool {
+        self.fast_path_bar.get() != 0
+    }
+
+    /// Sets the redirector. The fast path is barred, and no thread of the space is in a plain wait.
+    pub(crate) fn set_redirector(&self, redirector: ThreadId) {
+        debug_assert!(self.bars_fast_path(), "the fast path does not redirect");
+        self.redirector.set(redirector);
+    }
+
+    /// Ends redirection.
+    pub(crate) fn clear_redirector(&self) {
+        self.redirector.set(ThreadId::NIL);
+        self.fast_path_bar.set(0);
+    }
+
+    /// The number of the bar to the fast path, another one each time that it is set; 0: there is none.
+    pub(crate) fn fast_path_bar(&self) -> u32 {
+        self.fast_path_bar.get()
+    }
+
     /// The machine's word for this space ([`Mmu::space_word`]).
     #[inline]
     pub fn machine_word(&self) -> usize {
@@ -219,6 +252,8 @@ pub struct Spaces<'k, M> {
     /// Guards which slots are in use.
     lock: Lock<{ rank::SPACE }>,
     table: Pool<'k, Space>,
+    /// The last number of a bar to the fast path.
+    bars: AtomicU32,
 }
 
 impl<'k, M: Mmu> Spaces<'k, M> {
@@ -237,6 +272,7 @@ impl<'k, M: Mmu> Spaces<'k, M> {
             config,
             lock: Lock::new(),
             table: Pool::new(table),
+            bars: AtomicU32::new(0),
         }
     }
 
@@ -244,6 +280,15 @@ impl<'k, M: Mmu> Spaces<'k, M> {
     #[inline(always)]
     pub fn get(&self, space: SpaceRef) -> &'k Space {
         self.table.get(space)
+    }
+
+    /// Bars the fast path for threads of `space` that come into the kernel from now on. Returns the number of the bar.
+    pub(crate) fn bar_fast_path(&self, space: SpaceRef) -> u32 {
+        let slot = self.get(space);
+        if !slot.bars_fast_path() {
+            slot.fast_path_bar.set(self.bars.fetch_add(1, Ordering::Relaxed).wrapping_add(1).max(1));
+        }
+        slot.fast_path_bar()
     }
 
     /// The mapping database.
@@ -285,6 +330,7 @@ impl<'k, M: Mmu> Spaces<'k, M> {
     fn free_slot(&self, held: &mut Held<{ rank::NONE }>, space: SpaceRef) {
         let mut guard = self.lock.lock(held);
         self.get(space).is_used.set(false);
+        self.get(space).clear_redirector();
         self.table.free(space, |first| self.machine.release_spaces(self.kmem, guard.held(), first));
     }
 

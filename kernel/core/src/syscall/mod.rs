@@ -28,6 +28,7 @@ impl<M: Machine> Here<'_, M> {
             Work::Transfer => self.transfer_items(thread),
             Work::Unmap => self.unmap_step(thread),
             Work::Delete => self.delete_step(thread),
+            Work::Redirect => self.redirect_step(thread),
         }
     }
 

@@ -3,10 +3,14 @@
 use l4_abi::{Fpage, KIP_AREA_LOG2, SysError, ThreadId, UTCB_AREA_MIN_LOG2};
 
 use crate::kernel::Here;
-use crate::machine::{Machine, TcbRef};
+use crate::machine::{Machine, SpaceRef, TcbRef};
 use crate::space::Space;
+use crate::thread::Work;
 
-/// What the caller passes. Control bits and the redirector mean nothing on this kernel.
+/// Slots of the table of threads that one step looks at.
+const SLOTS_PER_STEP: usize = 256;
+
+/// What the caller passes. Control bits mean nothing on this kernel.
 #[derive(Clone, Copy, Debug)]
 pub struct SpaceControlArgs {
     /// Global id of a thread in the space.
@@ -15,24 +19,99 @@ pub struct SpaceControlArgs {
     pub kip_area: Fpage,
     /// Where UTCBs may be; ignored if the space is initialised.
     pub utcb_area: Fpage,
+    /// Who gets what leaves the space, by any id; nilthread: no change; anythread: whoever it is sent to.
+    pub redirector: ThreadId,
+}
+
+/// What becomes of the redirector.
+enum Redirection {
+    Unchanged,
+    Ends,
+    To(ThreadId),
 }
 
 impl<M: Machine> Here<'_, M> {
-    /// Initialises a space: gives it its KIP and UTCB areas and maps the KIP.
+    /// Initialises a space: gives it its KIP and UTCB areas and maps the KIP. Sets the redirector of any space, in steps.
     ///
     /// # Errors
-    /// [`SysError::NoPrivilege`]; [`SysError::InvalidSpace`]: not the global id of a thread; [`SysError::UtcbArea`],
-    /// [`SysError::KipArea`]: too small, outside user memory, or overlapping; [`SysError::OutOfMemory`].
+    /// [`SysError::NoPrivilege`]; [`SysError::InvalidSpace`]: not the global id of a thread, or a redirector that does not
+    /// exist; [`SysError::UtcbArea`], [`SysError::KipArea`]: too small, outside user memory, or overlapping;
+    /// [`SysError::OutOfMemory`].
     pub fn space_control(&mut self, caller: TcbRef, args: SpaceControlArgs) -> Result<(), SysError> {
         self.require_privilege(caller)?;
         let thread = Some(args.space).filter(|id| id.is_global()).and_then(|id| self.k.thread(id));
-        let space = self.k.space_of(thread.ok_or(SysError::InvalidSpace)?);
-        if self.k.spaces.get(space).is_initialised() {
-            return Ok(());
+        let thread = thread.ok_or(SysError::InvalidSpace)?;
+        let redirection = self.redirection(caller, args.redirector)?;
+        let space = self.k.space_of(thread);
+        if !self.k.spaces.get(space).is_initialised() {
+            self.check_areas(args.kip_area, args.utcb_area)?;
+            let done = self.k.spaces.initialise(&mut self.held, space, args.kip_area, args.utcb_area);
+            done.map_err(|_| SysError::OutOfMemory)?;
         }
-        self.check_areas(args.kip_area, args.utcb_area)?;
-        let done = self.k.spaces.initialise(&mut self.held, space, args.kip_area, args.utcb_area);
-        done.map_err(|_| SysError::OutOfMemory)
+        match redirection {
+            Redirection::Unchanged => {}
+            Redirection::Ends => self.k.spaces.get(space).clear_redirector(),
+            Redirection::To(redirector) => self.redirect(caller, thread, redirector),
+        }
+        Ok(())
+    }
+
+    fn redirection(&self, caller: TcbRef, redirector: ThreadId) -> Result<Redirection, SysError> {
+        if redirector.is_nil() {
+            return Ok(Redirection::Unchanged);
+        }
+        if redirector == ThreadId::ANY {
+            return Ok(Redirection::Ends);
+        }
+        let thread = self.k.thread_or_local(redirector, self.k.space_of(caller)).ok_or(SysError::InvalidSpace)?;
+        Ok(Redirection::To(self.k.tcb(thread).id.get()))
+    }
+
+    /// Makes `redirector` the redirector of the space of `member`. First the space must be without plain waits: a thread
+    /// that the fast path wakes out of one would take the fast path again, which does not redirect.
+    fn redirect(&mut self, caller: TcbRef, member: TcbRef, redirector: ThreadId) {
+        let space = self.k.space_of(member);
+        let slot = self.k.spaces.get(space);
+        let bar = self.k.spaces.bar_fast_path(space);
+        let is_free_of_plain_waits = !slot.redirector().is_nil();
+        if is_free_of_plain_waits || self.end_plain_waits(space, member.index(), SLOTS_PER_STEP) == slot.threads() {
+            return slot.set_redirector(redirector);
+        }
+        let own = self.k.tcb(caller);
+        own.then_from.set(redirector);
+        own.transfer.tag.set(bar as usize);
+        own.transfer.bytes.set(space.index());
+        own.transfer.offset.set(0);
+        own.work.set(Work::Redirect);
+    }
+
+    /// Looks at a part of the threads that are left; after the last the space has its redirector, unless it is gone or
+    /// somebody ended redirection meanwhile.
+    pub(super) fn redirect_step(&mut self, caller: TcbRef) {
+        let own = self.k.tcb(caller);
+        let space = SpaceRef::new(own.transfer.bytes.get() as u32);
+        let first = own.transfer.offset.get();
+        self.end_plain_waits(space, first, SLOTS_PER_STEP);
+        own.transfer.offset.set(first + SLOTS_PER_STEP);
+        if first + SLOTS_PER_STEP < self.k.tcbs.len() {
+            return;
+        }
+        own.work.set(Work::None);
+        let slot = self.k.spaces.get(space);
+        if slot.fast_path_bar() as usize == own.transfer.tag.get() {
+            slot.set_redirector(own.then_from.get());
+        }
+    }
+
+    /// Makes plain waits in `space` ordinary among `count` slots from `first` on. Returns how many of its threads it saw.
+    fn end_plain_waits(&self, space: SpaceRef, first: usize, count: usize) -> u32 {
+        let return_ip = self.k.machine.ipc_return_ip();
+        let mut seen = 0;
+        for tcb in self.k.tcbs.iter().skip(first).take(count).filter(|tcb| tcb.space.get() == Some(space)) {
+            tcb.make_wait_ordinary(return_ip);
+            seen += 1;
+        }
+        seen
     }
 
     fn check_areas(&self, kip_area: Fpage, utcb_area: Fpage) -> Result<(), SysError> {

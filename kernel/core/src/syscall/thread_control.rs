@@ -320,7 +320,7 @@ impl<M: Machine> Here<'_, M> {
         let tcb = self.k.tcb(victim);
         self.unwind(victim, Reason::Canceled);
         self.dequeue(victim);
-        if tcb.work() == Work::Unmap {
+        if matches!(tcb.work(), Work::Unmap | Work::Redirect) {
             tcb.work.set(Work::None);
         }
         tcb.id.set(ThreadId::NIL);

@@ -3,9 +3,9 @@
 use l4_abi::{Fpage, Rights, SysError, ThreadId, Timeouts};
 
 use super::script::{check, expect, play};
+use super::space_control::areas;
 use super::world::{
-    A, B, D, KIP_AREA, M, N, Q, R, ROOT, START_IP, START_SP, UNCHANGED, UTCB_AREA, Who, World, X, Y, Z, activation,
-    deletion,
+    A, B, D, M, N, Q, R, ROOT, START_IP, START_SP, UNCHANGED, UTCB_AREA, Who, World, X, Y, Z, activation, deletion,
 };
 use crate::space::Rest;
 use crate::syscall::{SpaceControlArgs, ThreadControlArgs};
@@ -219,7 +219,7 @@ fn crowd(w: World, count: u32) -> Vec<Who> {
     let args = ThreadControlArgs { utcb_location: UNCHANGED, ..activation(leader) };
     assert_eq!(w.thread_control(ROOT, args), Ok(()));
     let utcb_area = Fpage::new(UTCB_AREA.base(), 17, Rights::NONE).expect("aligned");
-    let args = SpaceControlArgs { space: leader.id(), kip_area: KIP_AREA, utcb_area };
+    let args = SpaceControlArgs { utcb_area, ..areas(leader) };
     assert_eq!(w.enter(ROOT, |here, root| here.space_control(root, args)), Ok(()));
     for &who in &senders {
         let done = w.thread_control(ROOT, ThreadControlArgs { pager: ROOT.id(), ..activation(who) });

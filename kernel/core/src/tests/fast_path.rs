@@ -16,12 +16,13 @@ const UNDEFINED_IP: usize = 0xDEAD_0000;
 pub fn fast_ipc(w: World, who: Who, to: ThreadId, from: ThreadId, timeouts: Timeouts) -> bool {
     let (tcb, tag) = (w.tcb(who), w.utcb(who).tag());
     let is_plain_message = tag.typed() == 0 && tag.raw() & MsgTag::FLAGS == 0 && timeouts.rcv().is_never();
-    let Some(thread) = w.k.thread(to).filter(|_| is_plain_message) else { return false };
+    let is_free = is_plain_message && w.k.machine.allows_fast_path.get();
+    let Some(thread) = w.k.thread(to).filter(|_| is_free) else { return false };
     let dest = w.k.tcb(thread);
     let is_expected = [tcb.id.get(), ThreadId::ANY].contains(&dest.waits_for.get());
     let is_alone = match from {
         ThreadId::ANY => tcb.send_queue.get().is_none(),
-        _ => from == to && tcb.propagated_senders.get() == 0,
+        _ => from == to,
     };
     if !is_expected || !is_alone {
         return false;

@@ -89,7 +89,7 @@ fn check_thread(k: &K, thread: TcbRef, tcb: &Tcb, is_current: bool) {
     assert_eq!(tcb.send_link.is_linked(), tcb.status() == Status::PendingSend, "{thread:?} is queued on a partner");
     let may_time_out = matches!(tcb.status(), Status::PendingSend | Status::Waiting);
     assert!(may_time_out || !tcb.timeout_link.is_linked(), "{thread:?} has no timeout");
-    check_plain_wait(thread, tcb);
+    check_plain_wait(k, thread, tcb);
     if let Some(other) = tcb.outer_peer.get() {
         return check_nested_fault(k, thread, tcb, other);
     }
@@ -127,12 +127,14 @@ fn check_nested_fault(k: &K, thread: TcbRef, tcb: &Tcb, other: TcbRef) {
     assert_eq!((other.status(), other.peer.get()), (role, Some(thread)), "the other side of the string of {thread:?}");
 }
 
-fn check_plain_wait(thread: TcbRef, tcb: &Tcb) {
+fn check_plain_wait(k: &K, thread: TcbRef, tcb: &Tcb) {
     if tcb.waits_for.get().is_nil() {
         return;
     }
     assert_eq!((tcb.status(), tcb.purpose()), (Status::Waiting, Purpose::User), "{thread:?} waits");
     assert!(!tcb.timeout_link.is_linked() && !tcb.is_halted(), "only a message ends the wait of {thread:?}");
+    let redirector = k.spaces.get(k.space_of(thread)).redirector();
+    assert!(redirector.is_nil(), "the fast path does not wake {thread:?}, which could not be redirected");
 }
 
 /// Whether a thread that waits for `partner` would take what `sender` has for it.

@@ -56,6 +56,8 @@ pub struct Fake {
     user: RefCell<BTreeMap<u64, Vec<u8>>>,
     clock_us: Cell<u64>,
     lines: [Cell<bool>; LINES],
+    /// Whether the thread in user mode may take the fast path; who wakes by it inherits that.
+    pub allows_fast_path: Cell<bool>,
     kmem: &'static Kmem,
     tables: Tables,
     /// What is behind the tables.
@@ -104,6 +106,7 @@ impl Fake {
             user: RefCell::default(),
             clock_us: Cell::new(0),
             lines: Default::default(),
+            allows_fast_path: Cell::new(false),
             kmem,
             tables,
             backing: Backing::default(),

@@ -19,6 +19,7 @@ mod ipc_timeouts;
 mod memory;
 mod propagation;
 mod random;
+mod redirection;
 mod rendezvous;
 mod schedule;
 mod scheduling;

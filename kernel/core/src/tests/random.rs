@@ -185,8 +185,15 @@ impl Chaos {
             0..=4 => Act::ThreadControl(self.thread_control()),
             5 | 6 => {
                 let who = self.who_is(|tcb| tcb.exists() && !tcb.is_active());
-                let nothing = SpaceControlArgs { space: self.id(), kip_area: Fpage::NIL, utcb_area: Fpage::NIL };
-                Act::SpaceControl(if self.random.once_in(3) { nothing } else { areas(who) })
+                let redirector = match self.random.below(4) {
+                    0 | 1 => ThreadId::NIL,
+                    2 => ThreadId::ANY,
+                    _ => self.id(),
+                };
+                let space = self.id();
+                let nothing = SpaceControlArgs { space, kip_area: Fpage::NIL, utcb_area: Fpage::NIL, redirector };
+                let areas = SpaceControlArgs { redirector, ..areas(who) };
+                Act::SpaceControl(if self.random.once_in(2) { nothing } else { areas })
             }
             7..=13 => Act::Exregs(self.exregs()),
             14 => Act::Schedule(self.schedule()),

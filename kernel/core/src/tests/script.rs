@@ -13,6 +13,7 @@
 //! pager TO, handler TO     sets the register
 //! accept                   opens the receive window: the complete space
 //! finish                   does what is left of the work
+//! redirect OF TO           makes TO the redirector of the space of OF; `any` ends redirection
 //! handle IRQ, ignore IRQ   becomes the handler of an interrupt; it gets none. Asked by root
 //! ```
 //!
@@ -27,8 +28,9 @@
 use l4_abi::{Acceptor, ExregsControl, Fpage, MapItem, MsgTag, Rights, ThreadId, Time, Timeouts, Word};
 
 use super::invariants;
+use super::space_control::areas;
 use super::world::{ROOT, START_IP, START_SP, Who, World, deletion, no_registers};
-use crate::syscall::{Exregs, ThreadControlArgs};
+use crate::syscall::{Exregs, SpaceControlArgs, ThreadControlArgs};
 
 /// Plays a script in a fresh world, in which every thread that the script lets act gets the processor, and compares
 /// what the threads then see.
@@ -115,6 +117,11 @@ fn act(w: World, who: Who, verb: &str, rest: &[&str]) {
             let pager = if verb == "handle" { who.id() } else { dest() };
             let args = ThreadControlArgs { dest: dest(), pager, ..deletion(who) };
             assert_eq!(w.thread_control(ROOT, args), Ok(()), "{} is to {verb} {}", who.name(), rest[0]);
+        }
+        "redirect" => {
+            let of = Who::named(rest[0]).expect("somebody's space is redirected");
+            let args = SpaceControlArgs { redirector: thread(rest[1]), ..areas(of) };
+            assert_eq!(w.trap(who, |here, t| here.space_control(t, args)), Ok(()), "{rest:?}");
         }
         "delete" => {
             let victim = Who::named(rest[0]).expect("somebody is deleted");

@@ -3,12 +3,12 @@
 use l4_abi::{Fpage, Rights, SysError, ThreadId, Word};
 
 use super::thread_control::snapshot;
-use super::world::{A, KIP_AREA, N, ROOT, UNCHANGED, USER_END, UTCB_AREA, Who, World, activation};
+use super::world::{A, KIP_AREA, M, N, ROOT, UNCHANGED, USER_END, UTCB_AREA, Who, World, Z, activation};
 use crate::syscall::{SpaceControlArgs, ThreadControlArgs};
 
 /// The usual areas for the space of somebody.
 pub fn areas(who: Who) -> SpaceControlArgs {
-    SpaceControlArgs { space: who.id(), kip_area: KIP_AREA, utcb_area: UTCB_AREA }
+    SpaceControlArgs { space: who.id(), kip_area: KIP_AREA, utcb_area: UTCB_AREA, redirector: ThreadId::NIL }
 }
 
 fn area(base: Word, size_log2: u32) -> Fpage {
@@ -37,12 +37,22 @@ fn space_control_is_checked_in_order() {
         assert_eq!(space_control(w, who, args), Err(error), "{args:?}");
         assert_eq!(snapshot(w), before, "{args:?}");
     };
-    let nothing = SpaceControlArgs { space: A.local(), kip_area: Fpage::NIL, utcb_area: Fpage::NIL };
+    let nowhere = Fpage::NIL;
+    let nothing = SpaceControlArgs {
+        space: A.local(),
+        kip_area: nowhere,
+        utcb_area: nowhere,
+        redirector: ThreadId::interrupt(5),
+    };
     check(A, nothing, SysError::NoPrivilege);
     for space in [A.local(), ROOT.local(), N.version(2), ThreadId::NIL, ThreadId::ANY, ThreadId::ANY_LOCAL] {
         check(ROOT, SpaceControlArgs { space, ..nothing }, SysError::InvalidSpace);
     }
     let nothing = SpaceControlArgs { space: N.id(), ..nothing };
+    for redirector in [ThreadId::interrupt(5), ThreadId::ANY_LOCAL, A.local(), A.version(2), M.id()] {
+        check(ROOT, SpaceControlArgs { redirector, ..nothing }, SysError::InvalidSpace);
+    }
+    let nothing = SpaceControlArgs { redirector: Z.id(), ..nothing };
     let outside = [area(end, 20), area(0, 48), area(0xFFFF_8000_0000_0000, 20)];
     for utcb_area in [Fpage::NIL, area(0x1000, 11), Fpage::COMPLETE].into_iter().chain(outside) {
         check(ROOT, SpaceControlArgs { utcb_area, ..nothing }, SysError::UtcbArea);
@@ -65,7 +75,8 @@ fn areas_of_an_initialised_space_do_not_matter() {
     for (kip_area, utcb_area) in
         [(Fpage::NIL, Fpage::NIL), (UTCB_AREA, KIP_AREA), (area(0x1000, 12), area(0x10_0000, 20))]
     {
-        assert_eq!(space_control(w, ROOT, SpaceControlArgs { space: A.id(), kip_area, utcb_area }), Ok(()));
+        let args = SpaceControlArgs { kip_area, utcb_area, ..areas(A) };
+        assert_eq!(space_control(w, ROOT, args), Ok(()));
     }
     assert_eq!(snapshot(w), before);
 }
@@ -74,7 +85,7 @@ fn areas_of_an_initialised_space_do_not_matter() {
 #[test]
 fn areas_can_be_small_neighbours() {
     let w = with_raw_space();
-    let args = SpaceControlArgs { space: N.id(), kip_area: area(0, 12), utcb_area: area(0x1000, 12) };
+    let args = SpaceControlArgs { kip_area: area(0, 12), utcb_area: area(0x1000, 12), ..areas(N) };
     assert_eq!(space_control(w, ROOT, args), Ok(()));
     let args = ThreadControlArgs { pager: ROOT.id(), utcb_location: 0x1C00, ..super::world::no_change(N) };
     assert_eq!(w.thread_control(ROOT, args), Ok(()));

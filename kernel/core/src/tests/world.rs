@@ -85,7 +85,7 @@ pub const EVERYBODY: [Who; 14] = [S, ROOT, R, Q, A, B, C, D, X, Y, Z, N, P, M];
 
 impl Who {
     /// One of many with nothing but a number, which has its space with the thread `leader`.
-    pub fn one_of_a_crowd(number: u32, leader: u32) -> Self {
+    pub const fn one_of_a_crowd(number: u32, leader: u32) -> Self {
         who("one of a crowd", number, leader)
     }
 
@@ -213,7 +213,8 @@ impl World {
     pub fn create(self, who: Who) {
         let args = ThreadControlArgs { pager: ThreadId::NIL, utcb_location: UNCHANGED, ..activation(who) };
         assert_eq!(self.thread_control(ROOT, args), Ok(()), "{}", who.name);
-        let args = SpaceControlArgs { space: who.id(), kip_area: KIP_AREA, utcb_area: UTCB_AREA };
+        let redirector = ThreadId::NIL;
+        let args = SpaceControlArgs { space: who.id(), kip_area: KIP_AREA, utcb_area: UTCB_AREA, redirector };
         assert_eq!(self.enter(ROOT, |here, root| here.space_control(root, args)), Ok(()));
     }
 
@@ -243,9 +244,15 @@ impl World {
             let mut here = self.here();
             match here.choose() {
                 Some(thread) if here.k.tcb(thread).work() != Work::None && step < count => here.step(thread),
-                _ => break,
+                Some(thread) => return self.leave(thread),
+                None => return,
             }
         }
+    }
+
+    /// The way to user mode settles whether the fast path is free.
+    fn leave(self, thread: TcbRef) {
+        self.k.machine.allows_fast_path.set(self.k.may_call_fast(thread));
     }
 
     /// Lets somebody who is ready run, whatever the scheduler thinks.
@@ -263,6 +270,7 @@ impl World {
         }
         here.cpu.current.set(Current::running(who.tcb()));
         here.cpu.slice_owner.set(Some(who.tcb()));
+        self.leave(who.tcb());
     }
 
     /// A kernel entry of somebody, without what the dispatcher does then.
@@ -414,7 +422,8 @@ impl World {
 
     /// In a few words: where somebody is, or how its last IPC ended.
     ///
-    /// `got 1 2 from 'a`: the untyped words, and by which id the sender is known: `'` marks a local one.
+    /// `got 1 2 from 'a`: the untyped words, and by which id the sender is known: `'` marks a local one. `by b` says who
+    /// sent in its name, `for d` whom a redirected message was for.
     pub fn outcome(self, who: Who) -> String {
         let tcb = self.tcb(who);
         if !tcb.exists() {
@@ -449,7 +458,12 @@ impl World {
         let words: String = (1..=tag.untyped()).map(|i| format!("{} ", utcb.mr(i))).collect();
         let by =
             if tag.is_propagated() { format!(" by {}", self.name_of(who, utcb.actual_sender())) } else { "".into() };
-        format!("got {words}from {}{by}", self.name_of(who, from))
+        let intended = if tag.is_redirected() {
+            format!(" for {}", self.name_of(ROOT, utcb.intended_receiver()))
+        } else {
+            "".into()
+        };
+        format!("got {words}from {}{by}{intended}", self.name_of(who, from))
     }
 
     fn peer_name(self, tcb: &Tcb) -> String {

@@ -108,6 +108,8 @@ enum_as_word! {
         Unmap,
         /// Deletion of the thread `peer`: threads queued on it, then its space if it was the last.
         Delete,
+        /// SpaceControl: plain waits left in a space that gets a redirector.
+        Redirect,
     }
 }
 
@@ -225,6 +227,10 @@ pub struct Tcb {
     pub(crate) then_timeout: Var<Time>,
     /// In whose name the thread sends in a call of Ipc: its own, or that of a virtual sender.
     pub(crate) user_sends_as: Var<ThreadId>,
+    /// Whom a redirected message of a call of Ipc is for; nilthread: whoever gets it.
+    pub(crate) user_intended: Var<ThreadId>,
+    /// The kernel's message in the name of the thread is redirected; it is for `partner`.
+    pub(crate) kernel_is_redirected: Var<bool>,
     /// How many of the threads queued here send in another's name.
     pub(crate) propagated_senders: Var<u32>,
 
@@ -233,7 +239,8 @@ pub struct Tcb {
     pub(crate) peer: Var<Option<TcbRef>>,
     /// During a page fault in the middle of a string: the other thread of the string's transfer.
     pub(crate) outer_peer: Var<Option<TcbRef>>,
-    /// The transfer that this thread carries out. Unmap keeps its control word and position here, too.
+    /// The transfer that this thread carries out. Unmap keeps its control word and position here, SpaceControl its place
+    /// in the table of threads.
     pub(crate) transfer: TransferState,
     /// The space to release in a deletion, or after a migration emptied it.
     pub(crate) dying_space: Var<Option<SpaceRef>>,
@@ -335,12 +342,6 @@ impl Tcb {
         if self.waits_for.get().is_nil() { self.purpose.get() } else { Purpose::User }
     }
 
-    /// Whether the fast path may carry out calls of this thread: it does not look for queued senders in others' names.
-    #[inline]
-    pub fn may_call_fast(&self) -> bool {
-        self.propagated_senders.get() == 0
-    }
-
     /// The scheduling priority.
     #[inline]
     pub fn priority(&self) -> u8 {
@@ -386,6 +387,16 @@ impl Tcb {
     /// In whose name the thread sends: the kernel's messages always in its own.
     pub(crate) fn sends_as(&self) -> ThreadId {
         if self.purpose.get() == Purpose::User { self.user_sends_as.get() } else { self.id.get() }
+    }
+
+    /// Whom the message of the thread is for, if it is redirected.
+    pub(crate) fn intended(&self) -> Option<ThreadId> {
+        let intended = match self.purpose.get() {
+            Purpose::User => self.user_intended.get(),
+            _ if self.kernel_is_redirected.get() => self.partner.get(),
+            _ => ThreadId::NIL,
+        };
+        Some(intended).filter(|id| !id.is_nil())
     }
 
     /// Enters a state other than waiting.

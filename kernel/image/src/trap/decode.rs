@@ -143,9 +143,11 @@ fn space_control(here: &mut Core<'_>, thread: TcbRef, frame: &Frame) {
         space: id(frame.rdi.get()),
         kip_area: Fpage::from_raw(frame.rdx.get() as Word),
         utcb_area: Fpage::from_raw(frame.r8.get() as Word),
+        redirector: id(frame.r9.get()),
     };
     let result = here.space_control(thread, args);
     frame.rax.set(success(here, thread, result));
+    // The old control word: without the compatibility mode no bit is ever set.
     frame.rdx.set(0);
 }
 
