@@ -6,22 +6,36 @@
 use l4_abi::{MsgTag, Rights, Word, protocol};
 
 use crate::kernel::Here;
-use crate::machine::{EXCEPTION_IMAGE_WORDS, Machine, TcbRef, UserRegs};
+use crate::machine::{EXCEPTION_IMAGE_WORDS, Machine, NoMemory, TcbRef, UserRegs};
 use crate::thread::Purpose;
+
+/// How long sigma0 waits before it tries again whether there is memory for a page of its own.
+const MEMORY_WAIT_US: u64 = 1000;
 
 impl<M: Machine> Here<'_, M> {
     /// The running thread `thread` accessed `address` at instruction `ip` and needs `access` there. sigma0's own faults
-    /// in user memory are resolved here; everybody else's pager is asked.
+    /// in user memory are resolved here, as soon as there is memory for that; everybody else's pager is asked.
     pub fn page_fault(&mut self, thread: TcbRef, address: usize, access: Rights, ip: usize) {
         let space = self.k.space_of(thread);
-        if self.k.spaces.get(space).is_sigma0()
-            && self.k.spaces.sigma0_fault(&mut self.held, space, address) == Ok(true)
-        {
-            return;
+        if self.k.spaces.get(space).is_sigma0() {
+            match self.k.spaces.sigma0_fault(&mut self.held, space, address) {
+                Ok(true) => return,
+                Ok(false) => {}
+                Err(NoMemory) => return self.wait_for_memory(thread),
+            }
         }
         self.set_kernel_message(thread, protocol::page_fault_tag(access), &[address as Word, ip as Word]);
         let pager = self.k.utcb(thread).pager();
         self.kernel_call(thread, pager, Purpose::PageFault);
+    }
+
+    /// There is no memory to enter a page of sigma0's, which nobody can help: its thread sleeps for a while, as in a wait
+    /// for itself, and then meets the same fault again.
+    fn wait_for_memory(&self, thread: TcbRef) {
+        let tcb = self.k.tcb(thread);
+        tcb.purpose.set(Purpose::PageFault);
+        tcb.begin_wait(tcb.id.get(), false);
+        self.cpu.timeouts.start(self.k.tcbs, thread, self.k.machine.now_us() + MEMORY_WAIT_US);
     }
 
     /// The running thread `thread` raised an exception; its register image goes to its exception handler.

@@ -16,6 +16,7 @@ mod halt;
 mod interrupts;
 mod ipc_errors;
 mod ipc_timeouts;
+mod lives;
 mod memory;
 mod propagation;
 mod random;
