@@ -198,15 +198,19 @@ impl<M: Machine> Here<'_, M> {
         if tcb.is_active() && args.utcb_location().is_some() {
             return Err(SysError::UtcbArea);
         }
-        let home = if args.space == args.dest { dest } else { self.space_specifier(args.space)? };
-        let space = self.k.space_of(home);
+        let home = if args.space == args.dest { Ok(dest) } else { self.space_specifier(args.space) };
+        let space = home.map_or(tcb.space(), |home| self.k.space_of(home));
+        let activates = args.pager().is_some() && !tcb.is_active();
+        if args.utcb_location().is_some() {
+            self.check_modified_location(space, args.utcb_location(), activates)?;
+        }
+        home?;
         let moves = space != tcb.space();
         let location = args.utcb_location().or_else(|| self.utcb_location(dest));
-        let activates = args.pager().is_some() && !tcb.is_active();
-        if args.utcb_location().is_some() || activates || (moves && tcb.is_active()) {
-            self.check_modified_location(space, location, activates || tcb.is_active())?;
-        }
         let needs_utcb = activates || (moves && tcb.is_active());
+        if needs_utcb {
+            self.check_modified_location(space, location, true)?;
+        }
         let utcb = match location.filter(|_| needs_utcb) {
             Some(location) => self.allocate_utcb(space, location)?,
             None => 0,
@@ -253,6 +257,7 @@ impl<M: Machine> Here<'_, M> {
         let old_space = tcb.space();
         if tcb.is_active() {
             self.unwind(dest, Reason::Canceled);
+            self.cut_off_unmap(dest);
             let (old, new) = (self.k.utcb(dest), self.k.machine.utcb(utcb));
             new.copy_from(old);
             tcb.utcb.set(utcb);

@@ -19,6 +19,19 @@ impl<M: Machine> Here<'_, M> {
         self.unmap_step(caller);
     }
 
+    /// Ends an Unmap of `thread` that is not done: what is left of it would hit another space.
+    pub(super) fn cut_off_unmap(&mut self, thread: TcbRef) {
+        let tcb = self.k.tcb(thread);
+        if tcb.work() != Work::Unmap {
+            return;
+        }
+        tcb.work.set(Work::None);
+        self.k.machine.unmap_return(thread, self.k.utcb(thread));
+        if !self.is_runnable(thread) {
+            self.dequeue(thread);
+        }
+    }
+
     pub(super) fn unmap_step(&mut self, caller: TcbRef) {
         let tcb = self.k.tcb(caller);
         let utcb = self.k.utcb(caller);

@@ -1,6 +1,6 @@
 //! ExchangeRegisters: ids, permission, registers (X.2, ExchangeRegisters).
 
-use l4_abi::{ExregsControl, SysError, ThreadId, ThreadState, USER_FLAGS_MASK};
+use l4_abi::{ExregsControl, SysError, ThreadId, ThreadState, USER_FLAGS_MASK, Word};
 
 use super::machine::DEFAULT_FLAGS;
 use super::script::{expect, play};
@@ -77,6 +77,27 @@ fn registers_not_named_stay() {
             new.pager != ROOT.id(),
         ];
         assert_eq!(changed, names.map(|name| name == control), "{control:?}");
+    }
+}
+
+/// X.2, ExchangeRegisters: old values come with and without the bit that asks for them, and bits that mean control
+/// transfer or nothing change nothing, also when the message registers hold no control-transfer items.
+#[test]
+fn other_bits_change_nothing() {
+    for bit in 9..Word::BITS {
+        for mr1 in [0, 6 << 1, 6 << 1 | 1 | 0xFFF << 12, Word::MAX] {
+            let w = World::new();
+            play(w, "b wait");
+            w.set_mrs(A, &[Word::MAX, mr1, mr1, mr1]);
+            let (own, others) = (w.mrs(A), w.mrs(B));
+            let control = ExregsControl::from_raw(1 << bit);
+            let old = w.exchange(A, Exregs { dest: B.id(), control, ..EVERYTHING }).expect("same space");
+            assert_eq!((old.pager, old.state), (ROOT.id(), ThreadState::RECEIVING), "bit {bit}");
+            assert_eq!((w.mrs(A), w.mrs(B)), (own, others), "bit {bit}");
+            play(w, "c send b 1");
+            expect(w, "afterwards", "b got 1 from 'c");
+            assert_eq!((w.tcb(B).sp.get(), w.utcb(B).pager()), (START_SP, ROOT.id()), "bit {bit}");
+        }
     }
 }
 

@@ -1,12 +1,13 @@
 //! ThreadControl: create, activate, modify, migrate (X.2, ThreadControl).
 
-use l4_abi::{SysError, ThreadId, UTCB_SIZE, Word};
+use l4_abi::{Fpage, Rights, SysError, ThreadId, UTCB_SIZE, UnmapControl, Word};
 
 use super::script::{expect, play};
 use super::world::{
     A, B, C, D, M, N, NUMBERS, P, R, ROOT, START_IP, UNCHANGED, UTCB_AREA, Who, World, X, Y, Z, activation, no_change,
 };
 use crate::syscall::ThreadControlArgs;
+use crate::thread::Work;
 use SysError::{InvalidSpace, InvalidThread, NoPrivilege, UtcbArea};
 
 const NIL: ThreadId = ThreadId::NIL;
@@ -171,7 +172,10 @@ fn modification_is_checked_in_order() {
     refused(w, ROOT, ThreadControlArgs { pager: ROOT.id(), ..no_change(N) }, UtcbArea);
     let location = N.utcb_location();
     refused(w, ROOT, ThreadControlArgs { pager: ROOT.id(), utcb_location: location, ..no_change(N) }, UtcbArea);
-    // So is this one, in a space with areas.
+    // So is this one, in a space with areas. The location comes first.
+    refused(w, ROOT, ThreadControlArgs { utcb_location: 64, space: A.version(7), ..no_change(P) }, UtcbArea);
+    let args = ThreadControlArgs { utcb_location: P.utcb_location(), space: A.version(7), ..no_change(P) };
+    refused(w, ROOT, args, InvalidSpace);
     refused(w, ROOT, ThreadControlArgs { pager: ROOT.id(), ..no_change(P) }, UtcbArea);
     refused(w, ROOT, ThreadControlArgs { utcb_location: 64, ..no_change(P) }, UtcbArea);
     refused(w, ROOT, ThreadControlArgs { pager: ROOT.id(), utcb_location: 64, ..no_change(P) }, UtcbArea);
@@ -266,6 +270,29 @@ fn thread_moves_to_another_space() {
         assert_eq!(w.utcb(X).tag().untyped(), 1);
         assert_eq!(w.k.machine.saved(X.tcb()).from.get(), Some(D.local()), "local in its new space");
         assert_eq!(w.k.local_thread(D.local(), w.k.space_of(A.tcb())), None, "not in its old one");
+    }
+}
+
+/// X.2, ThreadControl: a thread that moves in the middle of an Unmap does not go on with it in its new space.
+#[test]
+fn unmap_does_not_go_on_in_another_space() {
+    for is_halted in [false, true] {
+        let w = World::new();
+        play(
+            w,
+            "root send s; x accept; x wait; s send x map=0x1000000/20; d accept; d wait; x send d map=0x1000000/20",
+        );
+        w.set_mrs(D, &[Fpage::COMPLETE.with_rights(Rights::ALL).raw(); 3]);
+        w.begin(D, |here, d| here.unmap(d, UnmapControl::flush(3)));
+        expect(w, "the first step", "d works on Unmap");
+        if is_halted {
+            play(w, "a halt d");
+        }
+        assert_eq!(w.thread_control(ROOT, ThreadControlArgs { space: X.id(), ..no_change(D) }), Ok(()));
+        assert_eq!(w.k.machine.saved(D.tcb()).unmaps.get(), 1, "the call has returned");
+        assert_eq!((w.tcb(D).work(), w.tcb(D).ready_link.is_linked()), (Work::None, !is_halted));
+        let page = w.k.spaces.lookup(w.k.space_of(X.tcb()), 0x100_0000 + (1 << 20) - 0x1000);
+        assert!(page.is_some(), "the new space keeps its pages");
     }
 }
 
