@@ -48,6 +48,7 @@ chapter! { ipc:
     ],
     "X.2, Propagation" => [
         propagation_in_one_space,
+        propagation_in_ones_own_name,
         propagation_between_spaces_needs_a_common_one,
         propagation_of_nobody_is_dropped,
         propagation_redirects_a_waiting_virtual_sender,
@@ -483,6 +484,17 @@ fn propagation_in_one_space() -> Outcome {
         let deputy = plan().priority(priority).spawn(send_as(client.id()))?;
         check_propagated(receive(ThreadId::ANY)?, client.local_id(), Some(deputy.id()))?;
         deputy.join()?;
+    }
+    Ok(())
+}
+
+fn propagation_in_ones_own_name() -> Outcome {
+    for (place, space) in Space::own_and_other()? {
+        let itself = || send_as(utcb().my_global_id())();
+        let sender = plan().space(space).spawn(itself).within(place)?;
+        let from = if space == Space::own() { sender.local_id() } else { sender.id() };
+        check_propagated(receive(ThreadId::ANY)?, from, Some(sender.id())).within(place)?;
+        sender.join().within(place)?;
     }
     Ok(())
 }

@@ -109,21 +109,21 @@ impl<M: Machine> Here<'_, M> {
     fn name_sender(&self, sender: TcbRef, dest: TcbRef) {
         let tcb = self.k.tcb(sender);
         if tcb.purpose.get() == Purpose::User {
-            tcb.user_sends_as.set(self.choose_name(sender, dest));
+            let virtual_sender = self.valid_virtual_sender(sender, dest);
+            tcb.user_propagates.set(virtual_sender.is_some());
+            tcb.user_sends_as.set(virtual_sender.unwrap_or(tcb.id.get()));
         }
     }
 
-    /// The id in whose name `sender` sends: its own, or that of the virtual sender if it may (X.2, Propagation).
-    fn choose_name(&self, sender: TcbRef, dest: TcbRef) -> ThreadId {
-        let tcb = self.k.tcb(sender);
-        let own = tcb.id.get();
+    /// The virtual sender of what `sender` sends to `dest`, if there is one and it may (X.2, Propagation).
+    fn valid_virtual_sender(&self, sender: TcbRef, dest: TcbRef) -> Option<ThreadId> {
         let utcb = self.k.utcb(sender);
         if !utcb.tag().is_propagated() {
-            return own;
+            return None;
         }
-        let Some(virtual_sender) = self.k.thread_or_local(utcb.virtual_sender(), tcb.space()) else { return own };
+        let virtual_sender = self.k.thread_or_local(utcb.virtual_sender(), self.k.space_of(sender))?;
         let may = [virtual_sender, dest].into_iter().any(|thread| self.may_speak_for_space_of(sender, thread));
-        if may { self.k.tcb(virtual_sender).id.get() } else { own }
+        may.then(|| self.k.tcb(virtual_sender).id.get())
     }
 
     /// Whether `dest` waits for what `sender` sends. A thread that waits for itself sleeps: nothing matches.
@@ -278,14 +278,11 @@ impl<M: Machine> Here<'_, M> {
         if partner == ThreadId::ANY {
             return Some(first);
         }
-        if partner != ThreadId::ANY_LOCAL {
-            let direct = self.k.thread_or_interrupt(partner).filter(|&sender| {
+        if partner != ThreadId::ANY_LOCAL && to.propagated_senders.get() == 0 {
+            return self.k.thread_or_interrupt(partner).filter(|&sender| {
                 let tcb = self.k.tcb(sender);
                 tcb.status() == Status::PendingSend && tcb.peer.get() == Some(receiver)
             });
-            if direct.is_some() || to.propagated_senders.get() == 0 {
-                return direct;
-            }
         }
         let mut candidate = Some(first);
         while let Some(sender) = candidate {

@@ -1,8 +1,6 @@
 //! Message transfer (X.2, Message transfer): words first, then typed items in steps, then both ends of the IPC.
 
-use l4_abi::{
-    Acceptor, Fpage, IpcError, IpcErrorKind, ItemKind, MR_COUNT, MapItem, MsgTag, Phase, ThreadId, Time, Word,
-};
+use l4_abi::{Acceptor, Fpage, IpcError, IpcErrorKind, ItemKind, MR_COUNT, MapItem, MsgTag, Phase, Time, Word};
 
 use super::strings::StringStep;
 use super::{received_tag, without_result_flags};
@@ -134,12 +132,12 @@ impl<M: Machine> Here<'_, M> {
         end: usize,
         budget: &mut u32,
     ) -> Result<ItemStep, IpcErrorKind> {
-        if end > MR_COUNT || position + 2 > end {
+        if end > MR_COUNT {
             return Err(IpcErrorKind::Overflow);
         }
         let is_string = ItemKind::of(self.sent_word(pair.0, position)) == ItemKind::String;
         if !is_string && !self.k.tcb(carrier).transfer.in_string.get() {
-            return self.transfer_mapping(carrier, pair, position, budget);
+            return self.transfer_mapping(carrier, pair, position, end, budget);
         }
         Ok(match self.transfer_string(carrier, pair, end)? {
             StringStep::Done(next) => ItemStep::Next(next),
@@ -153,8 +151,12 @@ impl<M: Machine> Here<'_, M> {
         carrier: TcbRef,
         (sender, receiver): (TcbRef, TcbRef),
         position: usize,
+        end: usize,
         budget: &mut u32,
     ) -> Result<ItemStep, IpcErrorKind> {
+        if position + MapItem::WORDS > end {
+            return Err(IpcErrorKind::Overflow);
+        }
         let words = [self.sent_word(sender, position), self.sent_word(sender, position + 1)];
         let item = MapItem::from_words(words).ok_or(IpcErrorKind::Overflow)?;
         let window = self.receive_window(receiver);
@@ -204,28 +206,29 @@ impl<M: Machine> Here<'_, M> {
         let (from, to) = (self.k.tcb(sender), self.k.tcb(receiver));
         from.peer.set(None);
         to.peer.set(None);
-        let sends_as = from.sends_as();
-        let is_propagated = sends_as != from.id.get();
-        if is_propagated {
-            self.redirect_virtual_sender(sends_as, sender, receiver);
+        // It may be gone since the send began; then the message is the sender's own.
+        let virtual_sender = from.virtual_sender().and_then(|id| self.k.thread(id));
+        if let Some(virtual_sender) = virtual_sender {
+            self.redirect_virtual_sender(virtual_sender, sender, receiver);
         }
         let is_redirected = from.intended().is_some();
-        let tag = received_tag(tag, is_propagated, is_redirected, from.home() != to.home());
-        self.complete_receive(sender, receiver, tag);
+        let tag = received_tag(tag, virtual_sender.is_some(), is_redirected, from.home() != to.home());
+        self.complete_receive((sender, virtual_sender.unwrap_or(sender)), receiver, tag);
         self.receive_phase(sender, Some(receiver));
     }
 
     /// If the virtual sender waits for the thread that sent in its name, it now waits for the receiver, so that the
     /// reply reaches it (X.2, Propagation).
-    fn redirect_virtual_sender(&self, virtual_sender: ThreadId, sender: TcbRef, receiver: TcbRef) {
-        let Some(thread) = self.k.thread(virtual_sender) else { return };
+    fn redirect_virtual_sender(&self, thread: TcbRef, sender: TcbRef, receiver: TcbRef) {
         let tcb = self.k.tcb(thread);
         let receiver = self.k.tcb(receiver).id.get();
         if tcb.waiting_for() != Some(self.k.tcb(sender).id.get()) {
             return;
         }
         let is_plain = !tcb.waits_for.get().is_nil();
-        if self.queued_sender(thread, receiver).is_none() {
+        // A thread that faulted in the middle of a string waits for its pager's own message, as in a receive phase.
+        let is_free = tcb.outer_peer.get().is_none();
+        if !is_free || self.queued_sender(thread, receiver).is_none() {
             return tcb.begin_wait(receiver, is_plain);
         }
         // Somebody is queued there with a message in the receiver's name.
@@ -239,8 +242,8 @@ impl<M: Machine> Here<'_, M> {
         self.postpone_receive_phase(thread);
     }
 
-    /// The receiver has its message: its IPC ends as its purpose says.
-    fn complete_receive(&mut self, sender: TcbRef, receiver: TcbRef, tag: MsgTag) {
+    /// The receiver has its message from `sender`, which it knows as `seen`: its IPC ends as its purpose says.
+    fn complete_receive(&mut self, (sender, seen): (TcbRef, TcbRef), receiver: TcbRef, tag: MsgTag) {
         let (from, to) = (self.k.tcb(sender), self.k.tcb(receiver));
         match to.purpose.get() {
             Purpose::User => {
@@ -252,9 +255,7 @@ impl<M: Machine> Here<'_, M> {
                 if let Some(intended) = from.intended() {
                     utcb.set_intended_receiver(intended);
                 }
-                let sends_as = self.k.thread(from.sends_as()).unwrap_or(sender);
-                let seen_as = self.k.id_seen_from(sends_as, to.space());
-                self.k.machine.ipc_return(receiver, seen_as, utcb);
+                self.k.machine.ipc_return(receiver, self.k.id_seen_from(seen, to.space()), utcb);
             }
             Purpose::Start => {
                 if tag.untyped() == 2 {

@@ -1,9 +1,9 @@
 //! Sending in another's name (X.2, Ipc: propagation).
 
-use l4_abi::MsgTag;
+use l4_abi::{Acceptor, MsgTag, StringItem};
 
 use super::script::{check, expect, play};
-use super::world::{A, B, C, World};
+use super::world::{A, B, C, Q, World};
 
 /// X.2, Propagation: the receiver finds the virtual sender in `from`, the real one in ActualSender.
 #[test]
@@ -11,6 +11,15 @@ fn message_comes_from_the_virtual_sender() {
     check("b wait; a send b 1 as=c", "b got 1 from 'c by a; a sent");
     check("a send b 1 as=c; b wait", "b got 1 from 'c by a; a sent");
     check("x wait; a send x 1 as=c", "x got 1 from c by a");
+}
+
+/// X.2, Propagation: a thread's own name is one of its space, too.
+#[test]
+fn own_name_is_a_virtual_sender() {
+    check("b wait; a send b 1 as=a", "b got 1 from 'a by a; a sent");
+    check("a send b 1 as=a; b wait a", "b got 1 from 'a by a");
+    check("x wait; a send x 1 as='a", "x got 1 from a by a");
+    check("b wait; a call b 1 as=a; b reply a 2", "a got 2 from 'b");
 }
 
 /// X.2, Propagation: valid if the virtual sender is in the sender's space or the sender in the receiver's. Otherwise the
@@ -48,6 +57,8 @@ fn closed_wait_for_either_sender_takes_the_message() {
     check("a send b 1 as=c; b wait a", "b got 1 from 'c by a; a sent");
     check("a send b 1 as=c; b wait d", "b waits for d; a queued on b");
     check("d send b 5; a send b 1 as=c; b wait c", "b got 1 from 'c by a; d queued on b");
+    check("a send b 1 as=c; c send b 2; b wait c", "b got 1 from 'c by a; c queued on b");
+    check("c send b 2; a send b 1 as=c; b wait c", "b got 2 from 'c; a queued on b");
     check("a send b 1 as=c; b wait local", "b got 1 from 'c by a");
 }
 
@@ -95,9 +106,27 @@ fn redirected_wait_keeps_its_timeout() {
 /// X.2, Propagation: the virtual sender may be gone when the message gets through; then the sender is who it is.
 #[test]
 fn virtual_sender_that_is_gone_is_replaced() {
+    check("a send b 1 as=c; root delete c; b wait", "b got 1 from 'a; a sent");
+}
+
+/// X.2, Propagation: a pager may have somebody else answer a page fault, one in the middle of a string, too. Then a message
+/// that is there already in the other one's name does not come in between.
+#[test]
+fn page_fault_in_a_string_can_be_passed_on() {
     let w = World::new();
-    play(w, "a send b 1 as=c; root delete c; b wait");
-    assert!(w.outcome(B).starts_with("got 1 from 'a"), "{}", w.outcome(B));
+    w.start(Q);
+    play(w, "root send s; r accept; r wait; s send r map=0x1000000/20; a pager r; b accept; b wait");
+    play(w, "r send b map=0x1001000/12");
+    w.utcb(B).set_acceptor(Acceptor::COMPLETE.with_strings());
+    w.utcb(B).set_br(1, StringItem::new(16).raw());
+    w.utcb(B).set_br(2, 0x100_1000);
+    play(w, "b wait; r wait");
+    w.send(A, B.id(), &[MsgTag::new(0, 0, 2).raw(), StringItem::new(16).raw(), 0x100_0000]);
+    play(w, "q accept; q wait; root send a 7 as=q; r send q 2 as=a");
+    expect(w, "a fault passed on", "q got 2 from a by r; a fault: waits for q; root queued on a");
+    play(w, "r send q map=0x1000000/12 snd=0; q wait rcv=0; q accept");
+    play(w, "q wait; r send q map=0x1000000/12; q send a map=0x1000000/12; a finish");
+    expect(w, "the string", "a sent; b got from 'a; root queued on a");
 }
 
 /// X.2, Propagation: who leaves the queue again leaves no trace.

@@ -227,6 +227,8 @@ pub struct Tcb {
     pub(crate) then_timeout: Var<Time>,
     /// In whose name the thread sends in a call of Ipc: its own, or that of a virtual sender.
     pub(crate) user_sends_as: Var<ThreadId>,
+    /// It does so by propagation, be it in its own name.
+    pub(crate) user_propagates: Var<bool>,
     /// Whom a redirected message of a call of Ipc is for; nilthread: whoever gets it.
     pub(crate) user_intended: Var<ThreadId>,
     /// The kernel's message in the name of the thread is redirected; it is for `partner`.
@@ -387,6 +389,12 @@ impl Tcb {
     /// In whose name the thread sends: the kernel's messages always in its own.
     pub(crate) fn sends_as(&self) -> ThreadId {
         if self.purpose.get() == Purpose::User { self.user_sends_as.get() } else { self.id.get() }
+    }
+
+    /// The virtual sender of the thread's message, if it is propagated: never one of the kernel's.
+    pub(crate) fn virtual_sender(&self) -> Option<ThreadId> {
+        let propagates = self.purpose.get() == Purpose::User && self.user_propagates.get();
+        propagates.then(|| self.user_sends_as.get())
     }
 
     /// Whom the message of the thread is for, if it is redirected.
