@@ -65,7 +65,7 @@ impl<M: Machine> Here<'_, M> {
         loop {
             let (from, to) = match self.next_runs(state, pair, end)? {
                 Next::Copy(from, to) => (from, to),
-                Next::End => return Ok(StringStep::Done(self.end_string(state, pair.1)?)),
+                Next::End => return Ok(StringStep::Done(self.end_string(state, pair.1))),
             };
             if left == 0 {
                 return Ok(StringStep::Again);
@@ -90,7 +90,7 @@ impl<M: Machine> Here<'_, M> {
         end: usize,
     ) -> Result<(), IpcErrorKind> {
         let position = usize::from(state.position.get());
-        self.check_item(sender, position, end)?;
+        self.item(sender, position, end)?;
         self.deliver_word(receiver, position, self.sent_word(sender, position));
         if !self.accepts_strings(receiver) || state.no_more_buffers.get() {
             return Err(IpcErrorKind::Overflow);
@@ -98,6 +98,7 @@ impl<M: Machine> Here<'_, M> {
         if state.buffer.get() == 0 {
             state.buffer.set(1);
         }
+        self.buffer(receiver, usize::from(state.buffer.get()))?;
         state.buffer_part.set(0);
         state.buffer_offset.set(0);
         state.substring.set(0);
@@ -106,23 +107,23 @@ impl<M: Machine> Here<'_, M> {
         Ok(())
     }
 
-    /// Whether a string item at `position` is all within the message.
-    fn check_item(&self, sender: TcbRef, position: usize, end: usize) -> Result<StringItem, IpcErrorKind> {
+    /// The string item at `position`. Its addresses count one by one, as they are reached.
+    fn item(&self, sender: TcbRef, position: usize, end: usize) -> Result<StringItem, IpcErrorKind> {
         if position >= end {
             return Err(IpcErrorKind::Overflow);
         }
         let word = self.sent_word(sender, position);
-        let item = StringItem::from_raw(word);
-        let is_whole = ItemKind::of(word) == ItemKind::String && position + item.words() <= end;
-        if is_whole { Ok(item) } else { Err(IpcErrorKind::Overflow) }
+        let is_string = ItemKind::of(word) == ItemKind::String;
+        if is_string { Ok(StringItem::from_raw(word)) } else { Err(IpcErrorKind::Overflow) }
     }
 
+    /// The buffer item at `index`, as [`Self::item`].
     fn buffer(&self, receiver: TcbRef, index: usize) -> Result<StringItem, IpcErrorKind> {
-        if index >= BR_COUNT {
-            return Err(IpcErrorKind::Overflow);
-        }
-        let item = StringItem::from_raw(self.k.utcb(receiver).br(index));
-        if index + item.words() <= BR_COUNT { Ok(item) } else { Err(IpcErrorKind::Overflow) }
+        Ok(StringItem::from_raw(self.buffer_word(receiver, index)?))
+    }
+
+    fn buffer_word(&self, receiver: TcbRef, index: usize) -> Result<Word, IpcErrorKind> {
+        if index < BR_COUNT { Ok(self.k.utcb(receiver).br(index)) } else { Err(IpcErrorKind::Overflow) }
     }
 
     /// Where the next bytes are and where they go.
@@ -159,20 +160,23 @@ impl<M: Machine> Here<'_, M> {
     ) -> Result<Option<Run>, IpcErrorKind> {
         loop {
             let position = usize::from(state.position.get());
-            let item = self.check_item(sender, position, end)?;
+            let item = self.item(sender, position, end)?;
             let part = usize::from(state.substring.get());
             if part >= item.substrings() {
                 if !item.is_compound() {
                     return Ok(None);
                 }
                 let next = position + item.words();
-                self.check_item(sender, next, end)?;
+                self.item(sender, next, end)?;
                 self.deliver_word(receiver, next, self.sent_word(sender, next));
                 state.position.set(next as u8);
                 state.substring.set(0);
                 continue;
             }
             let (pointer, offset) = (position + 1 + part, state.offset.get());
+            if pointer >= end {
+                return Err(IpcErrorKind::Overflow);
+            }
             let address = self.sent_word(sender, pointer);
             if offset == 0 {
                 self.deliver_word(receiver, pointer, address);
@@ -202,7 +206,7 @@ impl<M: Machine> Here<'_, M> {
             }
             let (offset, len) = (state.buffer_offset.get(), buffer.len_bytes() as usize);
             if offset < len {
-                let address = self.k.utcb(receiver).br(index + 1 + part) as usize;
+                let address = self.buffer_word(receiver, index + 1 + part)? as usize;
                 return Ok(Run { address: address.saturating_add(offset), len: len - offset });
             }
             state.buffer_part.set(part as u8 + 1);
@@ -210,19 +214,20 @@ impl<M: Machine> Here<'_, M> {
         }
     }
 
-    /// The string is complete: the rest of its buffer is left alone. Returns where the next item is.
-    fn end_string(&self, state: &TransferState, receiver: TcbRef) -> Result<usize, IpcErrorKind> {
+    /// The string is complete: the rest of its buffer, of which nothing need be there, is left alone. Returns where the
+    /// next item is.
+    fn end_string(&self, state: &TransferState, receiver: TcbRef) -> usize {
         let mut index = usize::from(state.buffer.get());
-        let mut buffer = self.buffer(receiver, index)?;
-        while buffer.is_compound() {
+        let mut is_compound = true;
+        while is_compound {
+            let buffer = self.buffer(receiver, index).unwrap_or(StringItem::new(0));
+            is_compound = buffer.is_compound();
             index += buffer.words();
-            buffer = self.buffer(receiver, index)?;
+            state.no_more_buffers.set(!buffer.has_more() || index >= BR_COUNT);
         }
-        state.no_more_buffers.set(!buffer.has_more());
-        state.buffer.set((index + buffer.words()) as u8);
+        state.buffer.set(index.min(BR_COUNT) as u8);
         state.in_string.set(false);
-        let position = usize::from(state.position.get());
-        Ok(position + 1 + usize::from(state.substring.get()))
+        usize::from(state.position.get()) + 1 + usize::from(state.substring.get())
     }
 
     /// Copies `len` bytes that are in one page on either side.
@@ -241,18 +246,19 @@ impl<M: Machine> Here<'_, M> {
     /// The thread whose page is missing asks its pager for it, unless there is no time for that.
     fn ask_for_page(&mut self, carrier: TcbRef, (sender, receiver): (TcbRef, TcbRef), missing: Missing) {
         let thread = missing.thread;
-        if !self.k.tcb(carrier).transfer.has_deadline.get() {
+        // sigma0 has no pager: its pages are there as soon as they are touched, and need no time.
+        let is_sigma0s = self.k.spaces.get(self.k.space_of(thread)).is_sigma0();
+        if !is_sigma0s && !self.k.tcb(carrier).transfer.has_deadline.get() {
             self.start_xfer_timeout(carrier, sender, receiver);
         }
         let state = &self.k.tcb(carrier).transfer;
-        if state.deadline.get() == 0 {
+        if !is_sigma0s && state.deadline.get() == 0 {
             return self.cut_off(carrier, self.expired(carrier));
         }
         self.hand_over(carrier, thread, sender);
         let tcb = self.k.tcb(thread);
         tcb.outer_peer.set(tcb.peer.replace(None));
-        if self.k.spaces.get(tcb.space()).is_sigma0() {
-            // sigma0 has no pager: its pages are there as soon as they are touched.
+        if is_sigma0s {
             return self.resolve_own_page(thread, missing.address);
         }
         let words = [missing.address as Word, missing.ip];

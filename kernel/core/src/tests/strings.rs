@@ -6,9 +6,10 @@ use l4_abi::{
 };
 
 use super::script::{expect, play};
-use super::world::{A, B, R, ROOT, USER_END, Who, World, X};
+use super::world::{A, B, N, R, ROOT, USER_END, Who, World, X, no_change};
 use crate::machine::PhysAddr;
 use crate::space::Rest;
+use crate::syscall::ThreadControlArgs;
 use crate::thread::Work;
 use IpcErrorKind::{Overflow, XferTimeoutInvoker, XferTimeoutPartner};
 
@@ -184,11 +185,14 @@ fn receiver_without_buffers_takes_no_string() {
 #[test]
 fn strings_beyond_their_limits_overflow() {
     let half = [StringItem::new(8).with_substrings(2).raw(), FROM];
-    overflows(&half, &string(TO, 100), 0);
+    overflows(&half, &string(TO, 100), 8);
+    overflows(&[StringItem::new(8).raw()], &string(TO, 100), 0);
+    overflows(&[StringItem::new(0).raw()], &string(TO, 100), 0);
     let chain = [StringItem::new(8).with_compound().raw(), FROM];
     overflows(&chain, &string(TO, 100), 8);
-    let last = StringItem::new(8).with_substrings(32).raw();
-    overflows(&string(FROM, 4), &[last], 0);
+    let beyond: Vec<Word> =
+        [StringItem::new(8).with_substrings(32).raw()].into_iter().chain((0..31).map(spread)).collect();
+    overflows(&string(FROM, 31 * 8 + 1), &beyond, 31 * 8);
     let chain: Vec<Word> = [StringItem::new(0).with_compound().raw(), TO].repeat((BR_COUNT - 1) / 2);
     overflows(&string(FROM, 4), &chain, 0);
     for address in [USER_END, USER_END * 2, Word::MAX, Word::MAX - 8] {
@@ -196,6 +200,79 @@ fn strings_beyond_their_limits_overflow() {
         overflows(&string(FROM, 4), &string(address, 100), 0);
     }
     overflows(&string(FROM, Word::MAX >> 10), &string(TO, 100), 100);
+}
+
+fn spread(i: Word) -> Word {
+    TO + 0x100 * i
+}
+
+/// X.2, StringItem: as many sub-strings as an item can have, and as many parts of a buffer as there are registers for; the
+/// parts that the string does not reach need not be there.
+#[test]
+fn string_can_have_very_many_pieces() {
+    let item = StringItem::new(3).with_substrings(StringItem::SUBSTRINGS_MAX).raw();
+    let gathered: Vec<Word> = [item].into_iter().chain((0..32).map(|i| FROM + 0x100 * i)).collect();
+    let pieces: Vec<_> = (0..32).map(|i| (TO + 3 * i, FROM + 0x100 * i, 3)).collect();
+    check(&gathered, &string(TO, 96), &pieces);
+    let scattered: Vec<Word> = [item].into_iter().chain((0..31).map(spread)).collect();
+    let pieces: Vec<_> = (0..31).map(|i| (spread(i), FROM + 3 * i, 3)).collect();
+    check(&string(FROM, 93), &scattered, &pieces);
+    let chain: Vec<Word> = [StringItem::new(4).with_compound().raw(), TO].repeat((BR_COUNT - 1) / 2);
+    check(&string(FROM, 4), &chain, &[(TO, FROM, 4)]);
+}
+
+/// X.2, StringItem: a buffer that has no registers left behind it is the last one, whatever it says.
+#[test]
+fn last_register_has_the_last_buffer() {
+    let mut bufs: Vec<Word> = [StringItem::new(0).with_substrings(29).with_compound().raw()].into();
+    bufs.extend([0; 29].into_iter().chain(string(TO, 8)));
+    assert_eq!(bufs.len(), BR_COUNT - 1);
+    bufs[30] = StringItem::new(8).with_more().raw();
+    check(&string(FROM, 5), &bufs, &[(TO, FROM, 5)]);
+    overflows(&[string(FROM, 5), string(FROM, 5)].concat(), &bufs, 5);
+    overflows(&[string(FROM, 5), string(FROM, 0)].concat(), &bufs, 5);
+}
+
+/// X.2, Ipc, message transfer: the receiver gets the sender's descriptors as far as they were reached.
+#[test]
+fn descriptors_arrive_as_they_are_reached() {
+    let first = [StringItem::new(8).with_substrings(2).with_compound().raw(), FROM, FROM + 8];
+    let message = [&first[..], &string(FROM + 16, 8)].concat();
+    for (room, reached) in [(0, 2), (1, 2), (8, 3), (9, 3), (16, 5), (17, 5), (24, 5)] {
+        for is_queued in [false, true] {
+            let w = with_memory();
+            w.set_mrs(X, &[0xEE; 8]);
+            buffers(w, &string(TO, room));
+            let (wait, late) = if is_queued { ("", "x wait") } else { ("x wait", "") };
+            play(w, wait);
+            w.send(A, X.id(), &words(&message));
+            play(w, late);
+            let arrived = w.mrs(X)[1..].iter().take_while(|&&word| word != 0xEE).count();
+            assert_eq!(arrived, reached, "room for {room} bytes");
+            assert_eq!(w.mrs(X)[1..=reached], message[..reached]);
+        }
+    }
+}
+
+/// X.2, Ipc, message transfer: a string or buffer that runs beyond the users' memory overflows where that ends.
+#[test]
+fn strings_end_with_the_users_memory() {
+    let last_page = USER_END - PAGE;
+    for is_dest in [false, true] {
+        let w = with_memory();
+        let who = if is_dest { X } else { A };
+        let window = l4_abi::Fpage::new(last_page, 12, l4_abi::Rights::NONE).expect("aligned");
+        w.utcb(who).set_acceptor(Acceptor::map_grant(window));
+        play(w, &format!("{0} wait; r send {0} map=0x1000000/12", who.name()));
+        let (from, to) = if is_dest { (FROM, USER_END - 24) } else { (USER_END - 24, TO) };
+        buffers(w, &string(to, 100));
+        play(w, "x wait");
+        w.send(A, X.id(), &words(&string(from, 100)));
+        for (who, phase) in [(A, Phase::Send), (X, Phase::Receive)] {
+            let error = IpcError { phase, kind: Overflow, offset: 24 };
+            assert_eq!(w.utcb(who).error_code(), error.raw(), "{who:?}, into {to:#x}");
+        }
+    }
 }
 
 /// A long string takes turns with others.
@@ -431,6 +508,73 @@ fn faulting_string_ends_with_its_threads() {
     }
 }
 
+/// X.2, ThreadControl: so does a new space or a new version for either side.
+#[test]
+fn faulting_string_ends_when_a_thread_moves_or_is_renamed() {
+    let aborted = (IpcErrorKind::Aborted, IpcErrorKind::Aborted);
+    for (missing, is_queued) in ALL {
+        for who in [A, X] {
+            let w = faulting(missing, is_queued);
+            w.create(N);
+            assert_eq!(w.thread_control(ROOT, ThreadControlArgs { space: N.id(), ..no_change(who) }), Ok(()));
+            assert_eq!(w.k.space_of(who.tcb()), w.k.space_of(N.tcb()));
+            both_see(w, aborted, "a move");
+            let w = faulting(missing, is_queued);
+            let args = ThreadControlArgs { dest: who.version(2), space: who.version(2), ..no_change(who) };
+            assert_eq!(w.thread_control(ROOT, args), Ok(()));
+            both_see(w, aborted, "a new version");
+        }
+    }
+}
+
+/// X.2, ThreadControl: a pager under a new id is not the one that was asked; the fault waits until somebody ends it.
+#[test]
+fn renamed_pager_cannot_answer() {
+    for (missing, is_queued) in [(Missing::Source, false), (Missing::Dest, true)] {
+        let w = faulting(missing, is_queued);
+        let args = ThreadControlArgs { dest: R.version(2), space: R.version(2), ..no_change(R) };
+        assert_eq!(w.thread_control(ROOT, args), Ok(()));
+        let faulting = if missing == Missing::Dest { X } else { A };
+        play(w, &format!("r send {} snd=0", faulting.name()));
+        expect(w, "an answer under another id", "r Send Timeout");
+        let other = if faulting == A { "x receives from a" } else { "a sends to x" };
+        expect(w, "an answer under another id", other);
+        play(w, if faulting == A { "b cancel a" } else { "y cancel x" });
+        both_see(w, (IpcErrorKind::Aborted, IpcErrorKind::Aborted), "abort");
+    }
+}
+
+/// X.2, Unmap: a page that is revoked in the middle of a copy is missing: it is asked for.
+#[test]
+fn page_that_is_revoked_during_the_copy_is_asked_for() {
+    for (revoked, who, mend) in
+        [(FROM + 8 * PAGE, "a", "r send a map=0x1000000/16"), (TO + 8 * PAGE, "x", "r send x map=0x2000000/16")]
+    {
+        let w = with_memory();
+        play(w, "a accept; a wait; r send a map=0x1000000/16; x accept; x wait; r send x map=0x2000000/16");
+        buffers(w, &string(TO, 0x10000));
+        play(w, "x wait; r wait");
+        w.set_mrs(A, &words(&string(FROM, 0x10000)));
+        w.trap_ipc(A, X.id(), ThreadId::NIL, Timeouts::NEVER);
+        w.dispatch_steps(0);
+        expect(w, "the first step", "a works on Transfer");
+        play(w, "root send r");
+        let page = l4_abi::Fpage::new(revoked, 12, l4_abi::Rights::ALL).expect("aligned");
+        w.set_mrs(R, &[page.raw()]);
+        w.enter(R, |here, r| here.unmap(r, l4_abi::UnmapControl::unmap(1)));
+        play(w, "r wait; a finish");
+        expect(
+            w,
+            "the page is gone",
+            if who == "a" { "r got 16809984 1470824448 from a" } else { "x fault: waits for r" },
+        );
+        play(w, mend);
+        finish(w);
+        expect(w, "the rest", "a sent; x got from a");
+        assert!((0..16).all(|i| w.k.machine.peek(PhysAddr(TO + i * PAGE), 1) == [byte(i * PAGE)]));
+    }
+}
+
 /// X.2, Page fault protocol: without a pager there is no page; the string ends.
 #[test]
 fn string_without_pager_is_aborted() {
@@ -531,13 +675,18 @@ fn pager_without_a_page_is_asked_again() {
     }
 }
 
-/// X.2, sigma0: a string out of its own memory needs no pager.
+/// X.2, sigma0: a string out of its own memory needs no pager, and no time for one.
 #[test]
 fn strings_of_sigma0_do_not_fault() {
     let w = with_memory();
     buffers(w, &string(TO, 100));
+    [super::world::S, X]
+        .into_iter()
+        .for_each(|who| w.utcb(who).set_xfer_timeouts(Timeouts::new(Time::ZERO, Time::ZERO)));
     play(w, "x wait; root send s");
-    w.send(super::world::S, X.id(), &words(&string(FROM, 100)));
+    let untouched = 0x300_0000;
+    w.k.machine.poke(PhysAddr(untouched), &[7; 100]);
+    w.send(super::world::S, X.id(), &words(&string(untouched, 100)));
     expect(w, "a string of sigma0", "s sent; x got from s");
-    received(w, &[(TO, FROM, 100)]);
+    assert_eq!(w.k.machine.peek(PhysAddr(TO), 101), [[7; 100].as_slice(), &[0]].concat());
 }
