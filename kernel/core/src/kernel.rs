@@ -38,7 +38,7 @@ pub struct Kernel<'k, M: Machine> {
     /// Thread control blocks by thread number.
     pub tcbs: &'k [Tcb],
     /// Processors.
-    pub cpus: &'k [Cpu],
+    pub cpus: &'k [&'k Cpu],
     /// Address spaces and the mapping database.
     pub spaces: Spaces<'k, M>,
     /// Kernel memory.
@@ -93,6 +93,6 @@ pub struct Here<'h, M: Machine> {
 impl<'h, M: Machine> Here<'h, M> {
     /// The view of processor `id`, at the beginning of a kernel entry on it.
     pub fn new(k: &'h Kernel<'h, M>, id: CpuId) -> Self {
-        Self { k, cpu: &k.cpus[id.index()], id, held: Held::nothing() }
+        Self { k, cpu: k.cpus[id.index()], id, held: Held::nothing() }
     }
 }

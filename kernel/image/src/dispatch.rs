@@ -1,18 +1,18 @@
 //! The dispatcher: decides with an empty stack what the processor does next.
 
 use kcore::kernel::Here;
-use kcore::machine::{CpuId, TcbRef};
+use kcore::machine::TcbRef;
 use kcore::thread::Work;
 use khal::irq::IrqOff;
 
 use crate::machine::{self, Hardware};
 use crate::trap::entry::resume_user;
 use crate::trap::vector;
-use crate::{KERNEL, layout};
+use crate::{KERNEL, area, layout};
 
 /// The core as this processor sees it.
 pub fn here() -> Here<'static, Hardware> {
-    Here::new(KERNEL.get(), CpuId::new(0))
+    Here::new(KERNEL.get(), area::cpu())
 }
 
 /// Finds something to do and does it; called with an empty stack, never returns.
@@ -43,9 +43,14 @@ fn leave(here: &Here<'static, Hardware>, thread: TcbRef) -> ! {
     unsafe { resume_user() }
 }
 
-/// Waits for an interrupt, which enters the dispatcher anew.
+/// Nobody is ready.
 fn idle(here: &Here<'static, Hardware>) -> ! {
     machine::arm(here.next_event());
+    wait_for_interrupt()
+}
+
+/// Waits for an interrupt, which enters the dispatcher anew.
+pub fn wait_for_interrupt() -> ! {
     // SAFETY: interrupts are off, and this is the only token in use: nothing else runs on this processor.
     let mut irq = unsafe { IrqOff::assume() };
     loop {

@@ -45,12 +45,17 @@ impl Physical for LowMemory {
     }
 }
 
-/// The lines according to the firmware; those of the 8259A if it says nothing. Says why.
+/// The firmware's table of interrupt controllers and processors. Says why if there is none.
 ///
 /// # Safety
-/// The rough tables are in use.
-pub unsafe fn discover() -> Lines {
-    let found = Madt::find(&LowMemory).and_then(|madt| Lines::of_entries(madt.entries()));
+/// The rough tables are in use, as long as the result is.
+pub unsafe fn find_controllers() -> Option<Madt<'static>> {
+    Madt::find(&LowMemory).inspect_err(|error| console::line(format_args!("ACPI: {error}"))).ok()
+}
+
+/// The lines according to the firmware; those of the 8259A if it says nothing. Says why.
+pub fn lines(madt: Option<Madt<'_>>) -> Lines {
+    let found = madt.map_or(Ok(None), |madt| Lines::of_entries(madt.entries()));
     let lines = found.unwrap_or_else(|error| {
         console::line(format_args!("ACPI: {error}"));
         None
@@ -81,7 +86,7 @@ impl Interrupts {
             pics().connect();
             apic.let_pics_in(irq);
         }
-        Self { lines, lock: Lock::new(), destination: apic.id() }
+        Self { lines, lock: Lock::new(), destination: apic.id() as u8 }
     }
 
     /// How many lines there are, at least one.

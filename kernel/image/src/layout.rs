@@ -7,16 +7,18 @@
 //! FFFFFFFFB0000000     256 MiB  frame table            2^18 slots of 1024 bytes  gaps read as zero
 //! FFFFFFFFC0000000      64 MiB  space table            2^18 slots of 256 bytes   gaps read as zero
 //! FFFFFFFFC8000000     512 MiB  table of mapping nodes                           gaps read as zero
-//! FFFFFFFFFFA00000       4 KiB  UTCB pointers          for user code to read, one cache line per processor
+//! FFFFFFFFF0000000      16 MiB  areas of the processors  64 KiB each, see [`AREA_CODE`] and the others
+//! FFFFFFFFFFA00000    1020 KiB  UTCB pointers          for user code to read, a page per processor
 //! FFFFFFFFFFB00000       4 KiB  system-call stubs      for user code to execute
 //! FFFFFFFFFFC00000       4 KiB  local APIC             not cached
 //! FFFFFFFFFFD00000      64 KiB  I/O APICs              a page each, not cached
-//! FFFFFFFFFFE00000       8 KiB  copy windows           source and destination of a string copy, per page
 //! ```
 //!
 //! All of it lies below one entry of the root table, the last, which every space has, and in the last 2 GiB, where code
 //! of the kernel model reaches it with 32-bit displacements. User code may read or execute the two pages that say so,
 //! and nothing else.
+
+use crate::config::MAX_CPUS;
 
 /// Where physical address 0 is mapped; only the image and kernel memory are. The linker script knows it too.
 pub const KERNEL_BASE: usize = 0xFFFF_FFFF_8000_0000;
@@ -52,8 +54,42 @@ pub const NODE_TABLE: usize = 0xFFFF_FFFF_C800_0000;
 /// Bytes of the node table.
 pub const NODE_TABLE_BYTES: usize = 512 << 20;
 
-/// The page through which user code finds its UTCB (amd64 ABI, UTCB).
-pub const UTCB_SLOT_PAGE: usize = 0xFFFF_FFFF_FFA0_0000;
+/// What each processor has of its own, by number.
+pub const AREAS: usize = 0xFFFF_FFFF_F000_0000;
+/// Size of an area, and what its address is a multiple of: any address on the stacks in it leads to it.
+pub const AREA_BYTES: usize = 64 << 10;
+/// In an area: the processor's copy of the entry from SYSCALL, a page.
+pub const AREA_CODE: usize = 0;
+/// In an area: the page that user code of the processor reads at [`UTCB_SLOTS`].
+pub const AREA_UTCB_SLOT: usize = 0x1000;
+/// In an area: the processor's words and tables.
+pub const AREA_DATA: usize = 0x2000;
+/// Bytes of that.
+pub const AREA_DATA_BYTES: usize = 0x2000;
+/// In an area: the kernel stack, behind a page that is not mapped.
+pub const AREA_STACK: usize = 0x5000;
+/// Its end, where the stack pointer starts.
+pub const AREA_STACK_TOP: usize = 0x7000;
+/// In an area: the stack of exceptions that cannot trust the one in use, behind a page that is not mapped.
+pub const AREA_INTERRUPT_STACK: usize = 0x8000;
+/// Its end.
+pub const AREA_INTERRUPT_STACK_TOP: usize = 0x9000;
+/// In an area: where the kernel sees the page it copies from, and behind it the one it copies to.
+pub const AREA_COPY_WINDOWS: usize = 0xA000;
+
+/// The area of processor `cpu`.
+pub const fn area(cpu: usize) -> usize {
+    AREAS + cpu * AREA_BYTES
+}
+
+/// The pages through which user code finds its UTCB (amd64 ABI, UTCB), one for each processor.
+pub const UTCB_SLOTS: usize = 0xFFFF_FFFF_FFA0_0000;
+
+/// The page for user code of processor `cpu`.
+pub const fn utcb_slot(cpu: usize) -> usize {
+    UTCB_SLOTS + cpu * 4096
+}
+
 /// The page of system-call stubs (amd64 ABI, KIP).
 pub const STUB_PAGE: usize = 0xFFFF_FFFF_FFB0_0000;
 /// The registers of the local APIC.
@@ -63,9 +99,6 @@ pub const LOCAL_APIC_PAGE: usize = 0xFFFF_FFFF_FFC0_0000;
 pub const IO_APIC_PAGES: usize = 0xFFFF_FFFF_FFD0_0000;
 /// The I/O APICs that there is room for.
 pub const IO_APICS_MAX: usize = 16;
-
-/// Where the kernel sees the page it copies from, and behind it the one it copies to.
-pub const COPY_WINDOWS: usize = 0xFFFF_FFFF_FFE0_0000;
 
 /// User addresses are below 2 to this power.
 pub const USER_ADDRESS_BITS: u32 = 47;
@@ -94,11 +127,11 @@ const _: () = {
         (FRAME_TABLE, FRAME_TABLE_BYTES),
         (SPACE_TABLE, SPACE_TABLE_BYTES),
         (NODE_TABLE, NODE_TABLE_BYTES),
-        (UTCB_SLOT_PAGE, 4096),
+        (AREAS, AREA_BYTES * MAX_CPUS),
+        (UTCB_SLOTS, 4096 * MAX_CPUS),
         (STUB_PAGE, 4096),
         (LOCAL_APIC_PAGE, 4096),
         (IO_APIC_PAGES, IO_APICS_MAX * 4096),
-        (COPY_WINDOWS, 2 * 4096),
     ];
     let mut i = 0;
     while i < areas.len() {

@@ -2,13 +2,13 @@
 
 use core::arch::asm;
 use core::ptr::NonNull;
-use core::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 
 use kcore::kernel::Kernel;
 use kcore::kmem::Kmem;
 use kcore::lock::{Held, Lock, rank};
 use kcore::machine::{
-    EXCEPTION_IMAGE_WORDS, Machine, Mmu, NoMemory, NodeRef, PhysAddr, PhysMem, SpaceRef, TcbRef, Tlb, UserRegs,
+    CpuId, EXCEPTION_IMAGE_WORDS, Machine, Mmu, NoMemory, NodeRef, PhysAddr, PhysMem, SpaceRef, TcbRef, Tlb, UserRegs,
 };
 use kcore::mapdb::Node;
 use kcore::pool;
@@ -16,7 +16,7 @@ use kcore::space::Space;
 use kcore::thread::{Tcb, is_page_vacant};
 use kcore::var::Var;
 use kformats::paging::Amd64;
-use khal::apic::LocalApic;
+use khal::apic::{self, LocalApic};
 use khal::cpu::Features;
 use khal::cr::Cr3;
 use khal::desc::Selector;
@@ -27,13 +27,12 @@ use khal::tlb::{self, ContextFlush};
 use l4_abi::{ThreadId, USER_FLAGS_MASK, Utcb, Word};
 
 use crate::KERNEL;
-use crate::boot::bring_up::GDT;
+use crate::area;
 use crate::boot::paging::{KernelSpace, Stale};
 use crate::frame::{FRAME_SIZE_LOG2, Frame, frame};
 use crate::interrupts::Interrupts;
 use crate::layout;
 use crate::once::BootCell;
-use crate::percpu::{PER_CPU, PerCpu, UTCB_SLOTS};
 use crate::stubs;
 use crate::trap::vector;
 
@@ -72,6 +71,11 @@ impl Hardware {
             context_flush: features.contains(Features::PCID).then(|| ContextFlush::best(features)),
             interrupts,
         }
+    }
+
+    /// What the processors can do.
+    pub fn features(&self) -> Features {
+        self.features
     }
 
     /// The interrupt controllers.
@@ -148,10 +152,6 @@ pub fn has_smap() -> bool {
     HARDWARE.get().features.contains(Features::SMAP)
 }
 
-fn per_cpu() -> &'static PerCpu {
-    &PER_CPU[0]
-}
-
 // --- memory ---
 
 fn direct(at: PhysAddr) -> &'static AtomicUsize {
@@ -210,7 +210,7 @@ impl PhysMem for Hardware {
 impl Tlb for Hardware {
     fn invalidate(&self, space: SpaceRef, at: usize, _size_log2: u32) {
         let word = KERNEL.get().spaces.get(space).machine_word();
-        if per_cpu().space_word.get() == word {
+        if area::here().space_word.get() == word {
             tlb::invalidate_page(at);
         } else if let Some(flush) = self.context_flush.filter(|_| word & KEEP_TRANSLATIONS != 0) {
             // SAFETY: PCID is on, and the word is that of a living space, whose root maps the kernel.
@@ -221,7 +221,7 @@ impl Tlb for Hardware {
 
     fn invalidate_all(&self, space: SpaceRef) {
         let word = KERNEL.get().spaces.get(space).machine_word();
-        if per_cpu().space_word.get() == word {
+        if area::here().space_word.get() == word {
             leave_space();
         }
         if let Some(flush) = self.context_flush.filter(|_| word & KEEP_TRANSLATIONS != 0) {
@@ -310,8 +310,8 @@ impl Machine for Hardware {
     fn read_user_word(&self, at: PhysAddr) -> usize {
         let offset = at.0 as usize % PAGE_BYTES;
         // SAFETY: no copy is in progress; frames of user pages hold no data of the kernel.
-        unsafe { self.kernel_space.show(layout::COPY_WINDOWS, PhysAddr(at.0 - offset as u64)) };
-        let word: *const AtomicUsize = core::ptr::with_exposed_provenance(layout::COPY_WINDOWS + offset);
+        unsafe { self.kernel_space.show(area::copy_windows(), PhysAddr(at.0 - offset as u64)) };
+        let word: *const AtomicUsize = core::ptr::with_exposed_provenance(area::copy_windows() + offset);
         // SAFETY: an aligned word in the window; user code may write to it at any time, so it is read as an atomic.
         unsafe { &*word }.load(Relaxed)
     }
@@ -321,13 +321,13 @@ impl Machine for Hardware {
     }
 
     fn copy(&self, from: PhysAddr, to: PhysAddr, len: usize) {
-        let [source, dest] =
-            [(from, layout::COPY_WINDOWS), (to, layout::COPY_WINDOWS + PAGE_BYTES)].map(|(PhysAddr(phys), window)| {
-                let offset = phys as usize % PAGE_BYTES;
-                // SAFETY: the windows are this copy's; frames of user pages hold no data of the kernel.
-                unsafe { self.kernel_space.show(window, PhysAddr(phys - offset as u64)) };
-                window + offset
-            });
+        let windows = area::copy_windows();
+        let [source, dest] = [(from, windows), (to, windows + PAGE_BYTES)].map(|(PhysAddr(phys), window)| {
+            let offset = phys as usize % PAGE_BYTES;
+            // SAFETY: the windows are this copy's; frames of user pages hold no data of the kernel.
+            unsafe { self.kernel_space.show(window, PhysAddr(phys - offset as u64)) };
+            window + offset
+        });
         let source: *const u8 = core::ptr::with_exposed_provenance(source);
         let dest: *mut u8 = core::ptr::with_exposed_provenance_mut(dest);
         // SAFETY: both runs lie in their windows, as the caller keeps them within a page; both may be the same frame.
@@ -386,7 +386,7 @@ impl Machine for Hardware {
     }
 
     fn forget_thread(&self, thread: TcbRef) {
-        let cpu = per_cpu();
+        let cpu = area::here();
         if cpu.fpu_owner.get() == Some(thread) {
             cpu.fpu_owner.set(None);
             cpu.fpu_is_live.set(false);
@@ -458,20 +458,20 @@ pub fn set_exception(thread: TcbRef, vector: usize, error_code: usize) {
 /// Makes the space and the UTCB pointer those of `tcb`, which is about to run.
 #[inline]
 pub fn enter_space(tcb: &Tcb) {
-    let (cpu, word) = (per_cpu(), tcb.space_word.get());
+    let (cpu, word) = (area::here(), tcb.space_word.get());
     if cpu.space_word.get() != word {
         cpu.space_word.set(word);
         // SAFETY: every space maps the kernel alike. The bit "keep" is set only in words with an identifier that no
         // other living space has, and whose translations were forgotten when its last user went.
         unsafe { asm!("mov cr3, {}", in(reg) word, options(nostack, preserves_flags)) };
     }
-    UTCB_SLOTS.set(0, tcb.local_id.get().raw() as usize);
+    area::set_utcb_slot(tcb.local_id.get().raw() as usize);
 }
 
 /// Goes to the kernel's own tables: the space that is loaded is going away.
 fn leave_space() {
     let root = HARDWARE.get().kernel_space.root();
-    per_cpu().space_word.set(root.0 as usize);
+    area::here().space_word.set(root.0 as usize);
     // SAFETY: the kernel's tables map the kernel as every space does.
     unsafe { Cr3::new(root.0 as usize, 0).load() };
 }
@@ -485,9 +485,9 @@ pub fn enter_registers(thread: TcbRef, may_call_fast: bool) {
     unsafe { asm!("mov {:e}, gs", out(reg) selector, options(nomem, nostack, preserves_flags)) };
     if selector != u32::from(Selector::USER_GS.0) {
         // SAFETY: the descriptor table is loaded, the base canonical, and the kernel does not use `gs`.
-        unsafe { GDT.load_user_gs(layout::UTCB_SLOT_PAGE) };
+        unsafe { area::here().gdt.load_user_gs(layout::utcb_slot(area::cpu().index())) };
     }
-    let cpu = per_cpu();
+    let cpu = area::here();
     let is_owner = cpu.fpu_owner.get() == Some(thread);
     if cpu.fpu_is_live.get() != is_owner {
         cpu.fpu_is_live.set(is_owner);
@@ -500,13 +500,13 @@ pub fn enter_registers(thread: TcbRef, may_call_fast: bool) {
 /// Nobody has used a floating-point register on this processor yet.
 pub fn start_fpu() {
     fpu::lock();
-    per_cpu().fpu_is_live.set(false);
+    area::here().fpu_is_live.set(false);
 }
 
 /// The running thread `thread` uses a floating-point register that the processor does not hold.
 pub fn use_fpu(thread: TcbRef) {
     fpu::unlock();
-    let cpu = per_cpu();
+    let cpu = area::here();
     cpu.fpu_is_live.set(true);
     if let Some(owner) = cpu.fpu_owner.replace(Some(thread)) {
         // SAFETY: the owner is not running; CR4.OSFXSR is set, and CR0.TS clear.
@@ -518,8 +518,29 @@ pub fn use_fpu(thread: TcbRef) {
 
 // --- the timer ---
 
+/// The local APICs are in x2APIC mode.
+static IS_X2APIC: AtomicBool = AtomicBool::new(false);
+
+/// Brings local APICs into x2APIC mode, this processor's now and the others' when they start. They have that mode.
+pub fn use_x2apic() {
+    IS_X2APIC.store(true, Relaxed);
+}
+
+/// Switches the local APIC of this processor on.
+pub fn start_local_apic(irq: &mut IrqOff) {
+    if IS_X2APIC.load(Relaxed) {
+        // SAFETY: the mode was chosen because the processors have it; nobody uses the page then.
+        unsafe { apic::enter_x2apic(irq) };
+    }
+    local_apic().enable(vector::SPURIOUS, irq);
+}
+
 /// The local APIC of this processor, its timer divided by 2.
 pub fn local_apic() -> LocalApic {
+    if IS_X2APIC.load(Relaxed) {
+        // SAFETY: the mode was entered when the processor started; the value is the only one, as below.
+        return unsafe { LocalApic::new_x2apic() };
+    }
     let page = NonNull::new(core::ptr::with_exposed_provenance_mut(layout::LOCAL_APIC_PAGE));
     // SAFETY: the page maps the registers, uncached; the value is the only one while it lives, as nothing on this
     // processor interrupts its user.
@@ -528,7 +549,7 @@ pub fn local_apic() -> LocalApic {
 
 /// Arms the timer for `event`, microseconds on the clock, unless it is armed for it.
 pub fn arm(event: Option<u64>) {
-    let (cpu, event) = (per_cpu(), event.unwrap_or(NOT_ARMED));
+    let (cpu, event) = (area::here(), event.unwrap_or(NOT_ARMED));
     if cpu.armed_for.get() == event {
         return;
     }
@@ -544,8 +565,26 @@ pub fn arm(event: Option<u64>) {
 
 /// The timer's interrupt is here: it has to be armed anew.
 pub fn timer_fired() {
-    per_cpu().armed_for.set(NOT_ARMED);
+    area::here().armed_for.set(NOT_ARMED);
     // SAFETY: interrupts are off in the kernel, and no other token is in use here.
+    let irq = unsafe { IrqOff::assume() };
+    local_apic().end_of_interrupt(&irq);
+}
+
+// --- other processors ---
+
+/// Interrupts processor `cpu`, which has started: it then looks what there is for it to do.
+pub fn kick(cpu: CpuId) {
+    // SAFETY: interrupts are off in the kernel, and no other token is in use here.
+    let irq = unsafe { IrqOff::assume() };
+    // SAFETY: a processor that has started has an area.
+    let apic_id = unsafe { area::of(cpu) }.apic_id.get();
+    local_apic().interrupt_processor(apic_id, vector::KICK, &irq);
+}
+
+/// This processor was kicked.
+pub fn kicked() {
+    // SAFETY: as in `kick`.
     let irq = unsafe { IrqOff::assume() };
     local_apic().end_of_interrupt(&irq);
 }

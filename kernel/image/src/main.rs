@@ -5,6 +5,7 @@
 #![no_std]
 #![no_main]
 
+mod area;
 mod boot;
 mod config;
 mod console;
@@ -15,7 +16,6 @@ mod kip;
 mod layout;
 mod machine;
 mod once;
-mod percpu;
 mod stubs;
 mod trap;
 mod user_memory;
@@ -30,6 +30,5 @@ pub static KERNEL: once::BootCell<Kernel<'static, Hardware>> = once::BootCell::n
 /// Enters the kernel proper: long mode, rough tables, the kernel stack.
 #[unsafe(no_mangle)]
 extern "C" fn kernel_main() -> ! {
-    boot::bring_up::bring_up();
-    dispatch::dispatch()
+    boot::bring_up::bring_up()
 }

@@ -24,7 +24,7 @@ pub fn check(k: &K) {
 /// # Panics
 /// Where something is wrong.
 pub fn check_threads(k: &K) {
-    let cpu = &k.cpus[0];
+    let cpu = k.cpus[0];
     let current = cpu.current.get().thread();
     assert_eq!(
         cpu.slice_owner.get().is_some(),

@@ -1,4 +1,4 @@
-//! The table of interrupt controllers (ACPI, Multiple APIC Description Table), as far as interrupt lines go.
+//! The table of interrupt controllers (ACPI, Multiple APIC Description Table): interrupt lines and processors.
 //!
 //! A line is known by its *global system interrupt*, a number that counts through the inputs of all I/O APICs. Interrupts
 //! of the ISA bus are the lines of the same numbers, unless an override says otherwise.
@@ -33,6 +33,13 @@ pub enum Polarity {
 /// What an entry says.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Entry {
+    /// A processor, by its local APIC.
+    Processor {
+        /// The number of its local APIC: 8 bits in old tables, 32 with x2APIC.
+        apic_id: u32,
+        /// The firmware brought it up. One that is not may be plugged in later, or be broken.
+        is_enabled: bool,
+    },
     /// An I/O APIC.
     IoApic {
         /// Physical address of its registers.
@@ -104,11 +111,22 @@ fn next_entry(bytes: &[u8]) -> Option<(Option<Entry>, &[u8])> {
 
 /// What the entry says, `Some(None)` for other kinds; `None` if it is too short for its kind.
 fn decode(bytes: &[u8]) -> Option<Option<Entry>> {
+    const LOCAL_APIC: u8 = 0;
     const IO_APIC: u8 = 1;
     const OVERRIDE: u8 = 2;
     const NON_MASKABLE: u8 = 3;
+    const LOCAL_X2APIC: u8 = 9;
     const ISA: u8 = 0;
+    let is_enabled = |flags: u32| flags & 1 != 0;
     Some(match bytes[0] {
+        LOCAL_APIC => {
+            let is_enabled = is_enabled(u32_at(bytes, 4)?);
+            Some(Entry::Processor { apic_id: bytes[3].into(), is_enabled })
+        }
+        LOCAL_X2APIC => {
+            let is_enabled = is_enabled(u32_at(bytes, 8)?);
+            Some(Entry::Processor { apic_id: u32_at(bytes, 4)?, is_enabled })
+        }
         IO_APIC => Some(Entry::IoApic { address: u32_at(bytes, 4)?, first_line: u32_at(bytes, 8)? }),
         OVERRIDE => {
             let (line, flags) = (u32_at(bytes, 4)?, u16_at(bytes, 8)?);

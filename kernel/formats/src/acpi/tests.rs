@@ -95,7 +95,8 @@ fn check(memory: &Bytes, expected: Result<&[Result<Entry, Error>], Error>) {
 
 const AN_IO_APIC: Entry = Entry::IoApic { address: 0xFEC0_0000, first_line: 24 };
 /// What all that is well leads to.
-const FOUND: Result<&[Result<Entry, Error>], Error> = Ok(&[Ok(AN_IO_APIC), Ok(A_TIMER)]);
+const FOUND: Result<&[Result<Entry, Error>], Error> = Ok(&[Ok(A_PROCESSOR), Ok(AN_IO_APIC), Ok(A_TIMER)]);
+const A_PROCESSOR: Entry = Entry::Processor { apic_id: 0, is_enabled: true };
 const A_TIMER: Entry = Entry::Override { source: 0, line: 2, trigger: None, polarity: None };
 
 #[test]
@@ -165,7 +166,7 @@ fn entries_end_at_the_first_that_does_not_fit() {
     };
     let bad = Err(Error::BadSize(madt::SIGNATURE));
     check(&[], &[]);
-    check(&[&[9, 16, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0], &IO_APIC], &[Ok(AN_IO_APIC)]);
+    check(&[&[4, 6, 0, 0, 0, 1], &IO_APIC], &[Ok(AN_IO_APIC)]);
     check(&[&IO_APIC, &[1, 0], &IO_APIC], &[Ok(AN_IO_APIC), bad]);
     check(&[&IO_APIC, &[77, 1], &IO_APIC], &[Ok(AN_IO_APIC), bad]);
     check(&[&[77]], &[bad]);
@@ -202,4 +203,18 @@ fn any_damaged_byte_is_survived() {
             let _ = entries(&good.clone().with(at, &[value]));
         }
     }
+}
+
+#[test]
+fn processors_have_numbers_of_8_or_of_32_bits() {
+    let check = |bytes: &[u8], expected: Result<Entry, Error>| {
+        check(&machine().with_madt(bytes), Ok(&[expected]));
+    };
+    let processor = |apic_id, is_enabled| Ok(Entry::Processor { apic_id, is_enabled });
+    check(&[0, 8, 1, 77, 1, 0, 0, 0], processor(77, true));
+    check(&[0, 8, 1, 255, 2, 0, 0, 0], processor(255, false));
+    check(&[9, 16, 0, 0, 1, 2, 0, 0, 3, 0, 0, 0, 9, 0, 0, 0], processor(0x201, true));
+    check(&[9, 16, 0, 0, 1, 2, 0, 0, 0, 0, 0, 0, 9, 0, 0, 0], processor(0x201, false));
+    check(&[0, 7, 1, 77, 1, 0, 0], Err(Error::BadSize(madt::SIGNATURE)));
+    check(&[9, 11, 0, 0, 1, 2, 0, 0, 3, 0, 0], Err(Error::BadSize(madt::SIGNATURE)));
 }

@@ -50,6 +50,17 @@ bitflags! {
     }
 }
 
+/// The number of this processor's local APIC (Intel SDM 2A, CPUID, leaves 1 and 0BH).
+pub fn apic_id() -> u32 {
+    decode_apic_id(&CpuId::new())
+}
+
+fn decode_apic_id<R: CpuIdReader>(cpuid: &CpuId<R>) -> u32 {
+    let wide = cpuid.get_extended_topology_info().and_then(|mut levels| levels.next()).map(|level| level.x2apic_id());
+    let narrow = || cpuid.get_feature_info().map_or(0, |leaf| leaf.initial_local_apic_id().into());
+    wide.unwrap_or_else(narrow)
+}
+
 impl Features {
     /// What the kernel cannot do without.
     pub const REQUIRED: Self = Self::SYSCALL.union(Self::FXSR).union(Self::SSE2).union(Self::TSC).union(Self::APIC);

@@ -94,6 +94,7 @@ impl Lines {
                     set(&mut lines.wiring, line, wiring);
                 }
                 Entry::NonMaskable { line } => set(&mut lines.is_reserved, line, true),
+                Entry::Processor { .. } => {}
             }
         }
         for line in [u32::from(ISA_ACPI), acpi_line] {

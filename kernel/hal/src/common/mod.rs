@@ -10,6 +10,7 @@ pub mod msr;
 pub mod pic;
 pub mod pit;
 pub mod port;
+pub mod processors;
 pub mod tables;
 pub mod timer;
 pub mod tlb;

@@ -1,44 +1,60 @@
 //! From rough tables to the initial servers.
 
+use arrayvec::ArrayVec;
 use kcore::boot::Server;
 use kcore::kernel::{Kernel, ThreadNumbers};
 use kcore::kmem::Kmem;
 use kcore::lock::Held;
-use kcore::machine::PhysAddr;
+use kcore::machine::{CpuId, PhysAddr};
+use kcore::sched::Cpu;
 use kcore::space::{Space, SpaceConfig, Spaces};
 use kcore::thread::Tcb;
+use kformats::acpi::madt::Madt;
 use khal::apic::{self, LocalApic};
 use khal::cpu::{Features, Name};
-use khal::desc::{Caller, Gdt, Idt, InterruptStack, Selector, Tss};
+use khal::desc::{Caller, Idt, InterruptStack, Selector};
 use khal::irq::IrqOff;
 use khal::lines::{Lines, MAX_IO_APICS};
 use khal::pit::Pit;
+use khal::processors::Processors;
 use khal::timer::Clocks;
 use khal::{cr, pic, syscall, timer};
 use l4_abi::{MemoryDescriptor, MemoryType, ServerWords, ThreadId, Word};
 
+use super::others::{self, Starter};
 use super::paging::{KernelSpace, Plan, image_range};
-use super::stack::{INTERRUPT_STACKS, KERNEL_STACK};
-use crate::config::KERNEL_THREADS;
+use crate::config::{KERNEL_THREADS, MAX_CPUS};
 use crate::interrupts::{self, Interrupts};
 use crate::machine::{DirectMap, HARDWARE, Hardware, local_apic, node_table, space_table};
-use crate::percpu::{CPUS, UTCB_SLOTS};
+use crate::once::BootCell;
 use crate::trap::{entry, vector};
-use crate::{KERNEL, console, dispatch, kip, layout, machine, stubs};
+use crate::{KERNEL, area, console, dispatch, kip, layout, machine, stubs};
 
 static KMEM: Kmem = Kmem::new();
-/// The descriptor table of processor 0.
-pub static GDT: Gdt = Gdt::new();
-static TSS: Tss = Tss::new();
+/// The gates, the same for all processors.
 static IDT: Idt = Idt::new();
+/// What the second part of the boot gets from the first.
+static FOUND: BootCell<Found> = BootCell::new();
+/// Where the core finds the scheduling states of the processors.
+static CPUS: BootCell<ArrayVec<&'static Cpu, MAX_CPUS>> = BootCell::new();
+
+/// What is found out before there are tables and a stack of the kernel's own.
+struct Found {
+    features: Features,
+    servers: [ServerWords; 2],
+    kernel_space: KernelSpace,
+    lines: Lines,
+    processors: Processors,
+}
 
 /// Ranges of kernel memory that the boot code looks at.
 const KERNEL_RANGES_MAX: usize = kcore::kmem::REGIONS_MAX;
 /// A time-stamp counter slower than this cannot count microseconds.
 const SLOWEST_TSC_KHZ: u64 = 1_000;
 
-/// Brings processor and kernel up and makes the initial servers ready. Panics with the name of what is missing.
-pub fn bring_up() {
+/// The first part of the boot, on the boot stack: up to the kernel's own tables and the area of this processor, in which
+/// the second part runs. Panics with the name of what is missing.
+pub fn bring_up() -> ! {
     console::start();
     let features = check_features();
     // SAFETY: interrupts are off since the first instruction, and there is no other token.
@@ -48,32 +64,55 @@ pub fn bring_up() {
     let servers = check_servers(loaded.kip.sigma0, loaded.kip.root_server);
     let ranges = kernel_ranges(loaded.memory);
     take_kernel_memory(&ranges);
-    // SAFETY: the processor has a local APIC, and nobody uses it yet.
-    let apic_base = unsafe { apic::physical_base(&mut irq) };
     // SAFETY: no other tables have been loaded yet.
-    let lines = unsafe { interrupts::discover() };
-    let kernel_space = build_tables(features, &ranges, PhysAddr(apic_base), &lines);
-    load_descriptor_tables();
+    let madt = unsafe { interrupts::find_controllers() };
+    let (lines, processors) = (interrupts::lines(madt), find_processors(features, madt));
+    let apic_base = choose_apic_mode(features, &processors, &mut irq);
+    let kernel_space = build_tables(features, &ranges, apic_base, &lines);
+    make_area(&kernel_space, processors.apic_ids()[0]);
+    FOUND.set(Found { features, servers, kernel_space, lines, processors });
+    area::enter_first(complete_bring_up)
+}
+
+/// The second part: the clocks, the other processors, the core, the initial servers.
+extern "C" fn complete_bring_up() -> ! {
+    let Found { features, servers, kernel_space, lines, processors } = FOUND.get();
+    // SAFETY: interrupts are still off, and the token of the first part is gone.
+    let mut irq = unsafe { IrqOff::assume() };
+    fill_gates();
+    start_processor();
     let clocks = start_clocks(&mut irq);
-    let interrupts = Interrupts::start(lines, &mut local_apic(), &mut irq);
+    let interrupts = Interrupts::start(lines.clone(), &mut local_apic(), &mut irq);
     stubs::set_clock_scale(clocks.tsc_to_us());
+    let cpus = start_others(*features, kernel_space, processors, clocks, &mut irq);
     let numbers = thread_numbers(&interrupts);
     complete_kip(clocks, numbers);
-    start_core(Hardware::new(features, kernel_space, clocks, interrupts), numbers);
-    start_servers(servers, numbers);
+    start_core(Hardware::new(*features, *kernel_space, clocks, interrupts), cpus, numbers);
+    start_servers(*servers, numbers);
+    greet(clocks, processors);
+    others::let_them_go(cpus.len());
+    dispatch::dispatch()
+}
+
+/// Says what kernel this is and what it found.
+fn greet(clocks: Clocks, processors: &Processors) {
     let kernel = KERNEL.get();
     console::line(format_args!("Marcona {}, {}", env!("CARGO_PKG_VERSION"), Name::detect()));
     console::line(format_args!(
         "{} MHz, {} KiB of kernel memory, absent: {}",
         (clocks.tsc_khz + 500) / 1000,
         kernel.kmem.total() * 4,
-        features.missing()
+        HARDWARE.get().features().missing()
     ));
     console::line(format_args!(
-        "{} interrupt lines, {} I/O APICs",
-        numbers.system_base,
-        HARDWARE.get().interrupts().io_apic_count()
+        "{} interrupt lines, {} I/O APICs, {} processors",
+        kernel.numbers.system_base,
+        HARDWARE.get().interrupts().io_apic_count(),
+        kernel.cpus.len()
     ));
+    if processors.left_off() > 0 {
+        console::line(format_args!("{} processors more than the kernel can run are left off", processors.left_off()));
+    }
 }
 
 fn check_features() -> Features {
@@ -110,15 +149,14 @@ fn take_kernel_memory(ranges: &[Range]) {
     assert!(KMEM.total() > 0, "the loader reserved no kernel memory below {} MiB", layout::DIRECT_MAP_BYTES >> 20);
 }
 
-/// Builds and enters the kernel's own tables and switches the protections on.
+/// Builds and enters the kernel's own tables.
 fn build_tables(features: Features, ranges: &[Range], local_apic: PhysAddr, lines: &Lines) -> KernelSpace {
     let used = ranges.iter().position(|&(start, end)| start == end).unwrap_or(ranges.len());
-    let utcb_slots = PhysAddr(((&raw const UTCB_SLOTS).addr() - layout::KERNEL_BASE) as u64);
     let mut io_apics = [PhysAddr(0); MAX_IO_APICS];
     io_apics.iter_mut().zip(interrupts::pages(lines)).for_each(|(slot, page)| *slot = page);
     let io_apics = &io_apics[..lines.io_apics().len()];
     let sparse = &sparse_tables();
-    let plan = Plan { features, kernel_memory: &ranges[..used], sparse, guards: &[], utcb_slots, local_apic, io_apics };
+    let plan = Plan { features, kernel_memory: &ranges[..used], sparse, local_apic, io_apics };
     let frames = || KMEM.alloc(&DirectMap, &mut Held::nothing());
     // SAFETY: frames of kernel memory belong to whom they were given to; they are mapped by the rough tables, and by the
     // plan, which has all of kernel memory.
@@ -127,9 +165,6 @@ fn build_tables(features: Features, ranges: &[Range], local_apic: PhysAddr, line
     // SAFETY: code, stack, statics and kernel memory are in the plan; the descriptor table of the start code is part of
     // the image.
     unsafe { space.activate() };
-    // SAFETY: these are the processor's features; the tables in use mark nothing of the kernel as a user's and set only
-    // bits that the features allow; the identifier in CR3 is 0.
-    unsafe { cr::enable_protections(features) };
     space
 }
 
@@ -157,30 +192,84 @@ fn sparse_tables() -> [(usize, usize); 4] {
     ]
 }
 
-fn load_descriptor_tables() {
-    TSS.set_kernel_stack(KERNEL_STACK.top());
-    let stacks = [InterruptStack::Ist1, InterruptStack::Ist2, InterruptStack::Ist3];
-    for (stack, memory) in stacks.into_iter().zip(&INTERRUPT_STACKS) {
-        TSS.set_interrupt_stack(stack, memory.top());
+/// The processors according to the firmware; this one alone if it says nothing.
+fn find_processors(features: Features, madt: Option<Madt<'_>>) -> Processors {
+    let own = khal::cpu::apic_id();
+    let has_x2apic = features.contains(Features::X2APIC);
+    let found = madt.map(|madt| Processors::of_entries(madt.entries(), own, MAX_CPUS, has_x2apic));
+    found.and_then(Result::ok).unwrap_or_else(|| Processors::alone(own))
+}
+
+/// Chooses how local APICs are reached: x2APIC mode if the firmware left the processor in it, or if there are processors
+/// that cannot be addressed otherwise. Returns the physical address of the registers.
+fn choose_apic_mode(features: Features, processors: &Processors, irq: &mut IrqOff) -> PhysAddr {
+    // SAFETY: the processor has a local APIC.
+    let was_left_in_x2apic = unsafe { apic::is_in_x2apic_mode(irq) };
+    if features.contains(Features::X2APIC) && (was_left_in_x2apic || processors.need_x2apic()) {
+        machine::use_x2apic();
     }
-    // SAFETY: this processor alone uses the statics, which are part of the image.
-    unsafe { GDT.load(&TSS, layout::UTCB_SLOT_PAGE) };
+    // SAFETY: the processor has a local APIC, and nobody uses it yet.
+    PhysAddr(unsafe { apic::physical_base(irq) })
+}
+
+/// Makes the area of this processor, which is the first.
+fn make_area(kernel_space: &KernelSpace, apic_id: u32) {
+    let frames = || KMEM.alloc(&DirectMap, &mut Held::nothing());
+    // SAFETY: frames belong to whom they were given to; nobody else changes the tables.
+    let mapped = unsafe { kernel_space.map_area(0, frames) };
+    assert!(mapped.is_ok(), "kernel memory does not suffice for the first processor");
+    // SAFETY: the pages are there, and nobody uses them yet.
+    unsafe { area::init(CpuId::new(0), apic_id) };
+}
+
+/// Makes a gate for each vector.
+fn fill_gates() {
     for number in 0..=255u8 {
         let gate = (&raw const entry::gate_entries).addr() + usize::from(number) * entry::GATE_BYTES;
         let stack = match usize::from(number) {
-            vector::NON_MASKABLE => Some(InterruptStack::Ist1),
-            vector::DOUBLE_FAULT => Some(InterruptStack::Ist2),
-            vector::MACHINE_CHECK => Some(InterruptStack::Ist3),
+            vector::NON_MASKABLE | vector::DOUBLE_FAULT | vector::MACHINE_CHECK => Some(InterruptStack::Ist1),
             _ => None,
         };
         let caller = if matches!(number, 3 | 4) { Caller::User } else { Caller::Kernel };
         // SAFETY: each entry is code for its vector and part of the image.
         unsafe { IDT.set(number, gate, stack, caller) };
     }
+}
+
+/// Makes this processor, which runs in its area on the kernel's tables, ready for user code. The gates are filled.
+pub fn start_processor() {
+    let features = FOUND.get().features;
+    // SAFETY: these are the processor's features, or the boot processor's, which all have; the tables in use mark
+    // nothing of the kernel as a user's and set only bits that the features allow; the identifier in CR3 is 0.
+    unsafe { cr::enable_protections(features) };
+    let area = area::here();
+    // SAFETY: this processor alone uses its area, which stays.
+    unsafe { area.gdt.load(&area.tss, layout::utcb_slot(area::cpu().index())) };
     // SAFETY: there is a gate for each vector; the table is part of the image.
     unsafe { IDT.load() };
-    // SAFETY: the required features contain SYSCALL; the entry is code for it and part of the image.
-    unsafe { syscall::enable(entry::syscall_entry as *const () as usize) };
+    // SAFETY: the required features contain SYSCALL; the entry in the area is code for it, and stays.
+    unsafe { syscall::enable(area::syscall_entry()) };
+    // SAFETY: interrupts are off in the kernel, and no other token is in use here.
+    let mut irq = unsafe { IrqOff::assume() };
+    machine::start_local_apic(&mut irq);
+    machine::start_fpu();
+}
+
+/// Starts the processors behind the first. Returns the scheduling states of all that run.
+fn start_others(
+    features: Features,
+    kernel_space: &KernelSpace,
+    processors: &Processors,
+    clocks: Clocks,
+    irq: &mut IrqOff,
+) -> &'static [&'static Cpu] {
+    // SAFETY: nobody writes to the page while `loaded` is used; `complete` comes after.
+    let memory = unsafe { kip::loaded() }.memory;
+    let starter = Starter { features, kernel_space, kmem: &KMEM, clocks, memory };
+    let count = starter.start(processors, irq);
+    // SAFETY: the areas of these processors were made.
+    CPUS.set((0..count).map(|cpu| unsafe { &area::of(CpuId::new(cpu as u32)).cpu }).collect());
+    CPUS.get()
 }
 
 /// Switches the interrupt controllers on or off and finds out how fast the clocks run.
@@ -188,7 +277,6 @@ fn start_clocks(irq: &mut IrqOff) -> Clocks {
     // SAFETY: nobody else drives them; there is one processor.
     unsafe { pic::disable() };
     let mut apic: LocalApic = local_apic();
-    apic.enable(vector::SPURIOUS, irq);
     // SAFETY: nobody else drives the timer.
     let mut pit = unsafe { Pit::new() };
     let Some(clocks) = timer::calibrate(&mut pit, &mut apic, irq) else {
@@ -216,15 +304,13 @@ fn complete_kip(clocks: Clocks, numbers: ThreadNumbers) {
     unsafe { kip::complete(&findings) };
 }
 
-fn start_core(hardware: Hardware, numbers: ThreadNumbers) {
+fn start_core(hardware: Hardware, cpus: &'static [&'static Cpu], numbers: ThreadNumbers) {
     HARDWARE.set(hardware);
     let hardware = HARDWARE.get();
     let config =
         SpaceConfig { user_end: layout::USER_END as u64, kip: PhysAddr((kip::address() - layout::KERNEL_BASE) as u64) };
     let spaces = Spaces::new(hardware, &KMEM, space_table(space_bytes()), node_table(node_bytes()), config);
-    CPUS[0].start();
-    machine::start_fpu();
-    KERNEL.set(Kernel { machine: hardware, tcbs: tcb_table(), cpus: &CPUS[..1], spaces, kmem: &KMEM, numbers });
+    KERNEL.set(Kernel { machine: hardware, tcbs: tcb_table(), cpus, spaces, kmem: &KMEM, numbers });
 }
 
 fn start_servers([sigma0, root]: [ServerWords; 2], numbers: ThreadNumbers) {

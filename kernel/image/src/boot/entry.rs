@@ -3,9 +3,10 @@
 use core::arch::global_asm;
 use core::cell::UnsafeCell;
 
+use kcore::machine::PhysAddr;
 use khal::desc::Selector;
 
-use super::stack::{GuardedStack, KERNEL_STACK, KERNEL_STACK_BYTES};
+use super::stack::{BOOT_STACK, BOOT_STACK_BYTES, GuardedStack};
 use crate::layout::KERNEL_BASE;
 
 /// A page table that the start code fills.
@@ -22,6 +23,11 @@ impl RoughTable {
 }
 
 static ROUGH_ROOT: RoughTable = RoughTable::new();
+/// The root of the rough tables, by which a processor gets into long mode.
+pub(super) fn rough_root() -> PhysAddr {
+    PhysAddr(((&raw const ROUGH_ROOT).addr() - KERNEL_BASE) as u64)
+}
+
 static ROUGH_POINTERS: RoughTable = RoughTable::new();
 static ROUGH_DIRECTORIES: [RoughTable; 4] = [const { RoughTable::new() }; 4];
 
@@ -31,10 +37,10 @@ static ROUGH_GDT: [u64; 3] = [0, 0x00AF_9B00_0000_FFFF, 0x00CF_9300_0000_FFFF];
 const _: () = assert!(Selector::KERNEL_CODE.0 == 8 && Selector::KERNEL_DATA.0 == 16);
 
 /// Bytes of the guard page below a stack.
-const GUARD_BYTES: usize = size_of::<GuardedStack<KERNEL_STACK_BYTES>>() - KERNEL_STACK_BYTES;
+const GUARD_BYTES: usize = size_of::<GuardedStack<BOOT_STACK_BYTES>>() - BOOT_STACK_BYTES;
 
 // in:   32-bit protected mode, flat segments, interrupts and paging off; .bss is zero; no stack, no arguments
-// out:  `kernel_main` in long mode on the kernel stack, CR0.WP and, where it exists, EFER.NXE set
+// out:  `kernel_main` in long mode on the boot stack, CR0.WP and, where it exists, EFER.NXE set
 // work: ebp CPUID's extended features (edx of 80000001h)
 //
 // Both halves of the address space lead through the same tables: entries 0 and 511 of the root, 0 and 510 of the next
@@ -46,7 +52,7 @@ global_asm!(
     "_start:",
     "cli",
     "cld",
-    "mov esp, offset kernel_stack_top + {to_physical}",
+    "mov esp, offset boot_stack_top + {to_physical}",
     // CPUID exists if its flag can be changed.
     "pushfd",
     "pop eax",
@@ -112,7 +118,7 @@ global_asm!(
     "retf",
     ".code64",
     "long_mode:",
-    "mov rsp, offset kernel_stack_top",
+    "mov rsp, offset boot_stack_top",
     "lgdt [rip + rough_gdt_virtual]",
     "mov eax, {kernel_data}",
     "mov ss, eax",
@@ -162,12 +168,12 @@ global_asm!(
     "call kernel_main",
     "ud2",
     ".popsection",
-    ".global kernel_stack_top",
-    ".set kernel_stack_top, {stack} + {guard_bytes} + {stack_bytes}",
+    ".global boot_stack_top",
+    ".set boot_stack_top, {stack} + {guard_bytes} + {stack_bytes}",
     // Modulo 2^64, as the linker adds.
     to_physical = const KERNEL_BASE.wrapping_neg(),
-    stack = sym KERNEL_STACK,
-    stack_bytes = const KERNEL_STACK_BYTES,
+    stack = sym BOOT_STACK,
+    stack_bytes = const BOOT_STACK_BYTES,
     guard_bytes = const GUARD_BYTES,
     root = sym ROUGH_ROOT,
     pointers = sym ROUGH_POINTERS,

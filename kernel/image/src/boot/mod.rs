@@ -7,6 +7,7 @@
 
 pub mod bring_up;
 mod entry;
+pub mod others;
 pub mod paging;
 pub mod stack;
 

@@ -11,7 +11,7 @@ use khal::cr::Cr3;
 use khal::tables::{KernelTables, NoFrame, PageKind, TableMemory};
 use khal::tlb;
 
-use super::stack::{INTERRUPT_STACKS, KERNEL_STACK};
+use super::stack::BOOT_STACK;
 use crate::layout::*;
 
 const PAGE_BYTES: usize = 4096;
@@ -23,6 +23,7 @@ mod image {
         pub static __stubs_start: u8;
         pub static __text_start: u8;
         pub static __text_end: u8;
+        pub static __area_code: u8;
         pub static __rodata_start: u8;
         pub static __rodata_end: u8;
         pub static __data_start: u8;
@@ -45,7 +46,7 @@ struct Section {
 }
 
 /// The parts of the image that stay mapped.
-fn sections() -> [Section; 5] {
+fn sections() -> [Section; 6] {
     let section = |start: *const u8, end: *const u8, kind| Section { start: start.addr(), end: end.addr(), kind };
     let page = |start: *const u8, kind| section(start, start.wrapping_add(PAGE_BYTES), kind);
     [
@@ -53,6 +54,8 @@ fn sections() -> [Section; 5] {
         // User code executes the stubs elsewhere; here the kernel completes them.
         page(&raw const image::__stubs_start, PageKind::KernelData),
         section(&raw const image::__text_start, &raw const image::__text_end, PageKind::KernelCode),
+        // Processors run copies of it.
+        page(&raw const image::__area_code, PageKind::KernelConst),
         section(&raw const image::__rodata_start, &raw const image::__rodata_end, PageKind::KernelConst),
         section(&raw const image::__data_start, &raw const image::__data_end, PageKind::KernelData),
     ]
@@ -111,10 +114,6 @@ pub struct Plan<'a> {
     /// Parts of the tables of the core, first address and bytes, in large pages: they read as zero where they are not
     /// backed.
     pub sparse: &'a [(usize, usize)],
-    /// Guard pages, as kernel addresses, of stacks other than those in [`super::stack`].
-    pub guards: &'a [usize],
-    /// The frame of the page that user code reads at [`UTCB_SLOT_PAGE`].
-    pub utcb_slots: PhysAddr,
     /// The registers of the local APIC.
     pub local_apic: PhysAddr,
     /// The registers of the I/O APICs, a page each.
@@ -145,7 +144,7 @@ impl KernelSpace {
             huge: false,
         };
         let tables = KernelTables::new(format, memory)?;
-        map_image(&tables, memory, plan.guards)?;
+        map_image(&tables, memory)?;
         for &(start, end) in plan.kernel_memory {
             map_kernel_memory(&tables, memory, start, end)?;
         }
@@ -153,20 +152,56 @@ impl KernelSpace {
             tables.map_zeroes(memory, start as u64, bytes as u64)?;
         }
         let stubs = (&raw const image::__stubs_start).addr() - KERNEL_BASE;
-        tables.map(memory, UTCB_SLOT_PAGE as u64, plan.utcb_slots.0, PageKind::UserConst)?;
         tables.map(memory, STUB_PAGE as u64, stubs as u64, PageKind::UserCode)?;
         tables.map(memory, LOCAL_APIC_PAGE as u64, plan.local_apic.0, PageKind::KernelDevice)?;
         for (page, io_apic) in (IO_APIC_PAGES..).step_by(PAGE_BYTES).zip(plan.io_apics) {
             tables.map(memory, page as u64, io_apic.0, PageKind::KernelDevice)?;
         }
-        // The windows show something from the start, so that their page table is there.
-        for window in [COPY_WINDOWS, COPY_WINDOWS + PAGE_BYTES] {
-            tables.map(memory, window as u64, plan.utcb_slots.0, PageKind::KernelData)?;
-        }
         Ok(Self { tables })
     }
 
-    /// Makes the page at `window`, one of [`COPY_WINDOWS`], show the frame at `frame`, on this processor.
+    /// Maps the area of processor `cpu`, all of it new frames, and fills its page of code.
+    ///
+    /// # Errors
+    /// [`NoFrame`]; the area may be half there, and is of no use.
+    ///
+    /// # Panics
+    /// If it is there.
+    ///
+    /// # Safety
+    /// 1. As for [`KernelSpace::build`].
+    /// 2. No other call on these tables is in progress.
+    pub unsafe fn map_area(&self, cpu: usize, mut frames: impl FnMut() -> Option<PhysAddr>) -> Result<(), NoFrame> {
+        let memory = &mut Direct(&mut frames);
+        let mut map = |address: usize, kind| {
+            let frame = memory.take_frame().ok_or(NoFrame)?;
+            self.tables.map(memory, address as u64, frame, kind).map(|()| frame)
+        };
+        let start = area(cpu);
+        let code = map(start + AREA_CODE, PageKind::KernelCode)?;
+        let template = (&raw const image::__area_code).cast::<u64>();
+        // SAFETY: the template is a page of the image; the frame is new, and reached as in `Direct`.
+        unsafe { Direct::<fn() -> _>::pointer(code).copy_from_nonoverlapping(template, PAGE_BYTES / size_of::<u64>()) };
+        let slot = map(start + AREA_UTCB_SLOT, PageKind::KernelData)?;
+        let parts = [
+            (AREA_DATA, AREA_DATA + AREA_DATA_BYTES),
+            (AREA_STACK, AREA_STACK_TOP),
+            (AREA_INTERRUPT_STACK, AREA_INTERRUPT_STACK_TOP),
+        ];
+        for (from, to) in parts {
+            for page in (start + from..start + to).step_by(PAGE_BYTES) {
+                map(page, PageKind::KernelData)?;
+            }
+        }
+        self.tables.map(memory, utcb_slot(cpu) as u64, slot, PageKind::UserConst)?;
+        // The windows show something from the start, so that their page table is there.
+        for window in [start + AREA_COPY_WINDOWS, start + AREA_COPY_WINDOWS + PAGE_BYTES] {
+            self.tables.map(memory, window as u64, slot, PageKind::KernelData)?;
+        }
+        Ok(())
+    }
+
+    /// Makes the page at `window`, a copy window of this processor, show the frame at `frame`, on this processor.
     ///
     /// # Safety
     /// Nothing but the copy in progress uses the window, and memory at `frame` is not the kernel's own data.
@@ -233,13 +268,10 @@ impl KernelSpace {
     }
 }
 
-/// Maps the image but for guard pages and start code.
-fn map_image(tables: &KernelTables<Amd64>, memory: &mut impl TableMemory, guards: &[usize]) -> Result<(), NoFrame> {
-    let is_guard = |page: usize| {
-        page == KERNEL_STACK.guard() || INTERRUPT_STACKS.iter().any(|s| s.guard() == page) || guards.contains(&page)
-    };
+/// Maps the image but for the guard page and the start code.
+fn map_image(tables: &KernelTables<Amd64>, memory: &mut impl TableMemory) -> Result<(), NoFrame> {
     for section in sections() {
-        for page in (section.start..section.end).step_by(PAGE_BYTES).filter(|&page| !is_guard(page)) {
+        for page in (section.start..section.end).step_by(PAGE_BYTES).filter(|&page| page != BOOT_STACK.guard()) {
             tables.map(memory, page as u64, (page - KERNEL_BASE) as u64, section.kind)?;
         }
     }

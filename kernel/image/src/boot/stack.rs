@@ -1,4 +1,4 @@
-//! Stacks that fault when they overflow: below each lies a page that [`super::paging`] leaves out.
+//! A stack that faults when it overflows: below it lies a page that [`super::paging`] leaves out.
 
 use core::cell::UnsafeCell;
 
@@ -26,19 +26,10 @@ impl<const BYTES: usize> GuardedStack<BYTES> {
     pub fn guard(&'static self) -> usize {
         self.guard.get().addr()
     }
-
-    /// Where the stack pointer starts.
-    pub fn top(&'static self) -> usize {
-        self.stack.get().addr() + BYTES
-    }
 }
 
-/// Bytes of the kernel stack of a processor.
-pub const KERNEL_STACK_BYTES: usize = 16 << 10;
-/// Bytes of a stack for exceptions that cannot trust the one in use; enough to print a panic.
-pub const INTERRUPT_STACK_BYTES: usize = 8 << 10;
+/// Bytes of the boot stack.
+pub const BOOT_STACK_BYTES: usize = 16 << 10;
 
-/// The kernel stack of processor 0, from the first Rust function on. Assembly knows its top as `kernel_stack_top`.
-pub static KERNEL_STACK: GuardedStack<KERNEL_STACK_BYTES> = GuardedStack::new();
-/// The interrupt stacks 1 to 3 of processor 0.
-pub static INTERRUPT_STACKS: [GuardedStack<INTERRUPT_STACK_BYTES>; 3] = [const { GuardedStack::new() }; 3];
+/// The stack of processor 0 until its area is there. Assembly knows its top as `boot_stack_top`.
+pub static BOOT_STACK: GuardedStack<BOOT_STACK_BYTES> = GuardedStack::new();

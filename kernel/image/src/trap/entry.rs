@@ -5,6 +5,10 @@
 //! way out. Kernel code is interrupted only while it waits with nothing on its stack (idle, or between two steps of long
 //! work), so an interrupt from kernel mode just starts over.
 //!
+//! The entry from SYSCALL is linked into the area of processor 0 and copied to the others ([`crate::area`]); what it
+//! reaches there it names relative to itself, what is elsewhere by address. All else is there once, and finds the area
+//! by the stack.
+//!
 //! The running thread is known by the byte offset of its TCB ([`kcore::sched::Current`]): `[x + TCBS]` is its TCB,
 //! `[2 * x + FRAMES]` its frame.
 
@@ -14,9 +18,9 @@ use core::mem::offset_of;
 use kcore::thread::Tcb;
 use khal::desc::Selector;
 
+use crate::area::Area;
 use crate::frame::Frame;
 use crate::layout;
-use crate::percpu::{CPUS, PER_CPU, PerCpu};
 
 unsafe extern "C" {
     /// Where SYSCALL enters.
@@ -34,14 +38,14 @@ pub const GATE_BYTES: usize = 16;
 //   in:  rcx user instruction pointer behind SYSCALL, r11 user flags, rsp user stack; all others the user's
 //   out: saved in frame and TCB, but for r11, which SYSCALL destroys; the decoder sets ip from rcx
 global_asm!(
-    ".pushsection .text.entry, \"ax\"",
+    ".pushsection .area_code, \"ax\"",
     ".balign 64",
     // --- SYSCALL, everything that the fast path does not take ---
     "general_syscall:",
-    "mov [rip + {per_cpu} + {scratch}], rsp",
-    "mov rsp, [rip + {cpus} + {current}]",
+    "mov [rip + area_data + {scratch}], rsp",
+    "mov rsp, [rip + area_data + {current}]",
     "mov [rsp + {tcbs} + {flags}], r11",
-    "mov r11, [rip + {per_cpu} + {scratch}]",
+    "mov r11, [rip + area_data + {scratch}]",
     "mov [rsp + {tcbs} + {sp}], r11",
     "add rsp, rsp",
     "add rsp, {frames}",
@@ -59,10 +63,13 @@ global_asm!(
     "mov [rsp + {r13}], r13",
     "mov [rsp + {r14}], r14",
     "mov [rsp + {r15}], r15",
-    "lea rsp, [rip + kernel_stack_top]",
+    "lea rsp, [rip + area_stack_top]",
     "xor ebp, ebp",
-    "call {syscall}",
+    "mov rax, offset {syscall}",
+    "call rax",
     "ud2",
+    ".popsection",
+    ".pushsection .text.entry, \"ax\"",
     // --- gates: the error code (or 0) and the vector on the stack, above what the processor pushed ---
     ".balign 16",
     ".global gate_entries",
@@ -85,7 +92,9 @@ global_asm!(
     "test byte ptr [rsp + 24], 3",
     "jz 3f",
     "push rax",
-    "mov rax, [rip + {cpus} + {current}]",
+    "mov rax, rsp",
+    "and rax, {to_area}",
+    "mov rax, [rax + {area_data} + {current}]",
     "lea rax, [rax*2 + {frames}]",
     "mov [rax + {rbx}], rbx",
     "mov [rax + {rcx}], rcx",
@@ -104,13 +113,15 @@ global_asm!(
     "pop [rax + {rax}]",
     "pop [rax + {vector}]",
     "pop [rax + {error_code}]",
-    "mov rbx, [rip + {cpus} + {current}]",
+    "mov rdx, rsp",
+    "and rdx, {to_area}",
+    "mov rbx, [rdx + {area_data} + {current}]",
     "pop [rbx + {tcbs} + {ip}]",
     "pop rcx",
     "pop [rbx + {tcbs} + {flags}]",
     "pop [rbx + {tcbs} + {sp}]",
     // The user's AC flag would switch SMAP off, and NT would make IRET fault.
-    "lea rsp, [rip + kernel_stack_top]",
+    "lea rsp, [rdx + {stack_top}]",
     "push 2",
     "popfq",
     "mov rdi, [rax + {vector}]",
@@ -122,7 +133,8 @@ global_asm!(
     "cmp dword ptr [rsp], 32",
     "jb 4f",
     "mov rdi, [rsp]",
-    "lea rsp, [rip + kernel_stack_top]",
+    "and rsp, {to_area}",
+    "add rsp, {stack_top}",
     "push 2",
     "popfq",
     "xor ebp, ebp",
@@ -161,8 +173,9 @@ global_asm!(
     ".balign 64",
     ".global resume_user",
     "resume_user:",
-    "lea rsp, [rip + kernel_stack_top]",
-    "mov rax, [rip + {cpus} + {current}]",
+    "and rsp, {to_area}",
+    "mov rax, [rsp + {area_data} + {current}]",
+    "add rsp, {stack_top}",
     "push {user_data}",
     "push [rax + {tcbs} + {sp}]",
     "push [rax + {tcbs} + {flags}]",
@@ -186,10 +199,11 @@ global_asm!(
     "mov rax, [rax + {rax}]",
     "iretq",
     ".popsection",
-    per_cpu = sym PER_CPU,
-    scratch = const offset_of!(PerCpu, user_stack),
-    cpus = sym CPUS,
-    current = const offset_of!(kcore::sched::Cpu, current),
+    to_area = const -(layout::AREA_BYTES as isize),
+    area_data = const layout::AREA_DATA,
+    stack_top = const layout::AREA_STACK_TOP,
+    scratch = const offset_of!(Area, user_stack),
+    current = const offset_of!(Area, cpu.current),
     tcbs = const layout::TCB_TABLE as isize,
     frames = const layout::FRAME_TABLE as isize,
     ip = const offset_of!(Tcb, ip),

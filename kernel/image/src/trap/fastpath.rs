@@ -25,12 +25,11 @@
 use core::arch::global_asm;
 use core::mem::offset_of;
 
-use kcore::sched::Cpu;
 use kcore::thread::{TCB_SIZE_LOG2, Tcb};
 use l4_abi::{MsgTag, THREAD_ID_BITS, THREAD_NO_SHIFT, ThreadId, UTCB_MR0_OFFSET};
 
+use crate::area::Area;
 use crate::layout;
-use crate::percpu::{CPUS, PER_CPU, PerCpu};
 use crate::stubs;
 
 /// Tag bits that the fast path does not take: typed words and flags.
@@ -45,7 +44,7 @@ global_asm!(
     // would take three, but could be led astray.
     ".macro leave_to_receiver",
     "mov rdi, [rcx + {tcbs} + {local_id}]",
-    "mov [rip + {utcb_slot}], rdi",
+    "mov [rip + area_utcb_slot], rdi",
     "mov rsp, [rcx + {tcbs} + {sp}]",
     "mov r11, [rcx + {tcbs} + {flags}]",
     "mov rcx, [rcx + {tcbs} + {utcb}]",
@@ -88,14 +87,14 @@ global_asm!(
     "mov rdi, rbp",
     "jmp 87b",
     ".endm",
-    ".pushsection .text.entry, \"ax\"",
+    ".pushsection .area_code, \"ax\"",
     ".balign 64",
     ".global syscall_entry",
     "syscall_entry:",
     // Which stub: the address behind SYSCALL tells.
     "cmp rcx, {ipc_return}",
     "jne general_syscall",
-    "mov rbp, [rip + {cpus} + {current}]",
+    "mov rbp, [rip + area_data + {current}]",
     "mov [rbp + {tcbs} + {flags}], r11",
     "test r8w, r8w",
     "jnz 9f",
@@ -118,7 +117,7 @@ global_asm!(
     // there is no redirector: else nothing equals the selector.
     "5:",
     "mov r11d, gs",
-    "cmp r11d, [rip + {per_cpu} + {fast_gs}]",
+    "cmp r11d, [rip + area_data + {fast_gs}]",
     "jne 9f",
     // From here on it happens. The caller waits.
     "mov [rbp + {tcbs} + {sp}], rsp",
@@ -133,11 +132,11 @@ global_asm!(
     "mov [r11 + {mr} + 7*8], r15",
     // The receiver runs, in its space, and knows the sender by its global id, or in the same space by its local one.
     "mov qword ptr [rcx + {tcbs} + {waits_for}], 0",
-    "mov [rip + {cpus} + {current}], rcx",
+    "mov [rip + area_data + {current}], rcx",
     "mov r11, [rcx + {tcbs} + {space_word}]",
-    "cmp r11, [rip + {per_cpu} + {space}]",
+    "cmp r11, [rip + area_data + {space}]",
     "je 6f",
-    "mov [rip + {per_cpu} + {space}], r11",
+    "mov [rip + area_data + {space}], r11",
     "mov cr3, r11",
     "mov rsi, [rbp + {tcbs} + {id}]",
     "leave_to_receiver",
@@ -161,12 +160,9 @@ global_asm!(
     "jmp general_syscall",
     ".popsection",
     ipc_return = const stubs::IPC_RETURN as i64,
-    cpus = sym CPUS,
-    current = const offset_of!(Cpu, current),
-    per_cpu = sym PER_CPU,
-    fast_gs = const offset_of!(PerCpu, fast_gs),
-    space = const offset_of!(PerCpu, space_word),
-    utcb_slot = sym crate::percpu::UTCB_SLOTS,
+    current = const offset_of!(Area, cpu.current),
+    fast_gs = const offset_of!(Area, fast_gs),
+    space = const offset_of!(Area, space_word),
     tcbs = const layout::TCB_TABLE as isize,
     id = const offset_of!(Tcb, id),
     waits_for = const offset_of!(Tcb, waits_for),

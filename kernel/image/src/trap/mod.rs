@@ -35,6 +35,8 @@ pub mod vector {
     pub const LINES_MAX: u32 = (TIMER - LINES) as u32;
     /// In a class above the lines, so that of two that wait the timer comes first.
     pub const TIMER: u8 = 0xF0;
+    /// Another processor wants something.
+    pub const KICK: u8 = 0xF1;
     pub const SPURIOUS: u8 = 0xFF;
 }
 
@@ -72,6 +74,8 @@ fn interrupt(vector: usize) {
     if vector == usize::from(vector::TIMER) {
         machine::timer_fired();
         here().timer_interrupt();
+    } else if vector == usize::from(vector::KICK) {
+        machine::kicked();
     } else if vector != usize::from(vector::SPURIOUS)
         && let Some(line) = machine::HARDWARE.get().interrupts().take(vector)
     {

@@ -1,0 +1,165 @@
+//! What each processor has of its own: the area at [`layout::area`].
+//!
+//! The stacks of a processor are in its area, whose address is a multiple of its size: from the stack pointer the kernel
+//! knows which processor it runs on. The entry from SYSCALL has no stack yet; each processor has a copy of it that finds
+//! the words of the area relative to itself.
+
+use core::arch::asm;
+
+use kcore::machine::{CpuId, TcbRef};
+use kcore::sched::Cpu;
+use kcore::var::Var;
+use khal::desc::{Gdt, InterruptStack, Selector, Tss};
+
+use crate::layout;
+
+/// The words and tables of one processor.
+#[repr(C, align(64))]
+pub struct Area {
+    /// Scheduling state; who runs comes first.
+    pub cpu: Cpu,
+    /// The space word that is loaded.
+    pub space_word: Var<usize>,
+    /// Where the entry keeps the user's stack pointer for a moment.
+    pub user_stack: Var<usize>,
+    /// What `gs` must be for the fast path: the selector that the kernel left there, or [`NO_SELECTOR`] while the running
+    /// thread must not take it, so that one compare decides both.
+    pub fast_gs: Var<u32>,
+    /// Whether the floating-point registers can be used without a trap: they hold the running thread's.
+    pub fpu_is_live: Var<bool>,
+    /// Whose floating-point registers the processor holds.
+    pub fpu_owner: Var<Option<TcbRef>>,
+    /// What the timer is armed for, microseconds on the clock; 0: nothing.
+    pub armed_for: kcore::var::Var64,
+    /// The number of its local APIC.
+    pub apic_id: Var<u32>,
+    /// Its descriptor table.
+    pub gdt: Gdt,
+    /// Its task state.
+    pub tss: Tss,
+}
+
+const _: () = assert!(size_of::<Area>() <= layout::AREA_DATA_BYTES);
+
+/// No selector is this.
+const NO_SELECTOR: u32 = u32::MAX;
+
+impl Area {
+    /// The area of a processor that has not started.
+    #[allow(clippy::new_without_default, reason = "an area is made in place")]
+    pub const fn new() -> Self {
+        Self {
+            cpu: Cpu::new(),
+            space_word: Var::zero(),
+            user_stack: Var::zero(),
+            fast_gs: Var::zero(),
+            fpu_is_live: Var::zero(),
+            fpu_owner: Var::zero(),
+            armed_for: kcore::var::Var64::zero(),
+            apic_id: Var::zero(),
+            gdt: Gdt::new(),
+            tss: Tss::new(),
+        }
+    }
+
+    /// Lets the running thread take the fast path, or not.
+    #[inline]
+    pub fn allow_fast_path(&self, is_allowed: bool) {
+        self.fast_gs.set(if is_allowed { u32::from(Selector::USER_GS.0) } else { NO_SELECTOR });
+    }
+}
+
+/// Leaves the boot stack for that of processor 0, which runs this and whose area was made; calls `next` there.
+pub fn enter_first(next: extern "C" fn() -> !) -> ! {
+    // SAFETY: the stack is there and unused; nothing on the present one is needed any more.
+    unsafe {
+        asm!(
+            "mov rsp, {stack}",
+            "xor ebp, ebp",
+            "call {next}",
+            "ud2",
+            stack = in(reg) layout::area(0) + layout::AREA_STACK_TOP,
+            next = in(reg) next,
+            options(noreturn),
+        )
+    }
+}
+
+/// Where SYSCALL enters the kernel on this processor.
+pub fn syscall_entry() -> usize {
+    let first = crate::trap::entry::syscall_entry as *const () as usize;
+    first - layout::AREAS + start()
+}
+
+/// Where the area of this processor begins.
+#[inline(always)]
+fn start() -> usize {
+    let stack: usize;
+    // SAFETY: reading the stack pointer changes nothing.
+    unsafe { asm!("mov {}, rsp", out(reg) stack, options(nomem, nostack, preserves_flags)) };
+    stack & !(layout::AREA_BYTES - 1)
+}
+
+/// The area of this processor, which runs on a stack in it.
+#[inline(always)]
+pub fn here() -> &'static Area {
+    // SAFETY: the stack in use is in the area, so the area exists.
+    unsafe { at(start()) }
+}
+
+/// The number of this processor, which runs on a stack in its area.
+#[inline(always)]
+pub fn cpu() -> CpuId {
+    CpuId::new(((start() - layout::AREAS) / layout::AREA_BYTES) as u32)
+}
+
+/// The pages through which this processor sees what it copies.
+#[inline(always)]
+pub fn copy_windows() -> usize {
+    start() + layout::AREA_COPY_WINDOWS
+}
+
+/// Makes `local_id` what user code of this processor finds as its UTCB.
+#[inline(always)]
+pub fn set_utcb_slot(local_id: usize) {
+    let slot: *const Var<usize> = core::ptr::with_exposed_provenance(start() + layout::AREA_UTCB_SLOT);
+    // SAFETY: the page is part of the area; user code only reads it.
+    unsafe { &*slot }.set(local_id);
+}
+
+/// Makes the words and tables of processor `cpu`, whose local APIC has number `apic_id`, those of one that is to start.
+///
+/// # Safety
+/// The pages of the area are mapped, and nobody uses them.
+pub unsafe fn init(cpu: CpuId, apic_id: u32) {
+    let data: *mut Area = core::ptr::with_exposed_provenance_mut(layout::area(cpu.index()) + layout::AREA_DATA);
+    // SAFETY: the memory is there, large enough and aligned, and nobody uses it.
+    unsafe { data.write(Area::new()) };
+    // SAFETY: made just now.
+    let area = unsafe { of(cpu) };
+    area.apic_id.set(apic_id);
+    area.cpu.start();
+    area.tss.set_kernel_stack(layout::area(cpu.index()) + layout::AREA_STACK_TOP);
+    // Of the exceptions that come here each ends everything: they can share a stack.
+    area.tss.set_interrupt_stack(InterruptStack::Ist1, layout::area(cpu.index()) + layout::AREA_INTERRUPT_STACK_TOP);
+}
+
+/// The area of processor `cpu`.
+///
+/// # Safety
+/// The area was made.
+pub unsafe fn of(cpu: CpuId) -> &'static Area {
+    // SAFETY: by contract.
+    unsafe { at(layout::area(cpu.index())) }
+}
+
+/// The words and tables of the area that begins at `start`.
+///
+/// # Safety
+/// The area was made.
+#[inline(always)]
+unsafe fn at(start: usize) -> &'static Area {
+    let data: *const Area = core::ptr::with_exposed_provenance(start + layout::AREA_DATA);
+    // SAFETY: made by contract, it stays; it is made of atomics.
+    unsafe { &*data }
+}
