@@ -164,7 +164,7 @@ impl World {
         let kmem = leak(Kmem::new());
         let machine = leak(Fake::new(Tables { tcbs, nodes }, kmem));
         kmem.add_region(&mut Held::nothing(), KMEM_BEGIN, KMEM_END);
-        let cpus: &[&Cpu] = leak([&*leak(Cpu::new())]);
+        let cpus: &[&Cpu] = leak([leak(Cpu::new()) as &Cpu]);
         cpus[0].start();
         let config = SpaceConfig { user_end: USER_END, kip: PhysAddr(0x1000) };
         let nodes = Table { slots: nodes, backed: table(1, Var::zero) };

@@ -9,6 +9,8 @@ use bitflags::bitflags;
 pub struct Msr(pub u32);
 
 impl Msr {
+    /// The time-stamp counter.
+    pub const TSC: Self = Self(0x10);
     /// Base and mode of the local APIC.
     pub const APIC_BASE: Self = Self(0x1B);
     /// Target of the TSC-deadline timer.

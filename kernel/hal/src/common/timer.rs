@@ -8,6 +8,7 @@ use core::arch::asm;
 use crate::apic::LocalApic;
 use crate::cpu::ClaimedClocks;
 use crate::irq::IrqOff;
+use crate::msr::Msr;
 use crate::pit::{self, Pit};
 
 /// The time-stamp counter. Not ordered with the instructions around it.
@@ -17,6 +18,18 @@ pub fn tsc() -> u64 {
     // SAFETY: reading the counter changes nothing; every processor that the kernel runs on has it.
     unsafe { asm!("rdtsc", out("eax") low, out("edx") high, options(nomem, nostack, preserves_flags)) };
     u64::from(high) << 32 | u64::from(low)
+}
+
+/// The time-stamp counter, read after all that comes before it and before all that comes after.
+#[inline]
+pub fn tsc_in_order() -> u64 {
+    core::sync::atomic::fence(core::sync::atomic::Ordering::SeqCst);
+    // SAFETY: LFENCE waits, and changes nothing; every processor with SSE2 has it.
+    unsafe { asm!("lfence", options(nostack, preserves_flags)) };
+    let now = tsc();
+    // SAFETY: as above.
+    unsafe { asm!("lfence", options(nostack, preserves_flags)) };
+    now
 }
 
 /// A fixed factor: 64 bits before and 64 bits behind the binary point, rounded up.
@@ -118,6 +131,42 @@ pub fn calibrate(pit: &mut Pit, apic: &mut LocalApic, _: &mut IrqOff) -> Option<
     apic.stop_timer();
     pit.stop();
     Clocks::settle(measured, ClaimedClocks::detect())
+}
+
+/// How far the time-stamp counter of another processor is ahead of this one's: between two bounds, in ticks.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Lead {
+    least: i64,
+    most: i64,
+}
+
+impl Lead {
+    /// Nothing is known yet.
+    pub const UNKNOWN: Self = Self { least: i64::MIN, most: i64::MAX };
+
+    /// What is known once the other processor has read `there` after this one had read `before` and before it read
+    /// `after`.
+    #[must_use]
+    pub fn narrowed(self, before: u64, there: u64, after: u64) -> Self {
+        let least = there.wrapping_sub(after) as i64;
+        let most = there.wrapping_sub(before) as i64;
+        Self { least: self.least.max(least), most: self.most.min(most) }
+    }
+
+    /// The ticks by which the counter there must go back; `None` if both may be the same.
+    pub fn correction(self) -> Option<i64> {
+        let is_zero = self.least <= 0 && 0 <= self.most;
+        (!is_zero).then(|| self.least + (self.most.saturating_sub(self.least)) / 2)
+    }
+}
+
+/// Sets the time-stamp counter of this processor back by `ticks`; forward if that is negative.
+///
+/// # Safety
+/// Nobody relies on the counter of this processor yet.
+pub unsafe fn set_tsc_back(ticks: i64) {
+    // SAFETY: the processor has RDTSC, and with it the register; nobody relies on its value by contract.
+    unsafe { Msr::TSC.write(tsc().wrapping_sub(ticks as u64)) };
 }
 
 /// All clocks at one moment.
@@ -248,6 +297,22 @@ mod tests {
         check(None, claims(None, Some(24_000), Some(2_100_000)), Some(clocks(2_100_000, 24_000)));
         check(None, claims(Some(2_112_000), None, None), None);
         check(None, claims(None, None, None), None);
+    }
+
+    #[test]
+    fn a_lead_is_known_as_well_as_the_sharpest_look() {
+        let check = |looks: &[(u64, u64, u64)], expected| {
+            let lead =
+                looks.iter().fold(Lead::UNKNOWN, |lead, &(before, there, after)| lead.narrowed(before, there, after));
+            assert_eq!(lead.correction(), expected, "{looks:?}");
+        };
+        check(&[], None);
+        check(&[(100, 150, 200)], None);
+        check(&[(100, 100, 200), (300, 350, 400)], None);
+        check(&[(100, 1150, 200)], Some(1000));
+        check(&[(100, 1150, 200), (300, 1330, 340)], Some(1010));
+        check(&[(5000, 10, 5020)], Some(-5000));
+        check(&[(u64::MAX - 5, 4, 4)], None);
     }
 
     #[test]

@@ -6,7 +6,7 @@
 
 use core::arch::global_asm;
 use core::mem::offset_of;
-use core::sync::atomic::{AtomicU32, Ordering};
+use core::sync::atomic::{AtomicI64, AtomicU32, AtomicU64, Ordering};
 
 use kcore::kmem::Kmem;
 use kcore::lock::Held;
@@ -16,7 +16,7 @@ use khal::cr::{Cr0, Cr4};
 use khal::irq::IrqOff;
 use khal::msr::{Efer, Msr};
 use khal::processors::Processors;
-use khal::timer::{Clocks, tsc};
+use khal::timer::{Clocks, Lead, set_tsc_back, tsc, tsc_in_order};
 use l4_abi::{MemoryDescriptor, MemoryType, Word};
 
 use super::bring_up;
@@ -35,6 +35,23 @@ const ANSWER_US: u64 = 500_000;
 
 /// The number, plus one, of the processor that came last.
 static ARRIVED: AtomicU32 = AtomicU32::new(0);
+
+/// What the boot processor asks the one that arrived last, which answers by going back to "none".
+#[derive(Clone, Copy)]
+#[repr(u32)]
+enum Question {
+    None,
+    /// What its time-stamp counter is: [`THERE`].
+    Look,
+    /// To set it back by [`CORRECTION`].
+    Correct,
+    /// Nothing more.
+    Done,
+}
+
+static ASKED: AtomicU32 = AtomicU32::new(Question::None as u32);
+static THERE: AtomicU64 = AtomicU64::new(0);
+static CORRECTION: AtomicI64 = AtomicI64::new(0);
 
 unsafe extern "C" {
     /// What is copied to the page, up to `start_page_end`.
@@ -227,6 +244,7 @@ impl Starter<'_> {
             // SAFETY: the page has the code, and the processor was reset.
             unsafe { local_apic().start_processor(apic_id, (page.0 / PAGE_BYTES as u64) as u8, irq) };
             if self.wait(patience_us, has_arrived) {
+                self.agree_on_time(apic_id);
                 return Ok(true);
             }
         }
@@ -287,6 +305,37 @@ impl Starter<'_> {
         core::ptr::with_exposed_provenance_mut(area::copy_windows())
     }
 
+    /// Compares the time-stamp counter of the processor that has just arrived with this one's and sets it back if they
+    /// differ. Says so if they go on differing.
+    fn agree_on_time(&self, apic_id: u32) {
+        let mut lead = self.compare_clocks();
+        if let Some(ticks) = lead.correction() {
+            CORRECTION.store(ticks, Ordering::Relaxed);
+            self.ask(Question::Correct);
+            lead = self.compare_clocks();
+        }
+        if let Some(ticks) = lead.correction() {
+            console::line(format_args!("the clock of the processor with APIC number {apic_id} is {ticks} ticks ahead"));
+        }
+        self.ask(Question::Done);
+    }
+
+    fn compare_clocks(&self) -> Lead {
+        const LOOKS: usize = 16;
+        (0..LOOKS).fold(Lead::UNKNOWN, |lead, _| {
+            let before = tsc_in_order();
+            let is_answered = self.ask(Question::Look);
+            let after = tsc_in_order();
+            if is_answered { lead.narrowed(before, THERE.load(Ordering::Relaxed), after) } else { lead }
+        })
+    }
+
+    /// Asks the processor that has just arrived, and waits for the answer; whether there was one.
+    fn ask(&self, question: Question) -> bool {
+        ASKED.store(question as u32, Ordering::Release);
+        self.wait(ANSWER_US, || ASKED.load(Ordering::Acquire) == Question::None as u32)
+    }
+
     /// Waits until `is_over`, at most `us` microseconds; says whether it was.
     fn wait(&self, us: u64, is_over: impl Fn() -> bool) -> bool {
         let end = tsc().saturating_add(self.clocks.us_to_tsc().ceil(us));
@@ -326,7 +375,28 @@ fn free_low_page(memory: &[MemoryDescriptor]) -> Option<PhysAddr> {
 extern "C" fn processor_main(number: usize) -> ! {
     bring_up::start_processor();
     ARRIVED.store(number as u32, Ordering::Release);
+    answer_questions();
     dispatch::wait_for_interrupt()
+}
+
+/// Answers what the boot processor asks about the clock, until it is done.
+fn answer_questions() {
+    loop {
+        let asked = ASKED.load(Ordering::Acquire);
+        if asked == Question::Look as u32 {
+            THERE.store(tsc_in_order(), Ordering::Relaxed);
+        } else if asked == Question::Correct as u32 {
+            // SAFETY: this processor has not done anything yet.
+            unsafe { set_tsc_back(CORRECTION.load(Ordering::Relaxed)) };
+        } else if asked == Question::Done as u32 {
+            ASKED.store(Question::None as u32, Ordering::Release);
+            return;
+        } else {
+            core::hint::spin_loop();
+            continue;
+        }
+        ASKED.store(Question::None as u32, Ordering::Release);
+    }
 }
 
 /// Lets the processors that were started dispatch: the core is ready.
