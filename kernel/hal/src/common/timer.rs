@@ -153,6 +153,11 @@ impl Lead {
         Self { least: self.least.max(least), most: self.most.min(most) }
     }
 
+    /// Whether it is known to within `ticks`.
+    pub fn is_within(self, ticks: i64) -> bool {
+        self.most.saturating_sub(self.least) <= ticks
+    }
+
     /// The ticks by which the counter there must go back; `None` if both may be the same.
     pub fn correction(self) -> Option<i64> {
         let is_zero = self.least <= 0 && 0 <= self.most;
