@@ -8,7 +8,7 @@ use kcore::kernel::Kernel;
 use kcore::kmem::Kmem;
 use kcore::lock::{Held, Lock, rank};
 use kcore::machine::{
-    CpuId, EXCEPTION_IMAGE_WORDS, Machine, Mmu, NoMemory, NodeRef, PhysAddr, PhysMem, SpaceRef, TcbRef, Tlb, UserRegs,
+    EXCEPTION_IMAGE_WORDS, Machine, Mmu, NoMemory, NodeRef, PhysAddr, PhysMem, SpaceRef, TcbRef, Tlb, UserRegs,
 };
 use kcore::mapdb::Node;
 use kcore::pool;
@@ -573,18 +573,9 @@ pub fn timer_fired() {
 
 // --- other processors ---
 
-/// Interrupts processor `cpu`, which has started: it then looks what there is for it to do.
-pub fn kick(cpu: CpuId) {
-    // SAFETY: interrupts are off in the kernel, and no other token is in use here.
-    let irq = unsafe { IrqOff::assume() };
-    // SAFETY: a processor that has started has an area.
-    let apic_id = unsafe { area::of(cpu) }.apic_id.get();
-    local_apic().interrupt_processor(apic_id, vector::KICK, &irq);
-}
-
-/// This processor was kicked.
+/// This processor was kicked: another one wants it to look what there is to do.
 pub fn kicked() {
-    // SAFETY: as in `kick`.
+    // SAFETY: interrupts are off in the kernel, and no other token is in use here.
     let irq = unsafe { IrqOff::assume() };
     local_apic().end_of_interrupt(&irq);
 }

@@ -54,6 +54,7 @@ pub fn cases() -> Vec<Case> {
         Case::new("boot::an_ipc_between_spaces_takes_few_instructions", "X.2, Ipc, message transfer", budget),
         Case::new("boot::the_menu_takes_typed_keys", "", menu),
         Case::new("boot::drivers_get_their_interrupts", "X.2, Interrupt protocol", drivers),
+        Case::new("boot::all_processors_start", "", many_processors),
         Case::new("boot::the_probe_for_kvm_answers", "", probe_answers),
     ];
     rows.chain(others).collect()
@@ -209,6 +210,19 @@ fn drivers(lab: &Lab) -> Result<()> {
     check_success(&ended)?;
     for line in ["timer: 20 interrupts", "serial: 4 characters"] {
         ensure!(ended.console.contains(line), "no `{line}`\n{}", tail(&ended.console));
+    }
+    Ok(())
+}
+
+/// Processors are found and started: with numbers that have gaps, and as many as there can be.
+fn many_processors(lab: &Lab) -> Result<()> {
+    for (cpus, sockets) in [(4, 1), (40, 4), (255, 1)] {
+        let mut machine = pingpong(lab, "max", 512, "inter mrs=0..0");
+        (machine.cpus, machine.sockets) = (cpus, sockets);
+        let ended = machine.boot(&Console::none(), Some(PATIENCE))?;
+        check_success(&ended)?;
+        let line = format!(", {cpus} processors");
+        ensure!(ended.console.contains(&line), "no `{line}`\n{}", tail(&ended.console));
     }
     Ok(())
 }

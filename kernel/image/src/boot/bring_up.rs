@@ -21,7 +21,7 @@ use khal::timer::Clocks;
 use khal::{cr, pic, syscall, timer};
 use l4_abi::{MemoryDescriptor, MemoryType, ServerWords, ThreadId, Word};
 
-use super::others::{self, Starter};
+use super::others::Starter;
 use super::paging::{KernelSpace, Plan, image_range};
 use crate::config::{KERNEL_THREADS, MAX_CPUS};
 use crate::interrupts::{self, Interrupts};
@@ -87,15 +87,15 @@ extern "C" fn complete_bring_up() -> ! {
     let cpus = start_others(*features, kernel_space, processors, clocks, &mut irq);
     let numbers = thread_numbers(&interrupts);
     complete_kip(clocks, numbers);
-    start_core(Hardware::new(*features, *kernel_space, clocks, interrupts), cpus, numbers);
+    // The others sleep: the core runs on the first processor alone.
+    start_core(Hardware::new(*features, *kernel_space, clocks, interrupts), &cpus[..1], numbers);
     start_servers(*servers, numbers);
-    greet(clocks, processors);
-    others::let_them_go(cpus.len());
+    greet(clocks, processors, cpus.len());
     dispatch::dispatch()
 }
 
 /// Says what kernel this is and what it found.
-fn greet(clocks: Clocks, processors: &Processors) {
+fn greet(clocks: Clocks, processors: &Processors, count: usize) {
     let kernel = KERNEL.get();
     console::line(format_args!("Marcona {}, {}", env!("CARGO_PKG_VERSION"), Name::detect()));
     console::line(format_args!(
@@ -105,10 +105,9 @@ fn greet(clocks: Clocks, processors: &Processors) {
         HARDWARE.get().features().missing()
     ));
     console::line(format_args!(
-        "{} interrupt lines, {} I/O APICs, {} processors",
+        "{} interrupt lines, {} I/O APICs, {count} processors",
         kernel.numbers.system_base,
         HARDWARE.get().interrupts().io_apic_count(),
-        kernel.cpus.len()
     ));
     if processors.left_off() > 0 {
         console::line(format_args!("{} processors more than the kernel can run are left off", processors.left_off()));
