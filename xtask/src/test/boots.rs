@@ -52,6 +52,7 @@ pub fn cases() -> Vec<Case> {
         Case::new("boot::icount_gives_the_same_output_each_time", "", same_each_time),
         Case::new("boot::icount_counts_instructions", "", says_instructions),
         Case::new("boot::an_ipc_between_spaces_takes_few_instructions", "X.2, Ipc, message transfer", budget),
+        Case::new("boot::lives_cost_the_same_each_time", "X.2, System calls, kernel memory", lives),
         Case::new("boot::the_menu_takes_typed_keys", "", menu),
         Case::new("boot::drivers_get_their_interrupts", "X.2, Interrupt protocol", drivers),
         Case::new("boot::all_processors_start", "", many_processors),
@@ -187,6 +188,18 @@ fn budget(lab: &Lab) -> Result<()> {
     ensure!(rows.len() == 8, "8 rows were asked for\n{}", tail(&ended.console));
     let over = rows.iter().find(|row| row.value > IPC_BUDGET);
     ensure!(over.is_none(), "the budget is {IPC_BUDGET} instructions: {}", over.expect("just seen"));
+    Ok(())
+}
+
+/// Only where instructions are counted can l4test tell whether later threads and spaces cost as much as the first.
+fn lives(lab: &Lab) -> Result<()> {
+    let mut machine = machine(lab, "max", 256);
+    machine.icount = true;
+    machine.modules[2] = Module { file: lab.image("l4test"), args: "run=lives_cost_the_same_each_time".to_owned() };
+    let ended = machine.boot(&Console::none(), Some(PATIENCE))?;
+    check_success(&ended)?;
+    let line = "test kernel_memory::lives_cost_the_same_each_time ... ok";
+    ensure!(ended.console.contains(line), "no `{line}`\n{}", tail(&ended.console));
     Ok(())
 }
 

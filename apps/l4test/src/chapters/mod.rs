@@ -8,6 +8,7 @@ mod cancel;
 mod exceptions;
 mod faults;
 mod ipc;
+mod kernel_memory;
 mod kip;
 mod memory;
 mod processors;
@@ -26,6 +27,7 @@ pub const ALL: &[&[Test]] = &[
     thread::TESTS,
     thread_control::TESTS,
     space::TESTS,
+    kernel_memory::TESTS,
     ipc::TESTS,
     redirection::TESTS,
     timeouts::TESTS,

@@ -65,7 +65,6 @@ chapter! { thread:
         highest_numbers_are_like_others,
         many_threads_one_after_another,
         many_threads_at_once,
-        kernel_memory_runs_out_with_an_error,
     ],
 }
 
@@ -619,30 +618,4 @@ fn many_threads_at_once() -> Outcome {
     outcome?;
     equal("a message to the last one", probe.map(drop), Err(send_error(IpcErrorKind::Timeout)))?;
     equal("a message to a deleted one", call_label(id(0), 0).map(drop), Err(send_error(IpcErrorKind::NonExisting)))
-}
-
-fn kernel_memory_runs_out_with_an_error() -> Outcome {
-    const MANY: Word = 50_000;
-    let me = tester().id();
-    let first = me.thread_no() + 1000;
-    let id = |i| ThreadId::global(first + i, 1);
-    let make = |i| -> Result<(), SysError> {
-        threads_of::thread_control(id(i), id(i), me, ThreadId::NIL, None)?;
-        let areas = (crate::world::spaces::kip_area(), crate::world::spaces::utcb_area());
-        l4::space::space_control(id(i), l4::SpaceControl::NONE, areas.0, areas.1, ThreadId::NIL)?;
-        threads_of::thread_control(id(i), id(i), ThreadId::NIL, me, Some(l4::ROOT_UTCB_AREA_BASE))
-    };
-    let mut counts = [0; 2];
-    for count in &mut counts {
-        let error = (0..MANY).find_map(|i| make(i).err().map(|error| (i, error)));
-        (0..error.map_or(MANY, |(i, _)| i + 1)).for_each(|i| {
-            // The last may be there or not.
-            let _ = threads_of::delete(id(i));
-        });
-        let (made, error) = error.ok_or(Failure::new("kernel memory does not run out"))?;
-        equal("the error", error, SysError::OutOfMemory)?;
-        *count = made;
-    }
-    check(counts[0] > 50, "there is memory for some spaces")?;
-    equal("the number of spaces the second time", counts[1], counts[0])
 }

@@ -47,6 +47,20 @@ macro_rules! address_of {
 }
 pub(crate) use address_of;
 
+/// Time-stamp counts that a loop of so many times two instructions takes; low half.
+#[unsafe(naked)]
+extern "C" fn time_of_loop(times: u32) -> u32 {
+    naked_asm!("rdtsc", "mov ecx, eax", "2:", "dec edi", "jnz 2b", "rdtsc", "sub eax, ecx", "ret")
+}
+
+/// Whether the time-stamp counter counts instructions, as it does under an emulator that is told so: then a longer loop
+/// takes exactly as much more, but when an interrupt comes in between.
+pub fn counts_instructions() -> bool {
+    const LOOPS: u32 = 50;
+    let is_exact = |i: &u32| time_of_loop(500 + i).wrapping_sub(time_of_loop(100)) == 2 * (400 + i);
+    (0..LOOPS).filter(is_exact).count() > LOOPS as usize * 4 / 5
+}
+
 /// The general registers and flags.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 #[repr(C)]
