@@ -189,7 +189,9 @@ impl<M: Machine> Here<'_, M> {
         self.k.tcb(sender).peer.set(None);
         self.k.tcb(receiver).peer.set(None);
         let tag = without_result_flags(tag).with_flags(MsgTag::ERROR);
-        self.fail_at(receiver, IpcError { phase: Phase::Receive, kind: cut.receiver, offset: bytes }, tag);
+        // Nothing says to the receiver in whose name a message came that did not.
+        let received = tag.without_flags(MsgTag::PROPAGATED);
+        self.fail_at(receiver, IpcError { phase: Phase::Receive, kind: cut.receiver, offset: bytes }, received);
         self.fail_at(sender, IpcError { phase: Phase::Send, kind: cut.sender, offset: bytes }, tag);
     }
 

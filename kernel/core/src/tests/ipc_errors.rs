@@ -66,6 +66,22 @@ fn overflow_hits_both() {
     check(queued, "b", WITH_ITEM | E, Receive, Overflow);
 }
 
+/// X.2, Ipc: the receiver of a message that failed has its counts and label; P is the sender's alone, as nothing says in
+/// whose name it would have come. No register but tag and ErrorCode changes.
+#[test]
+fn failed_message_comes_in_nobodys_name() {
+    for virtual_sender in ["c", "n"] {
+        let script = format!("b wait; a send b 1 label=7 map=0x1000/12 as={virtual_sender}");
+        check(&script, "a", WITH_ITEM | E | MsgTag::PROPAGATED, Send, Overflow);
+        check(&script, "b", WITH_ITEM | E, Receive, Overflow);
+    }
+    let w = World::new();
+    w.utcb(B_WHO).set_actual_sender(ThreadId::ANY);
+    w.utcb(B_WHO).set_intended_receiver(ThreadId::ANY);
+    play(w, "root redirect x b; b wait; x send z 1 map=0x1000/12 as=y");
+    assert_eq!((w.utcb(B_WHO).actual_sender(), w.utcb(B_WHO).intended_receiver()), (ThreadId::ANY, ThreadId::ANY));
+}
+
 /// X.2, Ipc: who ends a transfer in the middle lets both fail.
 #[test]
 fn abort_hits_both() {
