@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 pub mod acpi;
+pub mod code;
 pub mod elf;
 pub mod le;
 pub mod multiboot;
