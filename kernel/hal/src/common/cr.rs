@@ -166,10 +166,11 @@ impl Cr3 {
     }
 }
 
-/// CR0 as the kernel wants it: write protection for itself, native FPU errors, caches on. TS is kept.
+/// CR0 as the kernel wants it: write protection for itself, native FPU errors, alignment checks for user code that sets
+/// EFLAGS.AC, caches on. TS is kept.
 pub const fn wanted_cr0(now: Cr0) -> Cr0 {
-    let on = now.union(Cr0::WP).union(Cr0::NE).union(Cr0::MP);
-    on.difference(Cr0::EM).difference(Cr0::AM).difference(Cr0::NW).difference(Cr0::CD)
+    let on = now.union(Cr0::WP).union(Cr0::NE).union(Cr0::MP).union(Cr0::AM);
+    on.difference(Cr0::EM).difference(Cr0::NW).difference(Cr0::CD)
 }
 
 /// CR4 as the kernel wants it on a processor with `features`: each protection that exists, SSE for user code, RDTSC for
@@ -235,7 +236,7 @@ mod tests {
     fn what_firmware_left_on_is_switched_off() {
         assert_eq!(wanted_cr4(Cr4::PAE | Cr4::FSGSBASE | Cr4::TSD, Features::FSGSBASE), Cr4::PAE);
         let cr0 = wanted_cr0(Cr0::PE | Cr0::PG | Cr0::CD | Cr0::EM | Cr0::TS);
-        assert_eq!(cr0, Cr0::PE | Cr0::PG | Cr0::TS | Cr0::WP | Cr0::NE | Cr0::MP);
+        assert_eq!(cr0, Cr0::PE | Cr0::PG | Cr0::TS | Cr0::WP | Cr0::NE | Cr0::MP | Cr0::AM);
     }
 
     #[test]

@@ -18,7 +18,7 @@ impl Selector {
     pub const KERNEL_CODE: Self = Self(0x08);
     /// Kernel data and stack.
     pub const KERNEL_DATA: Self = Self(0x10);
-    /// 32-bit user code.
+    /// 32-bit user code: what SYSRET counts from. There is no such segment, so that user code is always 64-bit code.
     pub const USER_CODE32: Self = Self(0x18 | 3);
     /// User data and stack.
     pub const USER_DATA: Self = Self(0x20 | 3);
@@ -54,7 +54,7 @@ impl Gdt {
             AtomicU64::new(0),
             AtomicU64::new((FLAT | CODE) ^ LONG),
             AtomicU64::new(FLAT | READ_WRITE),
-            AtomicU64::new(FLAT | CODE | USER),
+            AtomicU64::new(0),
             AtomicU64::new(FLAT | READ_WRITE | USER),
             AtomicU64::new((FLAT | CODE | USER) ^ LONG),
             AtomicU64::new(0),
@@ -63,8 +63,8 @@ impl Gdt {
         ])
     }
 
-    /// Makes this the processor's table, `tss` its task state, and loads all segment registers: the kernel's, `gs` the
-    /// user's with base `user_gs_base`, null where the kernel needs none.
+    /// Makes this the processor's table, the only one with segments, `tss` its task state, and loads all segment registers:
+    /// the kernel's, and the user's where the kernel needs none.
     ///
     /// # Safety
     /// 1. No other processor uses the table or the task state.
@@ -89,22 +89,40 @@ impl Gdt {
                 next = out(reg) _,
             );
         }
-        // SAFETY: flat data for the stack; nothing is addressed through the others, so the user's may stay in them.
+        // SAFETY: flat data for the stack; and no local table, whose call gates would be a way into the kernel.
         unsafe {
             asm!(
                 "mov ss, {kernel:e}",
+                "lldt {none:x}",
+                kernel = in(reg) u32::from(Selector::KERNEL_DATA.0),
+                none = in(reg) 0,
+                options(nostack, preserves_flags),
+            );
+        }
+        // SAFETY: the table is loaded by now, and the kernel uses none of the registers.
+        unsafe { self.load_user_data(user_gs_base) };
+        // SAFETY: the entry describes an available task state that stays (2.); `ltr` marks it busy in the table.
+        unsafe { asm!("ltr {:x}", in(reg) Selector::TSS.0, options(nostack, preserves_flags)) };
+    }
+
+    /// Loads the data segment registers as a fresh thread finds them: `gs` with `gs_base`, the others flat. The kernel
+    /// addresses nothing through any of them, so the user's stay there.
+    ///
+    /// # Safety
+    /// As for [`Gdt::load_user_gs`].
+    pub unsafe fn load_user_data(&self, gs_base: usize) {
+        // SAFETY: the segment is in the table, and by contract nothing of the kernel is reached through the registers.
+        unsafe {
+            asm!(
                 "mov ds, {user:e}",
                 "mov es, {user:e}",
                 "mov fs, {user:e}",
-                kernel = in(reg) u32::from(Selector::KERNEL_DATA.0),
                 user = in(reg) u32::from(Selector::USER_DATA.0),
                 options(nostack, preserves_flags),
             );
         }
-        // SAFETY: the table is loaded by now, and the kernel does not use `gs`.
-        unsafe { self.load_user_gs(user_gs_base) };
-        // SAFETY: the entry describes an available task state that stays (2.); `ltr` marks it busy in the table.
-        unsafe { asm!("ltr {:x}", in(reg) Selector::TSS.0, options(nostack, preserves_flags)) };
+        // SAFETY: by contract.
+        unsafe { self.load_user_gs(gs_base) };
     }
 
     /// Loads `gs` with the user's selector and `base`: after user code may have loaded another one.
@@ -295,7 +313,7 @@ mod tests {
         };
         check(Selector::KERNEL_CODE, 0x00AF_9B00_0000_FFFF);
         check(Selector::KERNEL_DATA, 0x00CF_9300_0000_FFFF);
-        check(Selector::USER_CODE32, 0x00CF_FB00_0000_FFFF);
+        check(Selector::USER_CODE32, 0);
         check(Selector::USER_DATA, 0x00CF_F300_0000_FFFF);
         check(Selector::USER_CODE64, 0x00AF_FB00_0000_FFFF);
         check(Selector::USER_GS, 0);

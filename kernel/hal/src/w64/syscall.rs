@@ -49,8 +49,9 @@ pub const STAR: u64 = {
     user << 48 | kernel << 32
 };
 
-/// Makes SYSCALL of 64-bit code enter the kernel at address `entry`, on this processor. The entry finds the user's
-/// instruction pointer in `rcx`, flags in `r11` and the user's stack pointer still in `rsp`.
+/// Makes SYSCALL enter the kernel at address `entry`, on this processor. The entry finds the user's instruction pointer in
+/// `rcx`, flags in `r11` and the user's stack pointer still in `rsp`. SYSCALL of 32-bit code, of which there is none, would
+/// come there too, and SYSENTER leads nowhere.
 ///
 /// # Safety
 /// 1. The processor has SYSCALL, and the [`crate::desc::Gdt`] is loaded.
@@ -60,6 +61,10 @@ pub unsafe fn enable(entry: usize) {
     unsafe { Msr::STAR.write(STAR) };
     // SAFETY: as above, and by 2.
     unsafe { Msr::LSTAR.write(entry as u64) };
+    // SAFETY: as above; every processor with SYSCALL has the register, even where 32-bit code has no SYSCALL.
+    unsafe { Msr::CSTAR.write(entry as u64) };
+    // SAFETY: every processor with long mode has the register; 0 switches SYSENTER off.
+    unsafe { Msr::SYSENTER_CS.write(0) };
     // SAFETY: as above.
     unsafe { Msr::SFMASK.write(CLEARED_FLAGS.bits()) };
     // SAFETY: as above.
