@@ -22,6 +22,8 @@ pub extern "C" fn dispatch() -> ! {
         let Some(thread) = here.choose() else { idle(&here) };
         if here.k.tcb(thread).work() != Work::None {
             here.step(thread);
+            // The thread may have come here from another one's wait, and work until some timeout is over.
+            machine::arm(here.next_event());
             let_interrupts_in();
         } else if !layout::is_canonical(here.k.tcb(thread).ip.get()) {
             // IRET would fault in the kernel; the thread gets the exception that the jump deserves.
