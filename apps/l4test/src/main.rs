@@ -22,6 +22,8 @@ mod chapters;
 #[forbid(unsafe_code)]
 mod failure;
 #[forbid(unsafe_code)]
+mod keys;
+#[forbid(unsafe_code)]
 mod registry;
 #[forbid(unsafe_code)]
 mod supervisor;
@@ -51,6 +53,8 @@ fn main() {
         println!("{HELP}");
     } else if options.is_list {
         list(options);
+    } else if options.reads_keys {
+        keys::read();
     } else if run_all(options).failed > 0 {
         exit(STATUS_FAILED);
     }

@@ -23,6 +23,8 @@ pub struct Options<'a> {
     pub is_list: bool,
     /// `json`, `ktap`: the last of them counts.
     pub format: Format,
+    /// `keys`: read keys instead.
+    pub reads_keys: bool,
     /// `run=FILTER`: only tests with this text in their name.
     pub filter: &'a str,
 }
@@ -34,6 +36,7 @@ l4test runs the tests of its chapters, one after another, and ends with `N passe
   list        name the tests below the clauses of the specification, and run none
   json        a JSON object a line for each test
   ktap        Kernel Test Anything Protocol, version 1
+  keys        read keys through the kernel and say which, up to q and one more
   help        this text";
 
 /// A word that means nothing.
@@ -42,7 +45,7 @@ pub struct UnknownWord<'a>(pub &'a str);
 
 impl fmt::Display for UnknownWord<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "l4test: \"{}\" means nothing; known words: help, list, json, ktap, run=FILTER", self.0)
+        write!(f, "l4test: \"{}\" means nothing; known words: help, list, json, ktap, keys, run=FILTER", self.0)
     }
 }
 
@@ -59,6 +62,7 @@ impl<'a> Options<'a> {
                 "list" => options.is_list = true,
                 "json" => options.format = Format::Json,
                 "ktap" => options.format = Format::Ktap,
+                "keys" => options.reads_keys = true,
                 _ => options.filter = word.strip_prefix("run=").ok_or(UnknownWord(word))?,
             }
         }
@@ -90,6 +94,7 @@ mod tests {
         check("json run=ipc::", Ok(Options { format: Format::Json, filter: "ipc::", ..all }));
         check("run=ipc ktap", Ok(Options { format: Format::Ktap, filter: "ipc", ..all }));
         check("json ktap", Ok(Options { format: Format::Ktap, ..all }));
+        check("keys", Ok(Options { reads_keys: true, ..all }));
         check("run=a list", Ok(Options { is_list: true, filter: "a", ..all }));
         check("run=", Ok(all));
     }

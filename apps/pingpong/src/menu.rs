@@ -1,6 +1,6 @@
 //! The interactive menu.
 
-use l4::arch::kdebug;
+use l4::kdb;
 use l4_rt::{println, serial};
 use pingpong::options::{Format, Mode, Options};
 
@@ -23,7 +23,7 @@ pub fn run(mut options: Options) {
                 options.format = if is_table { Format::Lines } else { Format::Table };
             }
             b'q' => return,
-            ESCAPE => kdebug::enter(),
+            ESCAPE => kdb::enter(),
             _ => {}
         }
     }
@@ -42,7 +42,7 @@ fn repeat(options: &Options, mode: Mode) {
             match serial::read_byte_blocking() {
                 b'g' => break,
                 b'q' => return,
-                ESCAPE => kdebug::enter(),
+                ESCAPE => kdb::enter(),
                 _ => {}
             }
         }

@@ -8,6 +8,7 @@
 #![allow(clippy::unnecessary_cast)]
 
 pub mod boot;
+pub mod debugger;
 mod fault;
 pub mod ipc;
 pub mod kernel;
@@ -21,6 +22,7 @@ pub mod sched;
 pub mod space;
 pub mod syscall;
 pub mod thread;
+mod user_memory;
 pub mod var;
 
 #[cfg(test)]

@@ -221,6 +221,11 @@ pub trait Machine: Mmu {
     /// Lets the interrupts of `line` through.
     fn unmask_line(&self, _held: &mut Held<{ rank::NONE }>, _line: u32) {}
 
+    /// Gives the console a character; `false` if it can take none now. A machine without console leaves this alone.
+    fn put_char(&self, _character: u8) -> bool {
+        true
+    }
+
     /// Drops what the processor holds of `thread` (floating-point registers): it is deleted.
     fn forget_thread(&self, thread: TcbRef);
 

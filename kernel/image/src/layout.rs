@@ -112,14 +112,6 @@ pub const fn is_canonical(address: usize) -> bool {
     high == 0 || high == -1
 }
 
-/// Whether the `bytes` from `address` on are user memory.
-pub const fn is_user_range(address: usize, bytes: usize) -> bool {
-    match address.checked_add(bytes) {
-        Some(end) => end <= USER_END,
-        None => false,
-    }
-}
-
 const _: () = {
     let areas = [
         (KERNEL_BASE, DIRECT_MAP_BYTES),

@@ -29,6 +29,7 @@ use l4_abi::{ThreadId, USER_FLAGS_MASK, Utcb, Word};
 use crate::KERNEL;
 use crate::area;
 use crate::boot::paging::{KernelSpace, Stale};
+use crate::console;
 use crate::frame::{FRAME_SIZE_LOG2, Frame, frame};
 use crate::interrupts::Interrupts;
 use crate::layout;
@@ -145,11 +146,6 @@ fn page_of(address: usize) -> usize {
 /// locks.
 fn forget_everywhere(stale: Stale) {
     stale.forget_here();
-}
-
-/// Whether the kernel is kept from touching user pages by accident.
-pub fn has_smap() -> bool {
-    HARDWARE.get().features.contains(Features::SMAP)
 }
 
 // --- memory ---
@@ -385,6 +381,10 @@ impl Machine for Hardware {
         self.interrupts.unmask(held, line);
     }
 
+    fn put_char(&self, character: u8) -> bool {
+        console::put(character)
+    }
+
     fn forget_thread(&self, thread: TcbRef) {
         let cpu = area::here();
         if cpu.fpu_owner.get() == Some(thread) {
@@ -495,6 +495,12 @@ pub fn enter_registers(thread: TcbRef, may_call_fast: bool) {
     }
     // With live floating-point registers the next switch must lock them.
     cpu.allow_fast_path(!is_owner && may_call_fast);
+}
+
+/// Makes the segment registers what a fresh thread has in them.
+pub fn reset_segments() {
+    // SAFETY: the descriptor table is loaded, the base canonical, and the kernel uses none of the registers.
+    unsafe { area::here().gdt.load_user_data(layout::utcb_slot(area::cpu().index())) };
 }
 
 /// Nobody has used a floating-point register on this processor yet.

@@ -18,7 +18,6 @@ mod machine;
 mod once;
 mod stubs;
 mod trap;
-mod user_memory;
 
 use kcore::kernel::Kernel;
 

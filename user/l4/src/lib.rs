@@ -28,7 +28,7 @@ pub mod space;
 pub mod thread;
 pub mod time;
 
-pub use arch::{init, utcb};
+pub use arch::{init, kdb, utcb};
 pub use kip::kip;
 pub use l4_abi as abi;
 pub use l4_abi::*;

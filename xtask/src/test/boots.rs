@@ -56,6 +56,9 @@ pub fn cases() -> Vec<Case> {
         Case::new("boot::the_menu_takes_typed_keys", "", menu),
         Case::new("boot::drivers_get_their_interrupts", "X.2, Interrupt protocol", drivers),
         Case::new("boot::all_processors_start", "", many_processors),
+        Case::new("boot::the_debugger_s_services_print", "Kernel debugger, output", debugger_output),
+        Case::new("boot::the_debugger_s_services_read_keys", "Kernel debugger, input", debugger_input),
+        Case::new("boot::traps_on_a_plain_processor", "X.2, Exception protocol, instructions", traps),
         Case::new("boot::the_probe_for_kvm_answers", "", probe_answers),
     ];
     rows.chain(others).collect()
@@ -236,6 +239,56 @@ fn many_processors(lab: &Lab) -> Result<()> {
         check_success(&ended)?;
         let line = format!(", {cpus} processors");
         ensure!(ended.console.contains(&line), "no `{line}`\n{}", tail(&ended.console));
+    }
+    Ok(())
+}
+
+fn l4test(lab: &Lab, cpu: &str, args: &str) -> Machine {
+    let mut machine = machine(lab, cpu, 256);
+    machine.modules[2] = Module { file: lab.image("l4test"), args: args.to_owned() };
+    machine
+}
+
+/// What the chapter prints through the kernel.
+fn debugger_output(lab: &Lab) -> Result<()> {
+    let ended = l4test(lab, "qemu64", "run=debugger").boot(&Console::none(), Some(PATIENCE))?;
+    check_success(&ended)?;
+    let lines: Vec<&str> = ended.console.lines().collect();
+    let expected = [
+        "debugger: by characters",
+        "debugger: by a text",
+        "debugger: two",
+        "debugger: lines",
+        "debugger: at an address: [not mapped]",
+        "debugger: at an address: zzz[not mapped]",
+        "--- \"debugger: a text of the program\" ---",
+        "--- unknown breakpoint ---",
+        "--- unknown service 0x02 ---",
+    ];
+    let missing = expected.iter().find(|line| !lines.contains(line));
+    ensure!(missing.is_none(), "no line {missing:?}\n{}", tail(&ended.console));
+    let place = |line: &&str| line.starts_with("--- ip 0x") && line.contains(", sp 0x") && line.ends_with(" ---");
+    ensure!(lines.iter().any(place), "no line with the place of a stop\n{}", tail(&ended.console));
+    Ok(())
+}
+
+/// What is typed comes to a program that asks the kernel for it.
+fn debugger_input(lab: &Lab) -> Result<()> {
+    let input = Input::Typed(Typing { text: b"ab\nqz".to_vec(), prompt: Some("q ends") });
+    let machine = l4test(lab, "max", "keys");
+    let ended = machine.boot(&Console { input, is_shown: false }, Some(PATIENCE))?;
+    check_success(&ended)?;
+    let said: Vec<&str> = ended.console.lines().filter(|line| line.starts_with("keys: ")).collect();
+    let expected = ["keys: q ends", "keys: 'a'", "keys: 'b'", r"keys: '\n'", "keys: 'q'", "keys: at last 'z'"];
+    ensure!(said == expected, "it says {said:?}\n{}", tail(&ended.console));
+    Ok(())
+}
+
+/// A processor with fewer protections, on which some attempts go another way.
+fn traps(lab: &Lab) -> Result<()> {
+    for chapter in ["hostile", "exceptions", "kernel_interface"] {
+        let machine = l4test(lab, "qemu64", &format!("run={chapter}"));
+        check_success(&machine.boot(&Console::none(), Some(PATIENCE))?)?;
     }
     Ok(())
 }

@@ -39,21 +39,21 @@ chapter! { exceptions:
 
 /// A thread whose exceptions the tester handles.
 #[track_caller]
-fn raising<F: Fn() -> Outcome + Copy + Send + 'static>(body: F) -> Outcome<Thread> {
+pub(super) fn raising<F: Fn() -> Outcome + Copy + Send + 'static>(body: F) -> Outcome<Thread> {
     plan().exception_handler(tester().id()).spawn(body)
 }
 
-fn mr(word: ExceptionWord) -> Word {
+pub(super) fn mr(word: ExceptionWord) -> Word {
     utcb().mr(word as usize)
 }
 
-fn set_mr(word: ExceptionWord, value: Word) {
+pub(super) fn set_mr(word: ExceptionWord, value: Word) {
     utcb().set_mr(word as usize, value);
 }
 
 /// Receives the thread's exception message.
 #[track_caller]
-fn receive_exception(thread: Thread, number: Word, ip: Word) -> Outcome {
+pub(super) fn receive_exception(thread: Thread, number: Word, ip: Word) -> Outcome {
     let received = receive(thread.id())?;
     equal("the tag", received.tag, exception_tag())?;
     equal("the exception", mr(ExceptionWord::Exception), number)?;
@@ -62,7 +62,7 @@ fn receive_exception(thread: Thread, number: Word, ip: Word) -> Outcome {
 
 /// Answers with what is in the message registers.
 #[track_caller]
-fn answer(thread: Thread, untyped: usize) -> Outcome {
+pub(super) fn answer(thread: Thread, untyped: usize) -> Outcome {
     utcb().set_tag(MsgTag::new(0, untyped, 0));
     ipc::send_timeout(thread.id(), PATIENCE)?;
     Ok(())

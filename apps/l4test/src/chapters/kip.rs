@@ -7,12 +7,12 @@ use l4::{
     Word, kip as page, utcb,
 };
 
-use crate::arch::{self, Registers};
+use crate::arch::{self, Registers, traps};
 use crate::failure::{Failure, Outcome, Within, check, equal};
 use crate::registry::chapter;
 use crate::world::image;
 use crate::world::memory;
-use crate::world::messages::receive;
+use crate::world::messages::{receive, send_items};
 use crate::world::threads::{plan, tester};
 
 chapter! { kip:
@@ -37,6 +37,7 @@ chapter! { kip:
         kernel_interface_agrees_with_the_page,
         kernel_interface_at_any_stack_depth,
         kernel_interface_changes_only_its_results,
+        kernel_interface_on_a_border_of_pages,
     ],
 }
 
@@ -239,4 +240,26 @@ fn kernel_interface_changes_only_its_results() -> Outcome {
     };
     let after = Registers { flags: registers.flags & !arch::flag::IO_PRIVILEGE, ..registers };
     equal("what the registers hold", after, expected)
+}
+
+fn kernel_interface_on_a_border_of_pages() -> Outcome {
+    // All of it before the border, half of it, none.
+    for before in [2, 1, 0] {
+        let place = memory::at(before as Word * 0x10000);
+        let start = place + memory::put_code(&traps::KERNEL_INTERFACE_CODE, before);
+        let thread = plan().pager(tester().id()).spawn(move || {
+            memory::execute(start);
+            Ok(())
+        })?;
+        let first_page = if before == 0 { 1 } else { 0 };
+        for index in first_page..2 {
+            let at = place + index as Word * memory::PAGE_SIZE;
+            let fault = receive(thread.id()).map_err(Failure::from).within(format_args!("{before} bytes before"))?;
+            equal("the protocol", fault.tag.protocol(), PAGE_FAULT)?;
+            equal("the page", utcb().mr(1) & !(memory::PAGE_SIZE - 1), at)?;
+            send_items(thread.id(), &[memory::page(index).map_to(at, Rights::READ_EXECUTE)])?;
+        }
+        thread.join().within(format_args!("{before} bytes before"))?;
+    }
+    Ok(())
 }

@@ -5,8 +5,10 @@ use crate::registry::Test;
 mod arch;
 mod authority;
 mod cancel;
+mod debugger;
 mod exceptions;
 mod faults;
+mod hostile;
 mod ipc;
 mod kernel_memory;
 mod kip;
@@ -41,4 +43,6 @@ pub const ALL: &[&[Test]] = &[
     arch::TESTS,
     processors::TESTS,
     authority::TESTS,
+    debugger::TESTS,
+    hostile::TESTS,
 ];

@@ -124,14 +124,25 @@ pub fn write(address: Word, value: Word) {
     unsafe { arch::write_at(address, value) };
 }
 
-/// Calls the code at an address of the playground, where tests put nothing but [`arch::RETURN`].
+/// Calls the code at an address outside the image, where tests put nothing but functions from [`arch`] that change no
+/// memory.
 ///
 /// # Panics
-/// Elsewhere.
+/// Inside the image.
 pub fn execute(address: Word) {
-    assert!(playground().contains(address), "only the playground is executed");
-    // SAFETY: if there is a page, the code in it returns.
+    assert!(!image::contains(address), "only code of tests is executed so");
+    // SAFETY: if there is a page, the code in it returns, and changes what any function may change.
     unsafe { arch::execute_at(address) };
+}
+
+/// Puts code into page 0, or a part that is on its border into pages 0 and 1, such that `before` bytes of it are in page 0.
+/// The offset at which it begins.
+pub fn put_code(code: &[u8], before: usize) -> Word {
+    let start = PAGE_SIZE as usize - before;
+    let byte = |offset: usize| offset.checked_sub(start).and_then(|index| code.get(index)).copied().unwrap_or(0);
+    page(0).fill(byte);
+    page(1).fill(|offset| byte(PAGE_SIZE as usize + offset));
+    start as Word
 }
 
 /// Removes what a test has mapped to the playground of the program's space.

@@ -244,6 +244,8 @@ macro_rules! around_instruction {
     };
 }
 
+pub mod traps;
+
 around_instruction!(raw_kernel_interface, "l4test_kernel_interface", ".byte 0xF0, 0x90");
 around_instruction!(raw_invalid_opcode, "l4test_invalid_opcode", "ud2");
 // The stub's address is on top of the caller's stack, above the function's own words.

@@ -175,7 +175,7 @@ impl<M: Machine> Here<'_, M> {
     }
 
     /// Starts the timeout of a phase; for a page fault in the middle of a string that of the string goes on.
-    fn start_timeout(&self, thread: TcbRef, timeout: Time) {
+    pub(crate) fn start_timeout(&self, thread: TcbRef, timeout: Time) {
         let tcb = self.k.tcb(thread);
         if tcb.outer_peer.get().is_some() {
             let deadline = tcb.transfer.deadline.get();

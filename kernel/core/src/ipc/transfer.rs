@@ -62,7 +62,9 @@ impl<M: Machine> Here<'_, M> {
         match self.k.tcb(receiver).purpose() {
             Purpose::User => Acceptor::from_raw(self.k.utcb(receiver).br(0)).rcv_window(),
             Purpose::PageFault => Fpage::COMPLETE,
-            Purpose::Start | Purpose::Exception | Purpose::Preemption | Purpose::Interrupt => Fpage::NIL,
+            Purpose::Start | Purpose::Exception | Purpose::Preemption | Purpose::Interrupt | Purpose::Input => {
+                Fpage::NIL
+            }
         }
     }
 
@@ -266,7 +268,7 @@ impl<M: Machine> Here<'_, M> {
                 }
             }
             Purpose::Exception => self.load_exception_reply(receiver, tag.untyped()),
-            Purpose::PageFault | Purpose::Preemption | Purpose::Interrupt => {}
+            Purpose::PageFault | Purpose::Preemption | Purpose::Interrupt | Purpose::Input => {}
         }
         self.make_ready(receiver);
     }

@@ -29,6 +29,7 @@ impl<M: Machine> Here<'_, M> {
             Work::Unmap => self.unmap_step(thread),
             Work::Delete => self.delete_step(thread),
             Work::Redirect => self.redirect_step(thread),
+            Work::Print => self.print_step(thread),
         }
     }
 

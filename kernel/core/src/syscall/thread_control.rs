@@ -325,7 +325,7 @@ impl<M: Machine> Here<'_, M> {
         let tcb = self.k.tcb(victim);
         self.unwind(victim, Reason::Canceled);
         self.dequeue(victim);
-        if matches!(tcb.work(), Work::Unmap | Work::Redirect) {
+        if matches!(tcb.work(), Work::Unmap | Work::Redirect | Work::Print) {
             tcb.work.set(Work::None);
         }
         tcb.id.set(ThreadId::NIL);

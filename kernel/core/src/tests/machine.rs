@@ -62,6 +62,10 @@ pub struct Fake {
     tables: Tables,
     /// What is behind the tables.
     pub backing: Backing,
+    /// What was printed.
+    pub console: RefCell<String>,
+    /// Characters that the console still takes.
+    pub console_room: Cell<usize>,
 }
 
 /// The tables that the machine puts memory behind.
@@ -110,6 +114,8 @@ impl Fake {
             kmem,
             tables,
             backing: Backing::default(),
+            console: RefCell::default(),
+            console_room: Cell::new(usize::MAX),
         }
     }
 
@@ -291,6 +297,13 @@ impl Machine for Fake {
 
     fn unmask_line(&self, _held: &mut Held<{ rank::NONE }>, line: u32) {
         self.lines[line as usize].set(true);
+    }
+
+    fn put_char(&self, character: u8) -> bool {
+        let Some(room) = self.console_room.get().checked_sub(1) else { return false };
+        self.console_room.set(room);
+        self.console.borrow_mut().push(character.into());
+        true
     }
 
     fn forget_thread(&self, _thread: TcbRef) {}

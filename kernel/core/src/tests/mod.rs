@@ -8,6 +8,7 @@ mod script;
 mod world;
 
 mod cancel;
+mod debugger;
 mod deletion;
 mod exchange_registers;
 mod fast_path;

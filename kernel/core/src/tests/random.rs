@@ -17,10 +17,11 @@ use super::world::{
     EVERYBODY, ROOT, S, START_IP, START_SP, UNCHANGED, USER_END, Who, World, activation, deletion, no_change,
     no_registers,
 };
+use crate::debugger::Then;
 use crate::machine::Machine;
 use crate::space::Rest;
 use crate::syscall::{Exregs, ScheduleArgs, SpaceControlArgs, ThreadControlArgs};
-use crate::thread::{Status, Tcb, Work};
+use crate::thread::{Print, Status, Tcb, Work};
 
 /// A generator of numbers (Steele, Lea, Flood: SplitMix).
 pub struct Random(pub u64);
@@ -88,6 +89,13 @@ enum Act {
     Exception {
         handler: ThreadId,
     },
+    Print {
+        print: Print,
+        argument: usize,
+        then: Then,
+        handler: ThreadId,
+    },
+    Input,
 }
 
 /// A world in which things happen at random.
@@ -209,8 +217,16 @@ impl Chaos {
                     if self.random.once_in(3) { UnmapControl::flush(count) } else { UnmapControl::unmap(count) };
                 Act::Unmap { control, fpages: [self.fpage(), self.fpage()] }
             }
+            25 | 26 => self.print(),
+            27 => Act::Input,
             _ => self.ipc(who),
         }
+    }
+
+    fn print(&mut self) -> Act {
+        let print = self.random.one_of(&[Print::Char, Print::Text, Print::EnterWithText, Print::UnknownBreakpoint]);
+        let argument = self.random.one_of(&[0x100_0FF0, usize::MAX, START_IP]);
+        Act::Print { print, argument, then: self.random.one_of(&[Then::GoOn, Then::Stop]), handler: self.id() }
     }
 
     fn ipc(&mut self, who: Who) -> Act {
@@ -393,6 +409,11 @@ impl Chaos {
                 w.utcb(who).set_exception_handler(handler);
                 w.trap(who, |here, t| here.exception(t));
             }
+            Act::Print { print, argument, then, handler } => {
+                w.utcb(who).set_exception_handler(handler);
+                w.trap(who, |here, t| here.print(t, print, argument, then));
+            }
+            Act::Input => w.trap(who, |here, t| here.sleep_for_input(t)),
         }
         false
     }

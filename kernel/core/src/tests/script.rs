@@ -9,6 +9,7 @@
 //! call TO [WORDS]          send, and receive from the same
 //! reply TO [WORDS]         send at once or not at all, and receive from anybody
 //! fault ADDRESS, except    a page fault when reading, an exception
+//! input                    finds no input at its breakpoint
 //! cancel TO, cancel-send TO, cancel-receive TO, halt TO, resume TO, start TO, delete TO
 //! pager TO, handler TO     sets the register
 //! accept                   opens the receive window: the complete space
@@ -109,6 +110,7 @@ fn act(w: World, who: Who, verb: &str, rest: &[&str]) {
         }
         "fault" => w.trap(who, |here, t| here.page_fault(t, number(rest[0]) as usize, Rights::READ, START_IP)),
         "except" => w.trap(who, |here, t| here.exception(t)),
+        "input" => w.trap(who, |here, t| here.sleep_for_input(t)),
         "pager" => w.utcb(who).set_pager(dest()),
         "handler" => w.utcb(who).set_exception_handler(dest()),
         "accept" => w.utcb(who).set_acceptor(Acceptor::COMPLETE),

@@ -496,6 +496,7 @@ fn purpose(tcb: &Tcb) -> &'static str {
         Purpose::Exception => "exception: ",
         Purpose::Preemption => "preemption: ",
         Purpose::Interrupt => "interrupt: ",
+        Purpose::Input => "input: ",
     }
 }
 

@@ -92,6 +92,8 @@ enum_as_word! {
         Preemption,
         /// The message of an interrupt, whose thread does nothing else.
         Interrupt,
+        /// Not in an IPC, but waiting for input of the console: no message ends that.
+        Input,
     }
 }
 
@@ -110,6 +112,26 @@ enum_as_word! {
         Delete,
         /// SpaceControl: plain waits left in a space that gets a redirector.
         Redirect,
+        /// Printing on the console for the debugger.
+        Print,
+    }
+}
+
+enum_as_word! {
+    /// What the debugger prints for a thread that is behind a breakpoint.
+    pub enum Print {
+        /// The character that is the argument.
+        Char,
+        /// The text at the address that is the argument, up to a zero byte.
+        Text,
+        /// Where the thread is: it stops.
+        Enter,
+        /// The same text, and where the thread is: it stops.
+        EnterWithText,
+        /// That the debugger has no service of this number, and where the thread is.
+        UnknownService,
+        /// That the breakpoint asks for nothing known, and where the thread is.
+        UnknownBreakpoint,
     }
 }
 
@@ -242,7 +264,7 @@ pub struct Tcb {
     /// During a page fault in the middle of a string: the other thread of the string's transfer.
     pub(crate) outer_peer: Var<Option<TcbRef>>,
     /// The transfer that this thread carries out. Unmap keeps its control word and position here, SpaceControl its place
-    /// in the table of threads.
+    /// in the table of threads, and a thread that prints how far it is.
     pub(crate) transfer: TransferState,
     /// The space to release in a deletion, or after a migration emptied it.
     pub(crate) dying_space: Var<Option<SpaceRef>>,

@@ -1,6 +1,9 @@
 //! Model-specific registers (Intel SDM 4, Architectural MSRs).
+//!
+//! Registers that somebody else names may not exist, or not take a value: [`Msr::try_read`] and [`Msr::try_write`] survive
+//! the general-protection fault, if the handler goes on where [`mended`] says.
 
-use core::arch::asm;
+use core::arch::{asm, global_asm};
 
 use bitflags::bitflags;
 
@@ -11,6 +14,8 @@ pub struct Msr(pub u32);
 impl Msr {
     /// The time-stamp counter.
     pub const TSC: Self = Self(0x10);
+    /// Code segment that SYSENTER loads; 0: SYSENTER is a general-protection fault.
+    pub const SYSENTER_CS: Self = Self(0x174);
     /// Base and mode of the local APIC.
     pub const APIC_BASE: Self = Self(0x1B);
     /// Target of the TSC-deadline timer.
@@ -55,6 +60,75 @@ impl Msr {
         // SAFETY: by contract.
         unsafe { asm!("wrmsr", in("ecx") self.0, in("eax") low, in("edx") high, options(nostack, preserves_flags)) };
     }
+
+    /// Reads the register; `None` if there is none. The handler of general-protection faults knows [`mended`].
+    pub fn try_read(self) -> Option<u64> {
+        // SAFETY: reading has no effect on memory, and a fault is survived.
+        let result = unsafe { msr_try_read(self.0) };
+        (result.is_ok != 0).then_some(result.value)
+    }
+
+    /// Writes the register; `false`, and nothing happened, if there is none or it does not take the value. The handler
+    /// of general-protection faults knows [`mended`].
+    ///
+    /// # Safety
+    /// Nothing the kernel relies on breaks by what the value changes.
+    pub unsafe fn try_write(self, value: u64) -> bool {
+        // SAFETY: by contract; a fault is survived.
+        unsafe { msr_try_write(self.0, value as u32, (value >> 32) as u32) != 0 }
+    }
+}
+
+#[repr(C)]
+struct ReadResult {
+    value: u64,
+    is_ok: u64,
+}
+
+unsafe extern "C" {
+    fn msr_try_read(number: u32) -> ReadResult;
+    static msr_try_read_access: u8;
+    /// Returns 1, or 0 if the register did not take it.
+    fn msr_try_write(number: u32, low: u32, high: u32) -> u64;
+    static msr_try_write_access: u8;
+    static msr_try_failed: u8;
+}
+
+// in:  edi number, esi and edx low and high half of a value to be written
+// out: rax value read, rdx 1; or rax 1 if the register was written; after a fault both 0
+global_asm!(
+    ".pushsection .text.msr, \"ax\"",
+    ".global msr_try_read",
+    "msr_try_read:",
+    "mov ecx, edi",
+    ".global msr_try_read_access",
+    "msr_try_read_access:",
+    "rdmsr",
+    "shl rdx, 32",
+    "or rax, rdx",
+    "mov edx, 1",
+    "ret",
+    ".global msr_try_write",
+    "msr_try_write:",
+    "mov ecx, edi",
+    "mov eax, esi",
+    ".global msr_try_write_access",
+    "msr_try_write_access:",
+    "wrmsr",
+    "mov eax, 1",
+    "ret",
+    ".global msr_try_failed",
+    "msr_try_failed:",
+    "xor eax, eax",
+    "xor edx, edx",
+    "ret",
+    ".popsection",
+);
+
+/// Where to go on after a general-protection fault at `ip`, if that was a try at a register.
+pub fn mended(ip: usize) -> Option<usize> {
+    let tries = [(&raw const msr_try_read_access).addr(), (&raw const msr_try_write_access).addr()];
+    tries.contains(&ip).then(|| (&raw const msr_try_failed).addr())
 }
 
 bitflags! {

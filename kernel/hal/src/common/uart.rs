@@ -62,11 +62,20 @@ impl Uart {
         self.modem_control.write(DTR_RTS);
     }
 
+    /// Sends one byte if there is room for it; `false` if there is none now.
+    pub fn try_send(&mut self, byte: u8) -> bool {
+        let has_room = self.line_status.read() & Self::CAN_TRANSMIT != 0;
+        if has_room {
+            self.data.write(byte);
+        }
+        has_room
+    }
+
     /// Sends one byte; waits for room, and drops the byte if there is none for very long.
     pub fn send(&mut self, byte: u8) {
         for _ in 0..Self::PATIENCE_POLLS {
-            if self.line_status.read() & Self::CAN_TRANSMIT != 0 {
-                return self.data.write(byte);
+            if self.try_send(byte) {
+                return;
             }
             core::hint::spin_loop();
         }

@@ -229,7 +229,10 @@ fn fill_gates() {
             vector::NON_MASKABLE | vector::DOUBLE_FAULT | vector::MACHINE_CHECK => Some(InterruptStack::Ist1),
             _ => None,
         };
-        let caller = if matches!(number, 3 | 4) { Caller::User } else { Caller::Kernel };
+        let caller = match usize::from(number) {
+            vector::BREAKPOINT | vector::OVERFLOW => Caller::User,
+            _ => Caller::Kernel,
+        };
         // SAFETY: each entry is code for its vector and part of the image.
         unsafe { IDT.set(number, gate, stack, caller) };
     }

@@ -1,6 +1,5 @@
 //! From registers to system calls and back (amd64 ABI, System calls).
 
-use kcore::kernel::Here;
 use kcore::machine::TcbRef;
 use kcore::syscall::{Exregs, ScheduleArgs, SpaceControlArgs, ThreadControlArgs};
 use l4_abi::{
@@ -8,12 +7,10 @@ use l4_abi::{
     TimeControl, Timeouts, UnmapControl, Word,
 };
 
-use super::vector;
+use super::{Core, vector};
 use crate::frame::{Frame, frame};
-use crate::machine::{self, Hardware};
+use crate::machine;
 use crate::stubs::{Call, call_at};
-
-type Core<'a> = Here<'a, Hardware>;
 
 fn id(word: usize) -> ThreadId {
     ThreadId::from_raw(word as Word)

@@ -2,25 +2,31 @@
 //!
 //! Each function here is called by [`entry`] with an empty stack, does its part and ends in the dispatcher.
 
+mod debugger;
 pub mod decode;
 pub mod entry;
 mod fastpath;
+mod settle;
 
 use core::arch::asm;
 
+use kcore::kernel::Here;
 use kcore::machine::TcbRef;
-use khal::cr;
+use khal::{cr, msr};
 use l4_abi::{KERNEL_INTERFACE_OPCODE, Rights};
 
 use crate::dispatch::{dispatch, here};
 use crate::frame::frame;
-use crate::machine;
-use crate::user_memory;
+use crate::machine::{self, Hardware};
+
+type Core<'a> = Here<'a, Hardware>;
 
 /// Vectors by name (Intel SDM 3A, Exception and Interrupt Reference), and those of the local APIC.
 #[allow(missing_docs, reason = "the processor's names")]
 pub mod vector {
     pub const NON_MASKABLE: usize = 2;
+    pub const BREAKPOINT: usize = 3;
+    pub const OVERFLOW: usize = 4;
     pub const INVALID_OPCODE: usize = 6;
     pub const DEVICE_NOT_AVAILABLE: usize = 7;
     pub const DOUBLE_FAULT: usize = 8;
@@ -87,7 +93,9 @@ fn user_exception(thread: TcbRef, vector: usize) {
     match vector {
         vector::PAGE_FAULT => page_fault(thread),
         vector::DEVICE_NOT_AVAILABLE => machine::use_fpu(thread),
+        vector::BREAKPOINT => debugger::breakpoint(&mut here(), thread),
         vector::INVALID_OPCODE if is_kernel_interface(thread) => kernel_interface(thread),
+        vector::GENERAL_PROTECTION if settle::settle(&here(), thread) => {}
         vector::NON_MASKABLE | vector::MACHINE_CHECK | vector::DOUBLE_FAULT => {
             panic!("exception {vector} of the machine in user mode")
         }
@@ -110,8 +118,11 @@ fn page_fault(thread: TcbRef) {
 
 /// Whether the invalid instruction of `thread` is the KernelInterface call. Its page may be gone by now; then it is not.
 fn is_kernel_interface(thread: TcbRef) -> bool {
-    let ip = here().k.tcb(thread).ip.get();
-    user_memory::read_u16(ip) == Some(u16::from_le_bytes(KERNEL_INTERFACE_OPCODE))
+    let here = here();
+    let tcb = here.k.tcb(thread);
+    let mut opcode = [0; KERNEL_INTERFACE_OPCODE.len()];
+    let count = here.read_user(tcb.space(), tcb.ip.get(), &mut opcode);
+    count == opcode.len() && opcode == KERNEL_INTERFACE_OPCODE
 }
 
 /// KernelInterface (X.2, KernelInterface): the KIP's address and the numbers that stand in it.
@@ -139,9 +150,11 @@ pub struct KernelFrame {
     ss: usize,
 }
 
-/// An exception in kernel mode: a failed access to user memory, which goes on behind it, or a bug.
+/// An exception in kernel mode: a failed try at a model-specific register, which goes on behind it, or a bug.
 pub extern "C" fn kernel_exception(frame: &mut KernelFrame) {
-    if let Some(ip) = user_memory::mended(frame.vector, frame.ip) {
+    if frame.vector == vector::GENERAL_PROTECTION
+        && let Some(ip) = msr::mended(frame.ip)
+    {
         frame.ip = ip;
         return;
     }

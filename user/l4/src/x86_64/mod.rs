@@ -1,6 +1,6 @@
 //! The amd64 ABI: KernelInterface, the system-call registers, the way to the UTCB.
 
-pub mod kdebug;
+pub mod kdb;
 mod syscall;
 
 use core::arch::asm;
