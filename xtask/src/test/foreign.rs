@@ -1,11 +1,15 @@
 //! Boots of the programs in C, with our sigma0 and with theirs, and of ours with their sigma0.
 
+use std::fs;
 use std::path::PathBuf;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
+use object::LittleEndian as LE;
+use object::elf::{ET_EXEC, PT_LOAD, ProgramHeader64};
 
 use super::boots::{self, PATIENCE, tail};
 use super::{Case, Lab};
+use crate::elf::Image;
 use crate::foreign::{self, PROGRAMS};
 use crate::qemu::{Console, End, Ended, Input, Machine, Module, Typing};
 
@@ -24,6 +28,8 @@ pub fn cases() -> Vec<Case> {
         Case::new("foreign::suite_on_a_foreign_sigma0", "Sigma0 protocol, page fault", |lab| {
             check(lab, Sigma0::Foreign, "suite", "")
         }),
+        Case::new("foreign::suite_on_a_foreign_kickstart", "Boot, kernel interface page", on_kickstart),
+        Case::new("foreign::kernel_file_suits_any_loader", "Boot, kernel interface page", kernel_file),
         Case::new("foreign::our_pingpong_on_a_foreign_sigma0", "Sigma0 protocol, memory request", ours),
     ]
 }
@@ -83,4 +89,59 @@ fn pingpong(lab: &Lab, sigma0: Sigma0) -> Result<()> {
 /// Our benchmark makes its threads and spaces with memory of the other sigma0.
 fn ours(lab: &Lab) -> Result<()> {
     check_success(&machine(lab, Sigma0::Foreign, None, "mrs=0..0")?.boot(&Console::none(), Some(PATIENCE))?)
+}
+
+/// Nothing of ours but the kernel, on a processor as the Multiboot loader left it.
+fn on_kickstart(lab: &Lab) -> Result<()> {
+    let mut machine = machine(lab, Sigma0::Foreign, Some("suite"), "")?;
+    machine.kickstart = program("kickstart")?;
+    check_success(&machine.boot(&Console::none(), Some(PATIENCE))?)
+}
+
+/// Words of the kernel interface page: the three servers, the memory descriptors, the boot information, page sizes.
+const SERVERS: std::ops::Range<usize> = 8..20;
+const MEMORY_INFO: usize = 21;
+const BOOT_INFO: usize = 46;
+const PAGE_INFO: usize = 50;
+/// Descriptors that loaders which do not look at the capacity must have room for.
+const LEAST_DESCRIPTORS: usize = 32;
+/// From where on sigma0 is linked.
+const SIGMA0: u64 = 0xF0_0000;
+const KERNEL: u64 = 0x60_0000;
+
+/// The kernel as the stock loader sees it: where its segments are, and its interface page before a loader writes there.
+fn kernel_file(lab: &Lab) -> Result<()> {
+    let mut image = Image { bytes: fs::read(lab.image("kernel"))? };
+    let (kind, entry) = (image.header()?.e_type.get(LE), image.header()?.e_entry.get(LE));
+    ensure!(kind == ET_EXEC, "the file is not of type EXEC");
+    let memory = load(&image.clone(), image.segments()?)?;
+    let end = KERNEL + memory.len() as u64;
+    ensure!(end <= SIGMA0, "the kernel ends at {end:#x}, where sigma0 is linked");
+    ensure!((KERNEL..end).contains(&entry), "the entry {entry:#x} is no physical address of the kernel");
+
+    let is_magic = |at: &usize| memory[*at..].starts_with(b"L4\xE6K");
+    let places: Vec<usize> = (0..memory.len()).step_by(4).filter(is_magic).collect();
+    let &[page] = &places[..] else { bail!("the magic stands {} times in the kernel: {places:x?}", places.len()) };
+    let word = |index: usize| memory[page + 8 * index..].first_chunk().map_or(0, |bytes| u64::from_le_bytes(*bytes));
+    ensure!(word(0) >> 32 == 0, "the page is not a 64-bit one");
+    ensure!(SERVERS.chain([BOOT_INFO]).all(|index| word(index) == 0), "a word that the loader writes is not zero");
+    ensure!(word(PAGE_INFO) == 0x20_1007, "the page sizes are {:#x}", word(PAGE_INFO));
+    let (capacity, offset) = (word(MEMORY_INFO) as u32 as usize, (word(MEMORY_INFO) >> 32) as usize);
+    ensure!(capacity >= LEAST_DESCRIPTORS, "there is room for {capacity} memory descriptors");
+    ensure!(offset % 8 == 0 && page + offset + 16 * capacity <= memory.len(), "the descriptors are not in the image");
+    Ok(())
+}
+
+/// What is loaded, from the kernel's address on.
+fn load(image: &Image, segments: &[ProgramHeader64<LE>]) -> Result<Vec<u8>> {
+    let mut memory = Vec::new();
+    for segment in segments.iter().filter(|segment| segment.p_type.get(LE) == PT_LOAD) {
+        let [start, offset, bytes, all] =
+            [segment.p_paddr.get(LE), segment.p_offset.get(LE), segment.p_filesz.get(LE), segment.p_memsz.get(LE)];
+        let start = start.checked_sub(KERNEL).context("a segment is below the kernel's address")? as usize;
+        memory.resize(memory.len().max(start + all as usize), 0);
+        let from = image.bytes.get(offset as usize..(offset + bytes) as usize).context("a segment is cut off")?;
+        memory[start..start + from.len()].copy_from_slice(from);
+    }
+    Ok(memory)
 }
