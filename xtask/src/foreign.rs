@@ -26,6 +26,7 @@ pub struct Program {
 /// All of them.
 pub const PROGRAMS: &[Program] = &[
     Program { name: "kickstart", sources: &["kickstart.S", "kickstart.c"], base: KICKSTART_BASE, flags: FLAGS_32 },
+    Program { name: "narrow", sources: &["kickstart.S", "kickstart.c"], base: ROOT_BASE, flags: FLAGS_32 },
     user("sigma0", &["start.S", "base.c", "sigma0.c"], SIGMA0_BASE),
     user("pingpong", &["start.S", "base.c", "pingpong.c"], ROOT_BASE),
     user("grabmem", &["start.S", "base.c", "grabmem.c"], ROOT_BASE),

@@ -1,9 +1,14 @@
-//! The initial servers (X.2, Generic booting): threads that start without a start message, each in a privileged space.
+//! The beginning (X.2, Generic booting): which memory is the kernel's, and the initial servers, which are threads that start
+//! without a start message, each in a privileged space.
 
-use l4_abi::{Fpage, KIP_AREA_LOG2, ROOT_KIP_AREA_BASE, ROOT_UTCB_AREA_BASE, ROOT_UTCB_AREA_LOG2, Rights, ThreadId};
+use l4_abi::{
+    Fpage, KIP_AREA_LOG2, MemoryDescriptor, MemoryType, ROOT_KIP_AREA_BASE, ROOT_UTCB_AREA_BASE, ROOT_UTCB_AREA_LOG2,
+    Rights, ThreadId,
+};
 
 use crate::kernel::Here;
-use crate::machine::{Machine, NoMemory};
+use crate::kmem::{FRAME_SIZE, REGIONS_MAX};
+use crate::machine::{Machine, NoMemory, PhysAddr};
 use crate::space::SpaceKind;
 
 /// The priority of the initial servers.
@@ -53,4 +58,50 @@ impl<M: Machine> Here<'_, M> {
         self.make_ready(thread);
         Ok(())
     }
+}
+
+/// A range of physical memory: first address and end.
+pub type Range = (PhysAddr, PhysAddr);
+
+/// Finds kernel memory among a loader's descriptors: the physical memory that is reserved, in whole frames below `limit`,
+/// without `image` and without what a later descriptor says to be something else. A loader that caps memory reserves all
+/// above, and servers, modules and tables may lie there (X.2, Memory Descriptor).
+///
+/// Ranges for which there is no room are left out; what is left of the room is empty ranges.
+pub fn kernel_memory(descriptors: &[MemoryDescriptor], image: Range, limit: PhysAddr) -> [Range; REGIONS_MAX] {
+    const NONE: Range = (PhysAddr(0), PhysAddr(0));
+    let mut found = [NONE; REGIONS_MAX];
+    let mut room = found.iter_mut();
+    for (index, reserved) in descriptors.iter().enumerate().filter(|(_, d)| is_physical(d, MemoryType::Reserved)) {
+        let (mut at, end) = extent(reserved);
+        let end = end.min(limit.0);
+        let later = || {
+            let physical = descriptors[index + 1..].iter().filter(|later| !later.is_virtual());
+            physical.map(extent).chain([(image.0.0, image.1.0)])
+        };
+        while at < end {
+            if let Some((_, behind)) = later().find(|(low, high)| *low <= at && at < *high) {
+                at = behind;
+                continue;
+            }
+            let stop = later().map(|(low, _)| low).filter(|low| *low > at).fold(end, u64::min);
+            let (first, last) = (at.next_multiple_of(FRAME_SIZE), stop - stop % FRAME_SIZE);
+            if first < last
+                && let Some(slot) = room.next()
+            {
+                *slot = (PhysAddr(first), PhysAddr(last));
+            }
+            at = stop;
+        }
+    }
+    found
+}
+
+fn is_physical(descriptor: &MemoryDescriptor, kind: MemoryType) -> bool {
+    descriptor.kind() == kind && !descriptor.is_virtual()
+}
+
+/// First address and end of what `descriptor` describes.
+fn extent(descriptor: &MemoryDescriptor) -> (u64, u64) {
+    (descriptor.low() as u64, (descriptor.high() as u64).saturating_add(1))
 }

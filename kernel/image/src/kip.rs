@@ -127,10 +127,10 @@ pub unsafe fn complete(findings: &Findings) {
     let count = page.kip.memory_info.n() as usize;
     let mut count = if count >= MEMORY_DESCRIPTORS { 0 } else { count };
     for descriptor in own {
-        if let Some(slot) = page.memory.get_mut(count) {
-            *slot = descriptor;
-            count += 1;
-        }
+        // Without them sigma0 would give the kernel away.
+        let slot = page.memory.get_mut(count).expect("the loader left room for the kernel's own memory descriptors");
+        *slot = descriptor;
+        count += 1;
     }
     page.kip.memory_info = page.kip.memory_info.with_n(count as Word);
 }

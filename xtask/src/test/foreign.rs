@@ -29,6 +29,7 @@ pub fn cases() -> Vec<Case> {
             check(lab, Sigma0::Foreign, "suite", "")
         }),
         Case::new("foreign::suite_on_a_foreign_kickstart", "Boot, kernel interface page", on_kickstart),
+        Case::new("foreign::a_32_bit_root_task_is_refused", "Boot, initial servers", narrow),
         Case::new("foreign::kernel_file_suits_any_loader", "Boot, kernel interface page", kernel_file),
         Case::new("foreign::our_pingpong_on_a_foreign_sigma0", "Sigma0 protocol, memory request", ours),
     ]
@@ -98,6 +99,14 @@ fn on_kickstart(lab: &Lab) -> Result<()> {
     check_success(&machine.boot(&Console::none(), Some(PATIENCE))?)
 }
 
+/// A loader marks a 32-bit server by its stack pointer; the kernel must not run it as what it is not.
+fn narrow(lab: &Lab) -> Result<()> {
+    let ended = machine(lab, Sigma0::Ours, Some("narrow"), "")?.boot(&Console::none(), Some(PATIENCE))?;
+    let is_said = ended.console.contains("the root task is a 32-bit program");
+    ensure!(is_said && ended.end == End::Program(PANICKED), "{}\n{}", ended.end, tail(&ended.console));
+    Ok(())
+}
+
 /// Words of the kernel interface page: the three servers, the memory descriptors, the boot information, page sizes.
 const SERVERS: std::ops::Range<usize> = 8..20;
 const MEMORY_INFO: usize = 21;
@@ -105,6 +114,8 @@ const BOOT_INFO: usize = 46;
 const PAGE_INFO: usize = 50;
 /// Descriptors that loaders which do not look at the capacity must have room for.
 const LEAST_DESCRIPTORS: usize = 32;
+/// The status with which the kernel ends the emulation when it panics.
+const PANICKED: u8 = 0x7E;
 /// From where on sigma0 is linked.
 const SIGMA0: u64 = 0xF0_0000;
 const KERNEL: u64 = 0x60_0000;

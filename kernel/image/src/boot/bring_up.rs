@@ -1,7 +1,7 @@
 //! From rough tables to the initial servers.
 
 use arrayvec::ArrayVec;
-use kcore::boot::Server;
+use kcore::boot::{Range, Server, kernel_memory};
 use kcore::kernel::{Kernel, ThreadNumbers};
 use kcore::kmem::Kmem;
 use kcore::lock::Held;
@@ -19,7 +19,7 @@ use khal::pit::Pit;
 use khal::processors::Processors;
 use khal::timer::Clocks;
 use khal::{cr, pic, syscall, timer};
-use l4_abi::{MemoryDescriptor, MemoryType, ServerWords, ThreadId, Word};
+use l4_abi::{ServerWords, ThreadId, Word};
 
 use super::others::Starter;
 use super::paging::{KernelSpace, Plan, image_range};
@@ -47,8 +47,8 @@ struct Found {
     processors: Processors,
 }
 
-/// Ranges of kernel memory that the boot code looks at.
-const KERNEL_RANGES_MAX: usize = kcore::kmem::REGIONS_MAX;
+/// The stack pointer by which a loader asks for a server in compatibility mode (Boot protocol).
+const COMPATIBILITY_MODE_SP: Word = 1 << 63;
 /// A time-stamp counter slower than this cannot count microseconds.
 const SLOWEST_TSC_KHZ: u64 = 1_000;
 
@@ -62,7 +62,8 @@ pub fn bring_up() -> ! {
     // SAFETY: nobody writes to the page while `loaded` is used; `complete` comes after.
     let loaded = unsafe { kip::loaded() };
     let servers = check_servers(loaded.kip.sigma0, loaded.kip.root_server);
-    let ranges = kernel_ranges(loaded.memory);
+    let limit = PhysAddr(layout::DIRECT_MAP_BYTES as u64);
+    let ranges = kernel_memory(loaded.memory, image_range(), limit);
     take_kernel_memory(&ranges);
     // SAFETY: no other tables have been loaded yet.
     let madt = unsafe { interrupts::find_controllers() };
@@ -125,20 +126,10 @@ fn check_features() -> Features {
 fn check_servers(sigma0: ServerWords, root: ServerWords) -> [ServerWords; 2] {
     assert!(sigma0.is_present(), "the loader gave no sigma0");
     assert!(root.is_present(), "the loader gave no root task");
-    [sigma0, root]
-}
-
-type Range = (PhysAddr, PhysAddr);
-
-/// Kernel memory: the physical memory that the loader reserved, as far as the kernel can reach it.
-fn kernel_ranges(descriptors: &[MemoryDescriptor]) -> [Range; KERNEL_RANGES_MAX] {
-    let mut ranges = [(PhysAddr(0), PhysAddr(0)); KERNEL_RANGES_MAX];
-    let reserved = descriptors.iter().filter(|d| d.kind() == MemoryType::Reserved && !d.is_virtual());
-    let reachable = reserved.filter(|d| (d.high() as usize) < layout::DIRECT_MAP_BYTES);
-    for (range, descriptor) in ranges.iter_mut().zip(reachable) {
-        *range = (PhysAddr(descriptor.low()), PhysAddr(descriptor.high() + 1));
+    for (name, server) in [("sigma0", sigma0), ("the root task", root)] {
+        assert!(server.sp != COMPATIBILITY_MODE_SP, "{name} is a 32-bit program, for which this kernel has no mode");
     }
-    ranges
+    [sigma0, root]
 }
 
 fn take_kernel_memory(ranges: &[Range]) {
