@@ -65,6 +65,12 @@ void run_thread(word n, void (*code)(void))
 
 void kill_thread(word n) { must("ThreadControl", x2_thread_control(thread_id(n), X2_NIL, X2_NIL, X2_NIL, ~0UL)); }
 
+word tell(void)
+{
+    x2_mr()[0] = x2_tag(DONE, 0, 0);
+    return x2_call(main_thread);
+}
+
 void done(void)
 {
     x2_mr()[0] = x2_tag(DONE, 0, 0);

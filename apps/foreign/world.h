@@ -6,6 +6,10 @@
 
 #include "base.h"
 
+#ifdef __cplusplus
+extern "C" {
+#endif
+
 enum { THREADS = 4 };
 
 /* States that Schedule tells. */
@@ -31,6 +35,8 @@ void run_thread(word n, void (*code)(void));
 /* Deletes the thread, and its space if it was the last. */
 void kill_thread(word n);
 
+/* Tells the first thread, for serve(), and waits for its answer, the tag of which comes back. */
+word tell(void);
 /* What a thread does at its end: tells the first one. */
 __attribute__((noreturn)) void done(void);
 
@@ -42,5 +48,9 @@ extern int (*fault_filter)(word from, word tag, word address, word ip);
 /* The state of thread `n`. The second gives all threads the processor until it is `state`. */
 word thread_state(word n);
 void wait_for_state(word n, word state);
+
+#ifdef __cplusplus
+}
+#endif
 
 #endif

@@ -29,6 +29,7 @@ pub fn cases() -> Vec<Case> {
             check(lab, Sigma0::Foreign, "suite", "")
         }),
         Case::new("foreign::suite_on_a_foreign_kickstart", "Boot, kernel interface page", on_kickstart),
+        Case::new("foreign::plus", "amd64 ABI, System calls, registers", |lab| check(lab, Sigma0::Ours, "plus", "")),
         Case::new("foreign::a_32_bit_root_task_is_refused", "Boot, initial servers", narrow),
         Case::new("foreign::kernel_file_suits_any_loader", "Boot, kernel interface page", kernel_file),
         Case::new("foreign::our_pingpong_on_a_foreign_sigma0", "Sigma0 protocol, memory request", ours),

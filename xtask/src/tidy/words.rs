@@ -19,7 +19,7 @@ const WORDS: &[(&str, &str)] = &[
 ];
 
 /// The extensions of files of text.
-const TEXT: [&str; 8] = ["rs", "md", "toml", "ld", "S", "sh", "c", "h"];
+const TEXT: [&str; 9] = ["rs", "md", "toml", "ld", "S", "sh", "c", "h", "cc"];
 
 /// Looks at the names of all files and the words of those of text.
 pub fn check() -> Result<Vec<Finding>> {
