@@ -1,7 +1,7 @@
 /* Fresh memory, status bits and attributes; what sigma0 answers and what it does not. */
 #include "suite.h"
 
-enum { FRESH_PAGES = 1000 };
+enum { FRESH_PAGES = 1000, SENDER = 1, RECEIVER = 2 };
 #define FRESH 0x2000000UL
 
 static void status(void)
@@ -33,6 +33,58 @@ static void attributes(void)
     check("more fpages than registers", x2_memory_control(64, defaults) == 0 && x2_error() == ERR_PARAMETER);
 }
 
+/* sigma0 has an owner for every address, but the processor does not have every address. */
+#define BEYOND_MEMORY (1UL << 46)
+
+static word string_tag, string_error;
+
+static void send_from_beyond(void)
+{
+    word *mr = x2_mr();
+    x2_sigma0_page(BEYOND_MEMORY, 12);
+    *x2_tcr(TCR_XFER_TIMEOUTS) = x2_timeouts(x2_period(10000), X2_NEVER);
+    mr[0] = x2_tag(0, 2, 0);
+    mr[1] = x2_string(64, 1);
+    mr[2] = BEYOND_MEMORY;
+    string_tag = x2_send(thread_id(RECEIVER), X2_NEVER);
+    string_error = x2_error();
+    done();
+}
+
+static void receive_string(void)
+{
+    static byte buffer[64];
+    touch(buffer, sizeof buffer, 1);
+    *x2_br(0) = X2_ACCEPT_STRINGS;
+    *x2_br(1) = x2_string(sizeof buffer, 1);
+    *x2_br(2) = (word)buffer;
+    x2_receive(thread_id(SENDER), X2_NEVER);
+    done();
+}
+
+static int leave_beyond_alone(word from, word tag, word address, word ip)
+{
+    (void)from;
+    (void)tag;
+    (void)ip;
+    return address != BEYOND_MEMORY;
+}
+
+static void beyond_memory(void)
+{
+    make_thread_in_new_space(SENDER);
+    make_thread_in_new_space(RECEIVER);
+    fault_filter = leave_beyond_alone;
+    run_thread(RECEIVER, receive_string);
+    run_thread(SENDER, send_from_beyond);
+    serve(2);
+    fault_filter = 0;
+    check("there is nothing to send beyond physical memory",
+          (string_tag & X2_ERROR) != 0 && string_error == x2_ipc_error(IPC_XFER_OWN, X2_SEND_PHASE, 0));
+    kill_thread(SENDER);
+    kill_thread(RECEIVER);
+}
+
 void test_memory(void)
 {
     int is_right = 1;
@@ -43,21 +95,22 @@ void test_memory(void)
     check("1000 fresh pages from 32 MiB on", is_right);
     status();
     attributes();
+    beyond_memory();
 }
 
 /* --- sigma0 --- */
 
-static word ask(word label, word typed, word untyped, word first, word second)
+static word ask(word label, word typed, word untyped, word first, word second, word patience)
 {
     word from, *mr = x2_mr();
     mr[0] = x2_tag(label, typed, untyped);
     mr[1] = first, mr[2] = second;
-    return x2_ipc(x2_sigma0_id(), x2_sigma0_id(), x2_timeouts(X2_NEVER, x2_period(50000)), &from);
+    return x2_ipc(x2_sigma0_id(), x2_sigma0_id(), x2_timeouts(X2_NEVER, patience), &from);
 }
 
 static void unanswered(const char *what, word label, word typed, word untyped)
 {
-    word tag = ask(label, typed, untyped, x2_fpage(~0UL, 12, X2_RWX), 0);
+    word tag = ask(label, typed, untyped, x2_fpage(~0UL, 12, X2_RWX), 0, x2_period(50000));
     check(what, tag == X2_ERROR && x2_error() == x2_ipc_error(IPC_TIMEOUT, X2_RECEIVE_PHASE, 0));
 }
 
@@ -79,6 +132,7 @@ void test_sigma0(void)
     check_equal("half a page is refused", x2_sigma0_page(page, 11), 0);
     check_equal("  with nothing in the item", mr[1] | mr[2], X2_ITEM_MAP);
     check_equal("the kernel's memory is refused", x2_sigma0_page(0x600000, 12), 0);
+    check_equal("its interrupt controller is refused", x2_sigma0_page(0xFEE00000, 12), 0);
     check_equal("the screen is everybody's", x2_sigma0_page(0xB8000, 12), x2_fpage(0xB8000, 12, X2_RWX));
     word nowhere = 1UL << 40;
     check_equal("undescribed memory is had by its address", x2_sigma0_page(nowhere, 12), x2_fpage(nowhere, 12, X2_RWX));
@@ -89,7 +143,8 @@ void test_sigma0(void)
     unanswered("four words", request, 0, 4);
 
     *x2_br(0) = 0;
-    word tag = ask(request, 0, 2, x2_fpage(page, 12, X2_RWX), 0);
+    word tag = ask(request, 0, 2, x2_fpage(page, 12, X2_RWX), 0, X2_NEVER);
     check("no receive window", (tag & X2_ERROR) != 0 && x2_error() == x2_ipc_error(IPC_OVERFLOW, X2_RECEIVE_PHASE, 0));
-    check_equal("the pools are shown, and that is said", ask(x2_protocol_label(X2_SIGMA0_EXTENDED), 0, 2, 2, 1), 0);
+    tag = ask(x2_protocol_label(X2_SIGMA0_EXTENDED), 0, 2, 2, 1, X2_NEVER);
+    check_equal("the pools are shown, and that is said", tag, 0);
 }

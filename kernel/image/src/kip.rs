@@ -7,6 +7,7 @@ use core::cell::UnsafeCell;
 use core::mem::offset_of;
 
 use kcore::kernel::ThreadNumbers;
+use kcore::machine::PhysAddr;
 use l4_abi::{
     API_FLAGS, API_VERSION, ClockInfo, GenerationDate, KERNEL_ID, KIP_MAGIC, KIP_SIZE, KernelDescriptor, Kip,
     KipAreaInfo, MemoryDescriptor, MemoryInfo, MemoryType, PAGE_INFO, ProcessorDescriptor, ProcessorInfo,
@@ -19,6 +20,7 @@ use crate::stubs;
 const PROCESSORS: usize = 32;
 /// Memory descriptors it has room for.
 const MEMORY_DESCRIPTORS: usize = 128;
+const PAGE_MASK: u64 = 4095;
 /// Version of the kernel.
 const VERSION: (u8, u8, u16) = (0, 1, 0);
 /// Version text, then the names of features, then an empty string. `pagerexregs`: ExchangeRegisters also works on
@@ -96,11 +98,13 @@ pub unsafe fn loaded() -> Loaded {
 }
 
 /// What the kernel adds.
-pub struct Findings {
+pub struct Findings<'a> {
     /// Internal and external frequency of the processor, kHz.
     pub processor_khz: (u64, u64),
     /// Physical memory of the image: first address and last.
     pub image: (Word, Word),
+    /// Pages of the interrupt controllers.
+    pub controllers: &'a [PhysAddr],
     /// Last user address.
     pub user_last: Word,
     /// Borders of the thread numbers.
@@ -111,7 +115,7 @@ pub struct Findings {
 ///
 /// # Safety
 /// Nobody else uses the page.
-pub unsafe fn complete(findings: &Findings) {
+pub unsafe fn complete(findings: &Findings<'_>) {
     // SAFETY: nobody else uses it, by contract.
     let page = unsafe { &mut *KIP.0.get() };
     page.kip.system_calls = stubs::system_calls();
@@ -120,14 +124,14 @@ pub unsafe fn complete(findings: &Findings) {
     page.kip.clock_info = ClockInfo::new(Time::period_us(1), Time::period_us(1));
     page.processors[0].internal_khz = findings.processor_khz.0 as Word;
     page.processors[0].external_khz = findings.processor_khz.1 as Word;
-    let own = [
-        MemoryDescriptor::new(MemoryType::Reserved, findings.image.0, findings.image.1),
-        MemoryDescriptor::new(MemoryType::Conventional, 0, findings.user_last).as_virtual(),
-    ];
+    let reserved = |low, high| MemoryDescriptor::new(MemoryType::Reserved, low, high);
+    let controllers = findings.controllers.iter().map(|page| reserved(page.0 as Word, (page.0 | PAGE_MASK) as Word));
+    let user = MemoryDescriptor::new(MemoryType::Conventional, 0, findings.user_last).as_virtual();
+    let own = [reserved(findings.image.0, findings.image.1)].into_iter().chain(controllers).chain([user]);
     let count = page.kip.memory_info.n() as usize;
     let mut count = if count >= MEMORY_DESCRIPTORS { 0 } else { count };
     for descriptor in own {
-        // Without them sigma0 would give the kernel away.
+        // Without them sigma0 would give the kernel away, and what interrupts it.
         let slot = page.memory.get_mut(count).expect("the loader left room for the kernel's own memory descriptors");
         *slot = descriptor;
         count += 1;

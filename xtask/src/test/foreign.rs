@@ -47,9 +47,10 @@ fn program(name: &str) -> Result<PathBuf> {
     foreign::build(PROGRAMS.iter().find(|program| program.name == name).context("there is such a program")?)
 }
 
-/// A machine with the given programs in C.
+/// A machine with the given programs in C. Time passes with the instructions, so that each run is the same.
 fn machine(lab: &Lab, sigma0: Sigma0, root: Option<&str>, args: &str) -> Result<Machine> {
     let mut machine = boots::machine(lab, "max", 64);
+    machine.icount = true;
     if let Sigma0::Foreign = sigma0 {
         machine.modules[1] = Module::new(program("sigma0")?);
     }

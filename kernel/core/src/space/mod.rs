@@ -239,6 +239,8 @@ impl Space {
 pub struct SpaceConfig {
     /// First address that is not the users'; a multiple of the page size.
     pub user_end: u64,
+    /// First physical address that the processor does not have; a multiple of the size of a superpage. No page is there.
+    pub physical_end: u64,
     /// The frame of the kernel interface page.
     pub kip: PhysAddr,
 }

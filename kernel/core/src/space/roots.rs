@@ -24,7 +24,7 @@ impl<M: Mmu> Spaces<'_, M> {
         address: usize,
     ) -> Result<bool, NoMemory> {
         let (slot, address) = (self.get(space), address as u64);
-        if address >= self.config.user_end || slot.is_protected(address, 0) {
+        if address >= self.config.user_end.min(self.config.physical_end) || slot.is_protected(address, 0) {
             return Ok(false);
         }
         self.provide_root(held, space, address).map(|()| true)

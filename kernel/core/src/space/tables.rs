@@ -126,10 +126,11 @@ impl<M: Mmu> Spaces<'_, M> {
         M::Format::LEVELS - 1
     }
 
-    /// The end of the addresses that can be roots: in sigma0's space the kernel's own part too, if superpages there do
-    /// not need tables of their own.
+    /// The end of the addresses that can be roots: those of physical memory, in sigma0's space the kernel's own part too,
+    /// if superpages there do not need tables of their own.
     pub(super) fn root_end(&self) -> u64 {
-        if Self::top() <= LEVEL_MAX { 1 << Self::page_log2(M::Format::LEVELS) } else { self.config.user_end }
+        let end = if Self::top() <= LEVEL_MAX { 1 << Self::page_log2(M::Format::LEVELS) } else { self.config.user_end };
+        end.min(self.config.physical_end)
     }
 
     /// The end of the addresses of `space` that can have mappings.

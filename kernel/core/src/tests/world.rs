@@ -166,7 +166,7 @@ impl World {
         kmem.add_region(&mut Held::nothing(), KMEM_BEGIN, KMEM_END);
         let cpus: &[&Cpu] = leak([leak(Cpu::new()) as &Cpu]);
         cpus[0].start();
-        let config = SpaceConfig { user_end: USER_END, kip: PhysAddr(0x1000) };
+        let config = SpaceConfig { user_end: USER_END, physical_end: u64::MAX, kip: PhysAddr(0x1000) };
         let nodes = Table { slots: nodes, backed: table(1, Var::zero) };
         let spaces = Table { slots: table(SPACES, Space::default), backed: table(1, Var::zero) };
         let spaces = Spaces::new(machine, kmem, spaces, nodes, config);

@@ -157,6 +157,18 @@ impl ClaimedClocks {
     }
 }
 
+/// Bits of a physical address of this processor, 32 to 52. Page-table entries with more are invalid.
+pub fn physical_address_bits() -> u32 {
+    decode_physical_bits(&CpuId::new())
+}
+
+/// Processors that do not tell have 36 (Intel SDM 3A, Enumeration of Paging Features by CPUID).
+fn decode_physical_bits<R: CpuIdReader>(cpuid: &CpuId<R>) -> u32 {
+    const UNTOLD: u32 = 36;
+    let told = cpuid.get_processor_capacity_feature_info().map(|info| u32::from(info.physical_address_bits()));
+    told.filter(|bits| *bits != 0).unwrap_or(UNTOLD).clamp(32, 52)
+}
+
 /// The processor's name, for people. Displayed as vendor and brand.
 pub struct Name(CpuId<raw_cpuid::CpuIdReaderNative>);
 
@@ -217,6 +229,16 @@ mod tests {
         let old = processor(&[(0, 1, 0, 0, 0), (7, 0, !0, !0, !0)]);
         assert_eq!(Features::decode(&old), Features::empty());
         assert_eq!(ClaimedClocks::decode(&old), ClaimedClocks::default());
+    }
+
+    #[test]
+    fn physical_addresses_have_as_many_bits_as_the_processor_says() {
+        let check = |leaves: &[_], wanted| assert_eq!(decode_physical_bits(&processor(leaves)), wanted, "{leaves:x?}");
+        check(&[ANY_BASIC, ANY_EXTENDED, (0x8000_0008, 0x3028, 0, 0, 0)], 40);
+        check(&[ANY_BASIC, ANY_EXTENDED, (0x8000_0008, 0x3934, 0, 0, 0)], 52);
+        check(&[ANY_BASIC, ANY_EXTENDED, (0x8000_0008, 0x30FF, 0, 0, 0)], 52);
+        check(&[ANY_BASIC, ANY_EXTENDED], 36);
+        check(&[ANY_BASIC, (0x8000_0000, 0x8000_0001, 0, 0, 0)], 36);
     }
 
     #[test]

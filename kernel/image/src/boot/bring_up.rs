@@ -11,7 +11,7 @@ use kcore::space::{Space, SpaceConfig, Spaces};
 use kcore::thread::Tcb;
 use kformats::acpi::madt::Madt;
 use khal::apic::{self, LocalApic};
-use khal::cpu::{Features, Name};
+use khal::cpu::{Features, Name, physical_address_bits};
 use khal::desc::{Caller, Idt, InterruptStack, Selector};
 use khal::irq::IrqOff;
 use khal::lines::{Lines, MAX_IO_APICS};
@@ -38,12 +38,16 @@ static FOUND: BootCell<Found> = BootCell::new();
 /// Where the core finds the scheduling states of the processors.
 static CPUS: BootCell<ArrayVec<&'static Cpu, MAX_CPUS>> = BootCell::new();
 
+/// Pages of the interrupt controllers, the local APICs' first.
+type Controllers = ArrayVec<PhysAddr, { 1 + MAX_IO_APICS }>;
+
 /// What is found out before there are tables and a stack of the kernel's own.
 struct Found {
     features: Features,
     servers: [ServerWords; 2],
     kernel_space: KernelSpace,
     lines: Lines,
+    controllers: Controllers,
     processors: Processors,
 }
 
@@ -69,15 +73,16 @@ pub fn bring_up() -> ! {
     let madt = unsafe { interrupts::find_controllers() };
     let (lines, processors) = (interrupts::lines(madt), find_processors(features, madt));
     let apic_base = choose_apic_mode(features, &processors, &mut irq);
-    let kernel_space = build_tables(features, &ranges, apic_base, &lines);
+    let controllers: Controllers = [apic_base].into_iter().chain(interrupts::pages(&lines)).collect();
+    let kernel_space = build_tables(features, &ranges, &controllers);
     make_area(&kernel_space, processors.apic_ids()[0]);
-    FOUND.set(Found { features, servers, kernel_space, lines, processors });
+    FOUND.set(Found { features, servers, kernel_space, lines, controllers, processors });
     area::enter_first(complete_bring_up)
 }
 
 /// The second part: the clocks, the other processors, the core, the initial servers.
 extern "C" fn complete_bring_up() -> ! {
-    let Found { features, servers, kernel_space, lines, processors } = FOUND.get();
+    let Found { features, servers, kernel_space, lines, controllers, processors } = FOUND.get();
     // SAFETY: interrupts are still off, and the token of the first part is gone.
     let mut irq = unsafe { IrqOff::assume() };
     fill_gates();
@@ -87,7 +92,7 @@ extern "C" fn complete_bring_up() -> ! {
     stubs::set_clock_scale(clocks.tsc_to_us());
     let cpus = start_others(*features, kernel_space, processors, clocks, &mut irq);
     let numbers = thread_numbers(&interrupts);
-    complete_kip(clocks, numbers);
+    complete_kip(clocks, controllers, numbers);
     // The others sleep: the core runs on the first processor alone.
     start_core(Hardware::new(*features, *kernel_space, clocks, interrupts), &cpus[..1], numbers);
     start_servers(*servers, numbers);
@@ -140,11 +145,9 @@ fn take_kernel_memory(ranges: &[Range]) {
 }
 
 /// Builds and enters the kernel's own tables.
-fn build_tables(features: Features, ranges: &[Range], local_apic: PhysAddr, lines: &Lines) -> KernelSpace {
+fn build_tables(features: Features, ranges: &[Range], controllers: &Controllers) -> KernelSpace {
     let used = ranges.iter().position(|&(start, end)| start == end).unwrap_or(ranges.len());
-    let mut io_apics = [PhysAddr(0); MAX_IO_APICS];
-    io_apics.iter_mut().zip(interrupts::pages(lines)).for_each(|(slot, page)| *slot = page);
-    let io_apics = &io_apics[..lines.io_apics().len()];
+    let (local_apic, io_apics) = (controllers[0], &controllers[1..]);
     let sparse = &sparse_tables();
     let plan = Plan { features, kernel_memory: &ranges[..used], sparse, local_apic, io_apics };
     let frames = || KMEM.alloc(&DirectMap, &mut Held::nothing());
@@ -285,11 +288,12 @@ fn thread_numbers(interrupts: &Interrupts) -> ThreadNumbers {
     ThreadNumbers { system_base, user_base: system_base + KERNEL_THREADS }
 }
 
-fn complete_kip(clocks: Clocks, numbers: ThreadNumbers) {
+fn complete_kip(clocks: Clocks, controllers: &[PhysAddr], numbers: ThreadNumbers) {
     let (start, end) = image_range();
     let findings = kip::Findings {
         processor_khz: (clocks.tsc_khz, clocks.apic_khz),
         image: (start.0 as Word, end.0 as Word - 1),
+        controllers,
         user_last: layout::USER_END as Word - 1,
         numbers,
     };
@@ -300,8 +304,11 @@ fn complete_kip(clocks: Clocks, numbers: ThreadNumbers) {
 fn start_core(hardware: Hardware, cpus: &'static [&'static Cpu], numbers: ThreadNumbers) {
     HARDWARE.set(hardware);
     let hardware = HARDWARE.get();
-    let config =
-        SpaceConfig { user_end: layout::USER_END as u64, kip: PhysAddr((kip::address() - layout::KERNEL_BASE) as u64) };
+    let config = SpaceConfig {
+        user_end: layout::USER_END as u64,
+        physical_end: 1 << physical_address_bits(),
+        kip: PhysAddr((kip::address() - layout::KERNEL_BASE) as u64),
+    };
     let spaces = Spaces::new(hardware, &KMEM, space_table(space_bytes()), node_table(node_bytes()), config);
     KERNEL.set(Kernel { machine: hardware, tcbs: tcb_table(), cpus, spaces, kmem: &KMEM, numbers });
 }

@@ -419,6 +419,20 @@ fn sigma0_faults_are_resolved_one_to_one() {
 }
 
 #[test]
+fn there_is_nothing_beyond_physical_memory() {
+    let parts = Parts::<Amd64>::new(64);
+    let world = World::with_physical_memory(&parts, 1 << 32);
+    let fault = |address| world.spaces.sigma0_fault(&mut Held::nothing(), SpaceRef::new(0), address);
+    assert_eq!(fault(1 << 32), Ok(false));
+    assert_eq!(fault((1 << 32) - 1), Ok(true));
+    world.run(
+        "map sigma0:100000000 -> root:4000, map sigma0:fffff000 -> root:5000, map sigma0:200000000/S -> root:200000",
+    );
+    assert_eq!(world.print(), "sigma0:ffe00000/S (root:5000@fffff000)");
+    world.release_all();
+}
+
+#[test]
 fn what_sigma0_grants_it_maps() {
     check("grant sigma0:1000 -> root:4000, unmap sigma0:1000", "sigma0:0/S");
     check("grant sigma0:1000 -> root:4000", "sigma0:0/S (root:4000@1000)");
@@ -786,7 +800,7 @@ fn lookup_finds_the_address_in_its_page() {
 #[test]
 fn user_range_ends_where_the_kernel_begins() {
     let parts = Parts::<Ia32>::new(4);
-    let config = SpaceConfig { user_end: 0xC000_0000, kip: PhysAddr(0) };
+    let config = SpaceConfig { user_end: 0xC000_0000, physical_end: u64::MAX, kip: PhysAddr(0) };
     let spaces = Spaces::new(
         &parts.fake,
         &parts.kmem,

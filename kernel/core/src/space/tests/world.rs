@@ -221,7 +221,17 @@ pub type Known = BTreeMap<(usize, u64, u32), (u64, Access, Status)>;
 impl<'a, F: TestFormat> World<'a, F> {
     /// All spaces, initialised. Needs memory for that.
     pub fn new(parts: &'a Parts<F>, budget: u32) -> Self {
-        let world = Self::empty(parts, budget);
+        Self::empty(parts, budget).with_spaces()
+    }
+
+    /// The same, on a processor that has no physical addresses from `end` on.
+    pub fn with_physical_memory(parts: &'a Parts<F>, end: u64) -> Self {
+        Self::with_config(parts, u32::MAX, SpaceConfig { user_end: F::USER_END, physical_end: end, kip: KIP })
+            .with_spaces()
+    }
+
+    fn with_spaces(self) -> Self {
+        let world = self;
         for name in NAMES {
             world.create(name).expect("memory for the spaces");
         }
@@ -230,7 +240,10 @@ impl<'a, F: TestFormat> World<'a, F> {
 
     /// No space yet.
     pub fn empty(parts: &'a Parts<F>, budget: u32) -> Self {
-        let config = SpaceConfig { user_end: F::USER_END, kip: KIP };
+        Self::with_config(parts, budget, SpaceConfig { user_end: F::USER_END, physical_end: u64::MAX, kip: KIP })
+    }
+
+    fn with_config(parts: &'a Parts<F>, budget: u32, config: SpaceConfig) -> Self {
         let spaces = Table { slots: &parts.table, backed: &parts.maps[0] };
         let nodes = Table { slots: &parts.fake.nodes, backed: &parts.maps[1] };
         let spaces = Spaces::new(&parts.fake, &parts.kmem, spaces, nodes, config);
