@@ -25,8 +25,20 @@ static void run(word group)
     GROUPS[group].run();
 }
 
+/* What the services leave in rax, and that nothing else changes. */
+static void test_services(void)
+{
+    word rax = 0x1234567800000041, rbx = 1, rcx = 2, rdx = 3;
+    __asm__ volatile("int3; cmp $0x00, %%al" : "+a"(rax), "+b"(rbx), "+c"(rcx), "+d"(rdx) : : "cc");
+    check("PrintChar changes no register", rax == 0x1234567800000041 && rbx == 1 && rcx == 2 && rdx == 3);
+    check("ReadChar without a key", debugger_poll_char() == (char)-1);
+    debugger_enter("a stop of the suite");
+    check("a stop is no end", 1);
+}
+
 static void menu(void)
 {
+    test_services();
     for (;;) {
         for (word i = 0; i < GROUP_COUNT; i++)
             print("%lu: %s\n", i, GROUPS[i].name);

@@ -25,6 +25,7 @@ pub fn cases() -> Vec<Case> {
             check(lab, Sigma0::Foreign, "grabmem", "")
         }),
         Case::new("foreign::suite", "amd64 ABI, System calls, registers", |lab| check(lab, Sigma0::Ours, "suite", "")),
+        Case::new("foreign::suite_with_the_debugger_s_keys", "Kernel debugger, input", keys),
         Case::new("foreign::suite_on_a_foreign_sigma0", "Sigma0 protocol, page fault", |lab| {
             check(lab, Sigma0::Foreign, "suite", "")
         }),
@@ -86,6 +87,18 @@ fn pingpong(lab: &Lab, sigma0: Sigma0) -> Result<()> {
     check_success(&ended)?;
     let rows = ended.console.lines().filter(|line| line.starts_with("IPC (")).count();
     ensure!(rows == 3 * 64, "{rows} rows instead of three tables\n{}", tail(&ended.console));
+    Ok(())
+}
+
+/// The menu is read and written by breakpoints, as the kernel's debugger serves them.
+fn keys(lab: &Lab) -> Result<()> {
+    let input = Input::Typed(Typing { text: b"08q".to_vec(), prompt: Some("q: quit") });
+    let machine = machine(lab, Sigma0::Ours, Some("suite"), "menu")?;
+    let ended = machine.boot(&Console { input, is_shown: false }, Some(PATIENCE))?;
+    check_success(&ended)?;
+    for text in ["--- \"a stop of the suite\" ---", "\n0kernel interface page", "\n8Schedule"] {
+        ensure!(ended.console.contains(text), "no `{text}`\n{}", tail(&ended.console));
+    }
     Ok(())
 }
 
