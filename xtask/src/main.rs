@@ -36,7 +36,7 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     /// Build, boot a program as the root task in QEMU, exit with its status
-    Run(run::Args),
+    Run(Box<run::Args>),
     /// Run all tests, on the host and in the emulator; last line `N passed, N failed`
     Test(test::Args),
     /// Build the images below target/marcona/, bootable by hand

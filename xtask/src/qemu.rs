@@ -103,6 +103,8 @@ pub struct Machine {
     pub icount: bool,
     /// The multiboot loader.
     pub kickstart: PathBuf,
+    /// The loader's own command line.
+    pub boot_args: String,
     /// The modules: kernel, sigma0, root task, others.
     pub modules: Vec<Module>,
     /// Wait for a debugger at this TCP port of the host.
@@ -137,6 +139,9 @@ impl Machine {
             words.push("-S".into());
         }
         words.extend(["-kernel".into(), self.kickstart.clone().into()]);
+        if !self.boot_args.is_empty() {
+            words.extend(["-append".into(), self.boot_args.clone().into()]);
+        }
         let modules: Vec<String> = self.modules.iter().map(Module::option).collect();
         words.extend(["-initrd".into(), modules.join(",").into()]);
         words
@@ -432,6 +437,7 @@ mod tests {
             accel: Accel::Tcg,
             icount: false,
             kickstart: "kickstart".into(),
+            boot_args: String::new(),
             modules: vec![Module::new("kernel"), Module::new("sigma0")],
             gdb: None,
             display: false,

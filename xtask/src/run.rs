@@ -31,6 +31,9 @@ pub struct Args {
     /// Command line of the root task; l4test explains its own with `help`
     #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
     args: Option<String>,
+    /// Command line of kickstart, as in kmem=64M
+    #[arg(long, value_name = "TEXT")]
+    boot_args: Option<String>,
     /// Architecture
     #[arg(long, value_enum, default_value = "x86_64", hide_possible_values = true, value_name = "x86_64|x86_32")]
     arch: Arch,
@@ -184,6 +187,7 @@ impl Plan {
             accel,
             icount: args.icount,
             kickstart: dir.join("kickstart"),
+            boot_args: args.boot_args.clone().unwrap_or_default(),
             modules: system.into_iter().chain([root]).chain(self.modules.iter().cloned()).collect(),
             gdb: args.gdb,
             display: args.display,

@@ -14,7 +14,7 @@ use crate::var::Var;
 /// Size of a frame.
 pub const FRAME_SIZE: u64 = 4096;
 /// Regions there can be.
-pub const REGIONS_MAX: usize = 16;
+pub const REGIONS_MAX: usize = 64;
 
 /// Kernel memory.
 pub struct Kmem {

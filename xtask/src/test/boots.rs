@@ -38,6 +38,16 @@ const ROWS: &[Row] = &[
     ("pingpong_in_8_gib", "max", 8 << 10, "json", DEFAULT_MODES),
 ];
 
+/// A boot with options for kickstart: name of the test, memory in MiB, the options, KiB of kernel memory. `kmem` gives whole
+/// superpages; what is beyond the limit of `maxmem` is the kernel's too, as far as it reaches.
+const KERNEL_MEMORY: &[(&str, u64, &str, u64)] = &[
+    ("kernel_memory_is_16_mib_by_default", 256, "", 16 << 10),
+    ("kernel_memory_can_be_64_mib", 256, "kmem=64M", 64 << 10),
+    ("kernel_memory_can_be_2_mib", 64, "kmem=4K", 2 << 10),
+    ("kernel_memory_comes_in_superpages", 256, "kmem=5000K", 6 << 10),
+    ("kernel_memory_can_be_in_pieces_up_to_where_the_kernel_reaches", 1024, "maxmem=128M kmem=16M", (16 + 384) << 10),
+];
+
 /// All tests of this file.
 pub fn cases() -> Vec<Case> {
     let rows = ROWS.iter().map(|&(name, cpu, memory, args, modes)| {
@@ -47,7 +57,13 @@ pub fn cases() -> Vec<Case> {
             check_tables(&ended, modes)
         })
     });
+    let memory = KERNEL_MEMORY.iter().map(|&(name, memory, boot_args, expected)| {
+        Case::new(format!("boot::{name}"), "Boot, kernel memory", move |lab| {
+            kernel_memory(lab, memory, boot_args, expected)
+        })
+    });
     let others = [
+        Case::new("boot::no_kernel_memory_is_named", "Boot, kernel memory", no_kernel_memory),
         Case::new("boot::by_hand_with_three_modules", "Boot, initial servers", by_hand),
         Case::new("boot::icount_gives_the_same_output_each_time", "", same_each_time),
         Case::new("boot::icount_counts_instructions", "", says_instructions),
@@ -61,7 +77,7 @@ pub fn cases() -> Vec<Case> {
         Case::new("boot::traps_on_a_plain_processor", "X.2, Exception protocol, instructions", traps),
         Case::new("boot::the_probe_for_kvm_answers", "", probe_answers),
     ];
-    rows.chain(others).collect()
+    rows.chain(memory).chain(others).collect()
 }
 
 /// The machine on which tests boot; the root task is pingpong without arguments.
@@ -74,6 +90,7 @@ pub fn machine(lab: &Lab, cpu: &str, memory_mib: u64) -> Machine {
         accel: Accel::Tcg,
         icount: false,
         kickstart: lab.image("kickstart"),
+        boot_args: String::new(),
         modules: ["kernel", "sigma0", "pingpong"].map(|name| Module::new(lab.image(name))).into(),
         gdb: None,
         display: false,
@@ -191,6 +208,30 @@ fn budget(lab: &Lab) -> Result<()> {
     ensure!(rows.len() == 8, "8 rows were asked for\n{}", tail(&ended.console));
     let over = rows.iter().find(|row| row.value > IPC_BUDGET);
     ensure!(over.is_none(), "the budget is {IPC_BUDGET} instructions: {}", over.expect("just seen"));
+    Ok(())
+}
+
+/// So much memory is the kernel's, and programs run.
+fn kernel_memory(lab: &Lab, memory_mib: u64, boot_args: &str, expected_kib: u64) -> Result<()> {
+    check_memory_of_host(memory_mib)?;
+    let mut machine = machine(lab, "max", memory_mib);
+    boot_args.clone_into(&mut machine.boot_args);
+    machine.modules[2] = Module { file: lab.image("l4test"), args: "run=kernel_memory::spaces_until".to_owned() };
+    let ended = machine.boot(&Console::none(), Some(PATIENCE))?;
+    check_success(&ended)?;
+    let line = format!(", {expected_kib} KiB of kernel memory");
+    ensure!(ended.console.contains(&line), "no `{line}`\n{}", tail(&ended.console));
+    ensure!(ended.console.contains("1 passed, 0 failed"), "the test did not run\n{}", tail(&ended.console));
+    Ok(())
+}
+
+fn no_kernel_memory(lab: &Lab) -> Result<()> {
+    let mut machine = machine(lab, "max", 64);
+    "kmem=0".clone_into(&mut machine.boot_args);
+    let ended = machine.boot(&Console::none(), Some(PATIENCE))?;
+    let line = "the loader reserved no kernel memory below 512 MiB";
+    let is_panic = matches!(ended.end, End::Program(status) if status != 0);
+    ensure!(is_panic && ended.console.contains(line), "no `{line}`; {}\n{}", ended.end, tail(&ended.console));
     Ok(())
 }
 

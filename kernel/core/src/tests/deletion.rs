@@ -229,6 +229,33 @@ fn crowd(w: World, count: u32) -> Vec<Who> {
     senders
 }
 
+/// A space goes in steps, however much is in it, and none of them does much.
+#[test]
+fn full_space_goes_in_small_steps() {
+    let w = World::new();
+    play(w, "root send s; r accept; r wait; s send r map=0x1000000/22; s wait; b accept");
+    let before = super::memory::ledger(w);
+    w.start(N);
+    play(w, "n accept");
+    for quarter in 0..4u64 {
+        play(w, &format!("n wait; r send n map={:#x}/20", 0x100_0000 + (quarter << 20)));
+    }
+    play(w, "b wait; n send b map=0x1000000/21");
+    assert!(super::memory::ledger(w).nodes >= before.nodes + 1500);
+    w.begin(R, |here, r| here.thread_control(r, deletion(N))).expect("r may");
+    let (mut steps, mut most) = (0, 0);
+    while w.outcome(R) == "works on Delete" {
+        let accesses = w.k.machine.accesses.get();
+        w.here().step(R.tcb());
+        steps += 1;
+        most = most.max(w.k.machine.accesses.get() - accesses);
+    }
+    assert!(steps > 20, "{steps} steps");
+    assert!(most < 64 * 64, "a step of 64 pages or holes reads and writes {most} words");
+    let after = super::memory::ledger(w);
+    assert_eq!((after.nodes, after.behind_tables), (before.nodes, before.behind_tables));
+}
+
 /// A deleter that is deleted in the middle of its work leaves it to its own deleter, and so on.
 #[test]
 fn deleter_can_be_deleted() {

@@ -60,6 +60,8 @@ pub struct Fake {
     pub allows_fast_path: Cell<bool>,
     kmem: &'static Kmem,
     tables: Tables,
+    /// How often words of kernel memory were read and written.
+    pub accesses: Cell<usize>,
     /// What is behind the tables.
     pub backing: Backing,
     /// What was printed.
@@ -113,6 +115,7 @@ impl Fake {
             allows_fast_path: Cell::new(false),
             kmem,
             tables,
+            accesses: Cell::new(0),
             backing: Backing::default(),
             console: RefCell::default(),
             console_room: Cell::new(usize::MAX),
@@ -157,6 +160,7 @@ impl Fake {
 
     fn word(&self, at: PhysAddr) -> &Cell<usize> {
         assert!(at >= KMEM_BEGIN && at < KMEM_END && at.0.is_multiple_of(8), "a word of kernel memory, not {at:?}");
+        self.accesses.set(self.accesses.get() + 1);
         let (frame, offset) = ((at.0 - KMEM_BEGIN.0) / FRAME_SIZE, at.0 % FRAME_SIZE);
         let words = self.frames[frame as usize].get_or_init(|| vec![Cell::new(0); WORDS_PER_FRAME].into());
         &words[offset as usize / size_of::<usize>()]
