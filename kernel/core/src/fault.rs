@@ -1,5 +1,5 @@
 //! Faults of user code: page faults and exceptions become IPC to the thread's pager and exception handler (X.2, Page
-//! fault protocol, Exception protocol).
+//! fault protocol, Exception protocol). So do preemptions that somebody wants to know of (X.2, Preemption protocol).
 //!
 //! The messages go through the kernel's buffer in the TCB, so no virtual register of the faulting thread changes.
 
@@ -7,7 +7,8 @@ use l4_abi::{MsgTag, Rights, Word, protocol};
 
 use crate::kernel::Here;
 use crate::machine::{EXCEPTION_IMAGE_WORDS, Machine, NoMemory, TcbRef, UserRegs};
-use crate::thread::Purpose;
+use crate::sched::period_us;
+use crate::thread::{Purpose, Work};
 
 /// How long sigma0 waits before it tries again whether there is memory for a page of its own.
 const MEMORY_WAIT_US: u64 = 1000;
@@ -47,6 +48,34 @@ impl<M: Machine> Here<'_, M> {
         self.set_kernel_message(thread, protocol::exception_tag(), &words[..count]);
         let handler = self.k.utcb(thread).exception_handler();
         self.kernel_call(thread, handler, Purpose::Exception);
+    }
+
+    /// Sends a preemption message that `thread`, the running one, owes: to its scheduler if its total quantum is over, or
+    /// to its exception handler if it could not delay a preemption any longer. The thread waits for the answer.
+    pub(crate) fn send_preemption(&mut self, thread: TcbRef) {
+        let tcb = self.k.tcb(thread);
+        tcb.work.set(Work::None);
+        // The receiver gets the processor only if it is the best.
+        self.cpu.must_choose.set(true);
+        let (receiver, purpose) = if tcb.quantum_is_over() {
+            (tcb.scheduler.get(), Purpose::Preemption)
+        } else if tcb.owes_fault.replace(false) {
+            (self.k.utcb(thread).exception_handler(), Purpose::PreemptionFault)
+        } else {
+            return;
+        };
+        let words = protocol::preemption_words(self.k.machine.now_us());
+        self.set_kernel_message(thread, protocol::preemption_tag(), &words);
+        self.kernel_call(thread, receiver, purpose);
+    }
+
+    /// The scheduler has answered `thread`, whose total quantum is over. If it has not given it a new one by Schedule, the
+    /// next one is as long as the last.
+    pub(crate) fn resume_after_preemption(&self, thread: TcbRef) {
+        let tcb = self.k.tcb(thread);
+        if tcb.quantum_is_over() {
+            tcb.quantum_left_us.set(period_us(tcb.total_quantum.get()));
+        }
     }
 
     pub(crate) fn set_kernel_message(&self, thread: TcbRef, tag: MsgTag, words: &[Word]) {

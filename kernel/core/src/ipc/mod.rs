@@ -8,6 +8,8 @@
 //! The kernel sends and receives in the name of a thread too (page faults, exceptions, the start message): the same
 //! machinery with another [`Purpose`], which says where the message words are and what the end of the IPC means.
 
+use core::cmp::Ordering;
+
 use l4_abi::{IpcError, IpcErrorKind, MsgTag, Phase, ThreadId, Time, Timeouts, Word};
 
 use crate::kernel::Here;
@@ -35,6 +37,14 @@ fn takes(partner: ThreadId, sends_as: ThreadId, sender: ThreadId, same_space: bo
         || partner == sender
         || partner == ThreadId::ANY
         || (partner == ThreadId::ANY_LOCAL && same_space)
+}
+
+/// The receiver of a send phase that has just ended.
+#[derive(Clone, Copy)]
+struct Woken {
+    thread: TcbRef,
+    /// Whether the dispatcher had to look for somebody better before it woke up.
+    must_choose: bool,
 }
 
 /// `tag` without the flags that only results have.
@@ -191,7 +201,7 @@ impl<M: Machine> Here<'_, M> {
 
     /// The receive phase of `thread`, as its TCB says; `woken` is the receiver of the send phase just ended, which gets
     /// the processor if `thread` blocks.
-    fn receive_phase(&mut self, thread: TcbRef, woken: Option<TcbRef>) {
+    fn receive_phase(&mut self, thread: TcbRef, woken: Option<Woken>) {
         let tcb = self.k.tcb(thread);
         // The kernel's own calls wait for whom they were sent to.
         let (from, timeout) = match tcb.purpose.get() {
@@ -211,6 +221,9 @@ impl<M: Machine> Here<'_, M> {
             if self.cpu.current.get().thread() != Some(thread) {
                 return self.postpone_receive_phase(thread);
             }
+            if let Some(woken) = woken {
+                self.weigh(woken, sender);
+            }
             self.leave_send_queue(sender);
             return self.begin_transfer(sender, thread, thread);
         }
@@ -220,8 +233,39 @@ impl<M: Machine> Here<'_, M> {
             tcb.begin_wait(partner, timeout.is_never() && self.may_wait_plainly(thread));
             self.start_timeout(thread, timeout);
         }
-        if let Some(woken) = woken.filter(|&woken| self.k.tcb(woken).ready_link.is_linked()) {
-            self.donate_to(woken);
+        if let Some(woken) = woken.filter(|woken| self.k.tcb(woken.thread).ready_link.is_linked()) {
+            self.donate_to(woken.thread);
+        }
+    }
+
+    /// Whether the running thread, which has replied to `woken` and goes on to receive from `sender`, does so at once
+    /// (X.2, Ipc, scheduling effects): the higher of the two decides, and `sender` if they are equals.
+    fn weigh(&self, woken: Woken, sender: TcbRef) {
+        let priority = |thread| self.k.tcb(thread).priority();
+        if !self.k.tcb(woken.thread).ready_link.is_linked() {
+            return;
+        }
+        if priority(woken.thread) > priority(sender) {
+            self.donate_to(woken.thread);
+        } else {
+            // It works for the sender now, which is not below the woken thread.
+            self.cpu.must_choose.set(woken.must_choose);
+        }
+    }
+
+    /// The running thread has received from `sender`, which was queued on it and, if it sent only, is ready: it is its turn,
+    /// unless the receiver's priority is higher.
+    fn switch_to_sender(&self, sender: TcbRef) {
+        let tcb = self.k.tcb(sender);
+        let sent_only = tcb.ready_link.is_linked() && tcb.work() == Work::None;
+        let Some(receiver) = self.running().filter(|_| sent_only) else { return };
+        match tcb.priority().cmp(&self.k.tcb(receiver).priority()) {
+            Ordering::Less => {}
+            Ordering::Equal => self.donate_to(sender),
+            Ordering::Greater => {
+                self.dequeue(sender);
+                self.cpu.ready.push_front(self.k.tcbs, sender);
+            }
         }
     }
 
@@ -229,7 +273,8 @@ impl<M: Machine> Here<'_, M> {
     fn may_wait_plainly(&self, thread: TcbRef) -> bool {
         let tcb = self.k.tcb(thread);
         let returns_to_stub = tcb.ip.get() == self.k.machine.ipc_return_ip();
-        tcb.purpose.get() == Purpose::User && !tcb.is_halted() && returns_to_stub && self.k.may_call_fast(thread)
+        let is_free = !tcb.is_halted() && !tcb.owes_message();
+        tcb.purpose.get() == Purpose::User && is_free && returns_to_stub && self.k.may_call_fast(thread)
     }
 
     /// Somebody else's step brought `thread` to its receive phase, and there is a sender: the transfer is its own work.

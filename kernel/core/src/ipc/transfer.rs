@@ -3,7 +3,7 @@
 use l4_abi::{Acceptor, Fpage, IpcError, IpcErrorKind, ItemKind, MR_COUNT, MapItem, MsgTag, Phase, Time, Word};
 
 use super::strings::StringStep;
-use super::{received_tag, without_result_flags};
+use super::{Woken, received_tag, without_result_flags};
 use crate::kernel::Here;
 use crate::machine::{Machine, TcbRef, UserRegs};
 use crate::mapdb::Progress;
@@ -62,9 +62,12 @@ impl<M: Machine> Here<'_, M> {
         match self.k.tcb(receiver).purpose() {
             Purpose::User => Acceptor::from_raw(self.k.utcb(receiver).br(0)).rcv_window(),
             Purpose::PageFault => Fpage::COMPLETE,
-            Purpose::Start | Purpose::Exception | Purpose::Preemption | Purpose::Interrupt | Purpose::Input => {
-                Fpage::NIL
-            }
+            Purpose::Start
+            | Purpose::Exception
+            | Purpose::Preemption
+            | Purpose::PreemptionFault
+            | Purpose::Interrupt
+            | Purpose::Input => Fpage::NIL,
         }
     }
 
@@ -217,8 +220,12 @@ impl<M: Machine> Here<'_, M> {
         }
         let is_redirected = from.intended().is_some();
         let tag = received_tag(tag, virtual_sender.is_some(), is_redirected, from.home() != to.home());
+        let woken = Woken { thread: receiver, must_choose: self.cpu.must_choose.get() };
         self.complete_receive((sender, virtual_sender.unwrap_or(sender)), receiver, tag);
-        self.receive_phase(sender, Some(receiver));
+        self.receive_phase(sender, Some(woken));
+        if self.cpu.current.get().thread() == Some(receiver) {
+            self.switch_to_sender(sender);
+        }
     }
 
     /// If the virtual sender waits for the thread that sent in its name, it now waits for the receiver, so that the
@@ -268,7 +275,8 @@ impl<M: Machine> Here<'_, M> {
                 }
             }
             Purpose::Exception => self.load_exception_reply(receiver, tag.untyped()),
-            Purpose::PageFault | Purpose::Preemption | Purpose::Interrupt | Purpose::Input => {}
+            Purpose::Preemption => self.resume_after_preemption(receiver),
+            Purpose::PageFault | Purpose::PreemptionFault | Purpose::Interrupt | Purpose::Input => {}
         }
         self.make_ready(receiver);
     }

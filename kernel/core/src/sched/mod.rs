@@ -3,8 +3,13 @@
 //! The running thread is in no queue. Its time is charged to the *slice owner*, which is the thread itself unless it got
 //! the processor by donation. A thread that becomes ready with a strictly higher priority than the running one preempts
 //! it; the preempted thread goes to the head of its queue and keeps the rest of its slice. At the end of a slice the
-//! running thread goes to the tail and the owner's next slice is a full one.
+//! running thread goes to the tail, its donor, if that is ready, behind it, and the owner's next slice is a full one.
+//!
+//! Besides slices there is the *total quantum* of a thread, which all its slices use up. At its end the thread owes its
+//! scheduler a preemption message, which it sends before it is in user mode again ([`Work::Preemption`]); who runs on its
+//! time goes on on its own. A thread can hold back its preemption for a while: see [`delay`].
 
+pub mod delay;
 pub mod ready_queue;
 pub mod timeouts;
 
@@ -14,6 +19,7 @@ use crate::kernel::Here;
 use crate::machine::{Machine, TcbRef};
 use crate::thread::{Status, Work};
 use crate::var::{AsWord, Var, Var64};
+use delay::Preemption;
 use ready_queue::ReadyQueue;
 use timeouts::Timeouts;
 
@@ -63,6 +69,10 @@ pub struct Cpu {
     pub(crate) slice_owner: Var<Option<TcbRef>>,
     /// When the current charge began.
     pub(crate) charged_until: Var64,
+    /// The running thread, while it holds back its preemption.
+    pub(crate) delaying: Var<Option<TcbRef>>,
+    /// When it has to stop, microseconds on the clock.
+    pub(crate) delay_end: Var64,
     pub(crate) ready: ReadyQueue,
     pub(crate) timeouts: Timeouts,
 }
@@ -77,6 +87,8 @@ impl Cpu {
             must_choose: Var::zero(),
             slice_owner: Var::zero(),
             charged_until: Var64::zero(),
+            delaying: Var::zero(),
+            delay_end: Var64::zero(),
             ready: ReadyQueue::new(),
             timeouts: Timeouts::new(),
         }
@@ -153,22 +165,49 @@ impl<M: Machine> Here<'_, M> {
 
     /// Decides who runs now and charges time. The result is also in `cpu.current`; `None`: nobody is ready.
     pub fn choose(&self) -> Option<TcbRef> {
-        let current = self.cpu.current.get().thread();
-        let running = current.filter(|&thread| self.is_runnable(thread));
-        let must_choose = self.cpu.must_choose.replace(false);
-        if let Some(donee) = self.cpu.donee.replace(None) {
-            self.put_back(running);
-            self.cpu.current.set(Current::running(donee));
-            if must_choose {
-                self.cpu.must_choose.set(true);
-                return self.choose();
-            }
-            return Some(donee);
+        let delaying = self.cpu.delaying.get();
+        if delaying.is_some() && self.running() != delaying {
+            self.stop_delay();
         }
+        let next = self.choose_thread();
+        if self.cpu.delaying.get() != next {
+            self.end_delay();
+        }
+        if let Some(thread) = next {
+            self.k.tcb(thread).recall_messages();
+        }
+        next
+    }
+
+    /// The thread that runs, unless it blocked or was halted.
+    pub(crate) fn running(&self) -> Option<TcbRef> {
+        self.cpu.current.get().thread().filter(|&thread| self.is_runnable(thread))
+    }
+
+    fn choose_thread(&self) -> Option<TcbRef> {
+        let running = self.running();
+        let must_choose = self.cpu.must_choose.replace(false);
+        let running = match self.cpu.donee.replace(None) {
+            Some(donee) => {
+                self.put_back(running);
+                self.take_over(donee);
+                Some(donee)
+            }
+            None => running,
+        };
         if running.is_some() && !must_choose {
             return running;
         }
         self.choose_highest(running)
+    }
+
+    /// `donee` runs on the time of whoever paid last, if that has any.
+    fn take_over(&self, donee: TcbRef) {
+        self.charge();
+        if self.cpu.slice_owner.get().is_none_or(|owner| self.k.tcb(owner).quantum_is_over()) {
+            self.start_slice(Some(donee));
+        }
+        self.cpu.current.set(Current::running(donee));
     }
 
     /// Puts the running thread, which is preempted, at the head of its queue.
@@ -184,11 +223,24 @@ impl<M: Machine> Here<'_, M> {
         let Some(next) = self.cpu.ready.first().filter(|&next| is_better(next)) else {
             return self.go_on(running);
         };
+        if running.is_some_and(|running| self.preemption_by(running, next) != Preemption::Now) {
+            return self.go_on(running);
+        }
         self.cpu.ready.remove(self.k.tcbs, next);
-        self.put_back(running);
+        self.preempt(running);
         self.start_slice(Some(next));
         self.cpu.current.set(Current::running(next));
         Some(next)
+    }
+
+    /// The running thread loses the processor: it is next, unless its slice is used up, too.
+    fn preempt(&self, running: Option<TcbRef>) {
+        let Some(running) = running else { return };
+        self.charge();
+        match self.owner_of_spent_slice() {
+            Some(owner) => self.end_turn(owner, running),
+            None => self.put_back(Some(running)),
+        }
     }
 
     /// Nobody better is ready: the running thread goes on, on its own time if its donor is gone; without one, idle.
@@ -205,13 +257,16 @@ impl<M: Machine> Here<'_, M> {
         let now = self.k.machine.now_us();
         let used = now.saturating_sub(self.cpu.charged_until.get());
         self.cpu.charged_until.set(now);
-        if let Some(owner) = self.cpu.slice_owner.get() {
-            let tcb = self.k.tcb(owner);
-            for left in [&tcb.slice_left_us, &tcb.quantum_left_us] {
-                if left.get() != NEVER_ENDS {
-                    left.set(left.get().saturating_sub(used));
-                }
+        let Some(owner) = self.cpu.slice_owner.get() else { return };
+        let tcb = self.k.tcb(owner);
+        for left in [&tcb.slice_left_us, &tcb.quantum_left_us] {
+            if left.get() != NEVER_ENDS {
+                left.set(left.get().saturating_sub(used));
             }
+        }
+        if tcb.quantum_is_over() {
+            // It owes a message now, of which the fast path knows nothing.
+            tcb.make_wait_ordinary(self.k.machine.ipc_return_ip());
         }
     }
 
@@ -232,42 +287,93 @@ impl<M: Machine> Here<'_, M> {
         tcb.slice_left_us.set(period_us(tcb.time_slice.get()));
     }
 
-    /// The timer fired: ends what timed out, and the slice if it is used up.
+    /// The timer fired: ends what timed out, the slice and the quantum of who pays if they are used up, and the delay of a
+    /// preemption if it has lasted long enough.
     pub fn timer_interrupt(&mut self) {
         let now = self.k.machine.now_us();
         while let Some(thread) = self.cpu.timeouts.expire(self.k.tcbs, now) {
             self.timeout_fired(thread);
         }
+        self.expire_delay(now);
         self.charge();
         let Some(owner) = self.cpu.slice_owner.get() else { return };
-        if self.k.tcb(owner).slice_left_us.get() == 0 {
-            self.end_slice(owner);
+        let running = self.running();
+        if self.k.tcb(owner).quantum_is_over() && running != Some(owner) {
+            // Who runs goes on, on its own time.
+            self.cpu.slice_owner.set(None);
+            self.cpu.must_choose.set(true);
+        } else if self.k.tcb(owner).slice_left_us.get() == 0 {
+            self.end_slice(owner, running);
         }
     }
 
-    /// The slice of `owner` is used up: the running thread goes behind the others of its priority.
-    fn end_slice(&self, owner: TcbRef) {
-        self.refill_slice(owner);
-        let Some(running) = self.cpu.current.get().thread().filter(|&thread| self.is_runnable(thread)) else { return };
-        self.yield_processor(running);
+    /// The slice of `owner` is used up: the running thread goes behind the others of its priority, unless it delays that.
+    fn end_slice(&self, owner: TcbRef, running: Option<TcbRef>) {
+        // Who owes its scheduler a message goes on to send it.
+        let Some(running) = running.filter(|&running| !self.k.tcb(running).quantum_is_over()) else {
+            return self.refill_slice(owner);
+        };
+        match self.preemption_of(running) {
+            Preemption::Later => {}
+            Preemption::Fault => self.refill_slice(owner),
+            Preemption::Now => {
+                self.end_turn(owner, running);
+                self.leave_processor();
+            }
+        }
     }
 
-    /// Puts the running thread at the tail of its queue and lets the best ready one run.
-    pub(crate) fn yield_processor(&self, running: TcbRef) {
+    /// Queues the running thread and, if it is ready, `owner`, whose slice is used up, behind their equals: in the order in
+    /// which they would be queued had there been no donation.
+    fn end_turn(&self, owner: TcbRef, running: TcbRef) {
+        self.refill_slice(owner);
         self.cpu.ready.push_back(self.k.tcbs, running);
+        if running != owner && self.k.tcb(owner).ready_link.is_linked() {
+            self.cpu.ready.remove(self.k.tcbs, owner);
+            self.cpu.ready.push_back(self.k.tcbs, owner);
+        }
+    }
+
+    /// The running thread gives up what is left of the slice: it goes behind its equals, and the best ready one runs.
+    pub(crate) fn yield_processor(&self, running: TcbRef) {
+        self.refill_slice(running);
+        match self.owner_of_spent_slice() {
+            Some(owner) => self.end_turn(owner, running),
+            None => self.cpu.ready.push_back(self.k.tcbs, running),
+        }
+        self.leave_processor();
+    }
+
+    /// Who pays, if its slice is used up. The time so far must be charged.
+    pub(crate) fn owner_of_spent_slice(&self) -> Option<TcbRef> {
+        self.cpu.slice_owner.get().filter(|&owner| self.k.tcb(owner).slice_left_us.get() == 0)
+    }
+
+    /// The thread that ran is queued: whoever is best comes next.
+    fn leave_processor(&self) {
         self.cpu.current.set(Current::IDLE);
         self.cpu.must_choose.set(true);
     }
 
     /// When the timer must fire next while the thread chosen last runs, microseconds on the clock.
     pub fn next_event(&self) -> Option<u64> {
-        let slice_end = self.cpu.slice_owner.get().and_then(|owner| {
-            let left = self.k.tcb(owner).slice_left_us.get();
-            (left != NEVER_ENDS).then(|| self.cpu.charged_until.get().saturating_add(left))
-        });
-        match (slice_end, self.cpu.timeouts.next_event()) {
-            (Some(a), Some(b)) => Some(a.min(b)),
-            (a, b) => a.or(b),
-        }
+        [self.time_is_up(), self.delay_is_over(), self.cpu.timeouts.next_event(self.k.tcbs)].into_iter().flatten().min()
+    }
+
+    /// When the slice or the quantum of who pays will be used up.
+    fn time_is_up(&self) -> Option<u64> {
+        let owner = self.cpu.slice_owner.get()?;
+        let tcb = self.k.tcb(owner);
+        // The end of a slice that comes while a preemption is delayed changes nothing until the delay is over, and a thread
+        // whose quantum is over needs no reminder.
+        let slice = if self.cpu.delaying.get().is_some() { NEVER_ENDS } else { tcb.slice_left_us.get() };
+        let is_stopping = tcb.quantum_is_over() && self.running() == Some(owner);
+        let quantum = if is_stopping { NEVER_ENDS } else { tcb.quantum_left_us.get() };
+        let left = slice.min(quantum);
+        (left != NEVER_ENDS).then(|| self.cpu.charged_until.get().saturating_add(left))
+    }
+
+    fn delay_is_over(&self) -> Option<u64> {
+        self.cpu.delaying.get().map(|_| self.cpu.delay_end.get())
     }
 }

@@ -30,6 +30,7 @@ impl<M: Machine> Here<'_, M> {
             Work::Delete => self.delete_step(thread),
             Work::Redirect => self.redirect_step(thread),
             Work::Print => self.print_step(thread),
+            Work::Preemption => self.send_preemption(thread),
         }
     }
 

@@ -35,40 +35,48 @@ impl<M: Machine> Here<'_, M> {
     /// Reads and changes the scheduling parameters of a thread. `None`: `dest` was nilthread, which asks for nothing.
     ///
     /// # Errors
-    /// [`SysError::InvalidThread`]: no such thread; [`SysError::NoPrivilege`]: the caller is neither in the space of the
-    /// thread's scheduler nor privileged, or asks for a priority above its own; [`SysError::InvalidParameter`]: a time
-    /// point as time, an absent processor, or the hierarchical scheduler's extension.
+    /// In this order: [`SysError::InvalidThread`]: no such thread; [`SysError::NoPrivilege`]: the caller is neither in the
+    /// space of the thread's scheduler nor privileged; [`SysError::InvalidParameter`]: the hierarchical scheduler's
+    /// extension; [`SysError::NoPrivilege`]: a priority above the caller's, which is not privileged;
+    /// [`SysError::InvalidParameter`]: a time point as time; [`SysError::NoPrivilege`]: a sensitive priority above the
+    /// caller's; [`SysError::InvalidParameter`]: an absent processor.
     pub fn schedule(&mut self, caller: TcbRef, args: ScheduleArgs) -> Result<Option<ScheduleReply>, SysError> {
         if args.dest.is_nil() {
             return Ok(None);
         }
         let dest = self.k.thread_or_local(args.dest, self.k.space_of(caller));
         let dest = dest.or_else(|| self.k.interrupt_thread(args.dest)).ok_or(SysError::InvalidThread)?;
-        self.may_schedule(caller, dest, args)?;
-        if !args.preemption.is_no_change() && args.preemption.is_hs_extended() {
-            return Err(SysError::InvalidParameter);
-        }
-        if !args.time.is_no_change() && (args.time.timeslice().is_point() || args.time.total_quantum().is_point()) {
-            return Err(SysError::InvalidParameter);
-        }
-        if args.processor.processor().is_some_and(|cpu| usize::from(cpu) >= self.k.cpus.len()) {
-            return Err(SysError::InvalidParameter);
-        }
+        self.may_schedule(caller, dest)?;
+        self.check_schedule(caller, args)?;
         let reply = self.schedule_state(dest);
         self.commit_schedule(dest, args);
         Ok(Some(reply))
     }
 
-    fn may_schedule(&self, caller: TcbRef, dest: TcbRef, args: ScheduleArgs) -> Result<(), SysError> {
-        if self.k.is_privileged(caller) {
-            return Ok(());
-        }
-        let own = self.k.tcb(caller);
+    fn may_schedule(&self, caller: TcbRef, dest: TcbRef) -> Result<(), SysError> {
         let scheduler = self.k.thread(self.k.tcb(dest).scheduler.get());
-        let is_scheduler = scheduler.is_some_and(|scheduler| self.k.space_of(scheduler) == own.space());
-        let sensitive = (!args.preemption.is_no_change()).then(|| args.preemption.sensitive_priority());
-        let too_high = [args.prio.priority(), sensitive].into_iter().flatten().any(|prio| prio > own.priority());
-        if is_scheduler && !too_high { Ok(()) } else { Err(SysError::NoPrivilege) }
+        let is_scheduler = scheduler.is_some_and(|scheduler| self.k.space_of(scheduler) == self.k.space_of(caller));
+        if is_scheduler || self.k.is_privileged(caller) { Ok(()) } else { Err(SysError::NoPrivilege) }
+    }
+
+    fn check_schedule(&self, caller: TcbRef, args: ScheduleArgs) -> Result<(), SysError> {
+        if args.preemption.is_hs_extended() {
+            return Err(SysError::InvalidParameter);
+        }
+        let is_too_high = |priority| priority > self.k.tcb(caller).priority();
+        if args.prio.priority().is_some_and(is_too_high) && !self.k.is_privileged(caller) {
+            return Err(SysError::NoPrivilege);
+        }
+        if !args.time.is_no_change() && (args.time.timeslice().is_point() || args.time.total_quantum().is_point()) {
+            return Err(SysError::InvalidParameter);
+        }
+        if !args.preemption.is_no_change() && is_too_high(args.preemption.sensitive_priority()) {
+            return Err(SysError::NoPrivilege);
+        }
+        if args.processor.processor().is_some_and(|cpu| usize::from(cpu) >= self.k.cpus.len()) {
+            return Err(SysError::InvalidParameter);
+        }
+        Ok(())
     }
 
     fn schedule_state(&self, dest: TcbRef) -> ScheduleReply {
@@ -109,7 +117,7 @@ impl<M: Machine> Here<'_, M> {
             if args.preemption.sensitive_priority() >= tcb.priority() {
                 tcb.sensitive_priority.set(args.preemption.sensitive_priority());
             }
-            tcb.max_delay_us.set(args.preemption.max_delay_us());
+            self.set_max_delay(dest, args.preemption.max_delay_us());
         }
         if !args.time.is_no_change() {
             tcb.time_slice.set(args.time.timeslice());

@@ -156,6 +156,8 @@ impl<M: Machine> Here<'_, M> {
         tcb.priority.set(DEFAULT_PRIORITY);
         tcb.sensitive_priority.set(DEFAULT_PRIORITY);
         tcb.max_delay_us.set(0);
+        tcb.delay_left_us.set(0);
+        tcb.owes_fault.set(false);
         tcb.time_slice.set(Time::period_us(DEFAULT_TIME_SLICE_US));
         tcb.slice_left_us.set(period_us(tcb.time_slice.get()));
         tcb.total_quantum.set(Time::NEVER);
@@ -325,7 +327,7 @@ impl<M: Machine> Here<'_, M> {
         let tcb = self.k.tcb(victim);
         self.unwind(victim, Reason::Canceled);
         self.dequeue(victim);
-        if matches!(tcb.work(), Work::Unmap | Work::Redirect | Work::Print) {
+        if matches!(tcb.work(), Work::Unmap | Work::Redirect | Work::Print | Work::Preemption) {
             tcb.work.set(Work::None);
         }
         tcb.id.set(ThreadId::NIL);

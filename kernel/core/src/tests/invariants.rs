@@ -5,6 +5,7 @@ use l4_abi::ThreadId;
 use super::machine::Fake;
 use crate::kernel::Kernel;
 use crate::machine::{SpaceRef, TcbRef};
+use crate::sched::period_us;
 use crate::thread::{Purpose, Status, Tcb, Work};
 
 type K = Kernel<'static, Fake>;
@@ -32,6 +33,8 @@ pub fn check_threads(k: &K) {
         "whoever runs, somebody pays; nobody pays for idling"
     );
     assert!(cpu.slice_owner.get().is_none_or(|owner| k.tcb(owner).exists()), "the dead do not pay");
+    let delaying = cpu.delaying.get();
+    assert!(delaying.is_none_or(|thread| current == Some(thread)), "only the running thread delays its preemption");
     assert!(cpu.donee.get().is_none() && !cpu.must_choose.get(), "the dispatcher has decided");
     let mut threads = [0; 64];
     let (mut queued, mut senders) = (0, 0);
@@ -90,6 +93,7 @@ fn check_thread(k: &K, thread: TcbRef, tcb: &Tcb, is_current: bool) {
     let may_time_out = matches!(tcb.status(), Status::PendingSend | Status::Waiting);
     assert!(may_time_out || !tcb.timeout_link.is_linked(), "{thread:?} has no timeout");
     check_plain_wait(k, thread, tcb);
+    check_times(thread, tcb);
     if let Some(other) = tcb.outer_peer.get() {
         return check_nested_fault(k, thread, tcb, other);
     }
@@ -133,8 +137,17 @@ fn check_plain_wait(k: &K, thread: TcbRef, tcb: &Tcb) {
     }
     assert_eq!((tcb.status(), tcb.purpose()), (Status::Waiting, Purpose::User), "{thread:?} waits");
     assert!(!tcb.timeout_link.is_linked() && !tcb.is_halted(), "only a message ends the wait of {thread:?}");
+    assert!(!tcb.owes_message(), "{thread:?} goes to user mode after its wait");
     let redirector = k.spaces.get(k.space_of(thread)).redirector();
     assert!(redirector.is_nil(), "the fast path does not wake {thread:?}, which could not be redirected");
+}
+
+/// No thread has more time left than it was given.
+fn check_times(thread: TcbRef, tcb: &Tcb) {
+    let times = [(tcb.time_slice.get(), tcb.slice_left_us.get()), (tcb.total_quantum.get(), tcb.quantum_left_us.get())];
+    assert!(times.iter().all(|&(whole, left)| left <= period_us(whole)), "{thread:?} has {times:?}");
+    let delay = (tcb.max_delay_us.get(), tcb.delay_left_us.get());
+    assert!(delay.1 <= delay.0, "{thread:?} may delay {delay:?}");
 }
 
 /// Whether a thread that waits for `partner` would take what `sender` has for it.

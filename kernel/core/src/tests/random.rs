@@ -4,8 +4,8 @@
 use std::collections::VecDeque;
 
 use l4_abi::{
-    ExregsControl, Fpage, MsgTag, PreemptionControl, PrioControl, ProcessorControl, Rights, ThreadId, Time,
-    TimeControl, Timeouts, UnmapControl, Word,
+    ExregsControl, Fpage, MsgTag, PreemptFlags, PreemptionControl, PrioControl, ProcessorControl, Rights, ThreadId,
+    Time, TimeControl, Timeouts, UnmapControl, Word,
 };
 
 use super::fast_path::fast_ipc;
@@ -78,6 +78,8 @@ enum Act {
     SpaceControl(SpaceControlArgs),
     Schedule(ScheduleArgs),
     Switch(ThreadId),
+    /// It sets its PreemptFlags, and has an exception handler.
+    Flags(PreemptFlags),
     Unmap {
         control: UnmapControl,
         fpages: [Fpage; 2],
@@ -209,6 +211,7 @@ impl Chaos {
             7..=13 => Act::Exregs(self.exregs()),
             14 => Act::Schedule(self.schedule()),
             15 => Act::Switch(self.id()),
+            25..=28 if who != ROOT => Act::Flags(PreemptFlags::from_raw(self.random.next() as u8)),
             16..=18 => Act::PageFault { address: self.random.below(USER_END * 2) as usize, pager: self.id() },
             19..=21 => Act::Exception { handler: self.id() },
             22..=24 => {
@@ -326,7 +329,8 @@ impl Chaos {
         let current = self.w.here().cpu.current.get().thread();
         let can_act = |who: &Who| {
             let tcb = self.w.tcb(*who);
-            (tcb.ready_link.is_linked() || current == Some(who.tcb())) && tcb.work() == Work::None
+            let is_ready = tcb.ready_link.is_linked() || current == Some(who.tcb());
+            is_ready && tcb.work() == Work::None && !tcb.owes_message()
         };
         let able: Vec<Who> = EVERYBODY.into_iter().filter(can_act).collect();
         let others: Vec<Who> = able.iter().copied().filter(|&who| who != ROOT).collect();
@@ -397,6 +401,11 @@ impl Chaos {
             Act::SpaceControl(args) => _ = w.trap(who, |here, t| here.space_control(t, args)),
             Act::Schedule(args) => _ = w.trap(who, |here, t| here.schedule(t, args)),
             Act::Switch(dest) => w.trap(who, |here, t| here.thread_switch(t, dest)),
+            Act::Flags(flags) => {
+                w.make_run(who);
+                w.utcb(who).set_preempt_flags(flags.raw());
+                w.utcb(who).set_exception_handler(ROOT.id());
+            }
             Act::Unmap { control, fpages } => {
                 w.set_mrs(who, &fpages.map(Fpage::raw));
                 w.trap(who, |here, t| here.unmap(t, control));
@@ -454,6 +463,9 @@ fn spares_root(act: Act) -> bool {
     match act {
         Act::ThreadControl(args) => !is_root(args.dest) && !is_sigma0(args.dest),
         Act::Exregs(args) => !is_root(args.dest),
+        // At the end of a quantum they would tell themselves.
+        Act::Schedule(args) => (!is_root(args.dest) && !is_sigma0(args.dest)) || args.time.is_no_change(),
+        Act::Flags(_) => true,
         _ => true,
     }
 }

@@ -53,7 +53,7 @@ fn schedulers_space_and_privileged_threads_may_schedule() {
     assert_eq!(schedule(w, C, nothing(B.id())), Err(SysError::NoPrivilege), "its scheduler is gone");
 }
 
-/// X.2, Schedule: who is not privileged gives no priority above its own, and no sensitive priority either.
+/// X.2, Schedule: who is not privileged gives no priority above its own, and nobody a sensitive priority above it.
 #[test]
 fn priorities_above_the_own_need_privilege() {
     let w = with_scheduler();
@@ -61,9 +61,11 @@ fn priorities_above_the_own_need_privilege() {
     let sensitive = |dest, priority| ScheduleArgs { preemption: PreemptionControl::new(priority, 9), ..nothing(dest) };
     assert_eq!(schedule(w, A, with_priority(B.id(), 101)), Err(SysError::NoPrivilege));
     assert_eq!(schedule(w, A, sensitive(B.id(), 101)), Err(SysError::NoPrivilege));
+    assert_eq!(schedule(w, R, sensitive(B.id(), 101)), Err(SysError::NoPrivilege), "r has priority 100");
     assert_eq!(snapshot(w), before);
     assert!(schedule(w, A, with_priority(B.id(), 100)).is_ok());
     assert!(schedule(w, A, sensitive(B.id(), 100)).is_ok());
+    assert!(schedule(w, ROOT, sensitive(B.id(), 255)).is_ok());
     assert!(schedule(w, R, with_priority(B.id(), 200)).is_ok(), "r has priority 100, but privilege");
     assert_eq!(w.tcb(B).priority(), 200);
 }
@@ -81,6 +83,7 @@ fn bad_calls_have_no_effect() {
         preemption: PreemptionControl::new(100, 20),
     };
     let bad_time = [TimeControl::new(point, Time::NEVER), TimeControl::new(Time::NEVER, point)];
+    let (too_sensitive, extension) = (PreemptionControl::new(101, 0), PreemptionControl::from_raw(1 << 25));
     let bad_processor = ScheduleArgs { processor: ProcessorControl::new(1), ..change };
     let rows = [
         (X, ScheduleArgs { dest: N.id(), ..bad_processor }, SysError::InvalidThread),
@@ -92,6 +95,12 @@ fn bad_calls_have_no_effect() {
         (A, ScheduleArgs { time: bad_time[0], ..change }, SysError::InvalidParameter),
         (A, ScheduleArgs { time: bad_time[1], ..change }, SysError::InvalidParameter),
         (A, bad_processor, SysError::InvalidParameter),
+        (A, ScheduleArgs { time: bad_time[0], prio: PrioControl::new(101), ..change }, SysError::NoPrivilege),
+        (A, ScheduleArgs { time: bad_time[0], preemption: too_sensitive, ..change }, SysError::InvalidParameter),
+        (A, ScheduleArgs { preemption: too_sensitive, ..bad_processor }, SysError::NoPrivilege),
+        (R, ScheduleArgs { preemption: too_sensitive, ..change }, SysError::NoPrivilege),
+        (A, ScheduleArgs { preemption: extension, prio: PrioControl::new(255), ..change }, SysError::InvalidParameter),
+        (X, ScheduleArgs { preemption: extension, ..change }, SysError::NoPrivilege),
         (ROOT, ScheduleArgs { processor: ProcessorControl::new(0xFFFF), ..change }, SysError::InvalidParameter),
     ];
     for (who, args, error) in rows {
@@ -123,6 +132,31 @@ fn extension_for_hierarchical_scheduling_is_refused() {
         assert_eq!(snapshot(w), before, "control {control}");
         assert_eq!(schedule(w, A, args), Err(SysError::NoPrivilege), "control {control}");
     }
+}
+
+/// X.2, Schedule: a line's thread can be scheduled once it was associated; it is halted, or waits for its handler.
+#[test]
+fn interrupt_threads_have_states() {
+    let w = World::new();
+    play(w, "a handle irq5");
+    let line = ThreadId::interrupt(5);
+    let change = ScheduleArgs {
+        time: TimeControl::new(Time::period_us(5), Time::period_us(7)),
+        prio: PrioControl::new(3),
+        preemption: PreemptionControl::new(9, 20),
+        ..nothing(line)
+    };
+    let state = |args| schedule(w, ROOT, args).map(|reply| reply.expect("a thread was named").state);
+    assert_eq!(state(change), Ok(ScheduleResult::Inactive));
+    assert_eq!(schedule(w, A, nothing(line)), Err(SysError::NoPrivilege), "nobody is its scheduler");
+    play(w, "raise 5");
+    assert_eq!(state(change), Ok(ScheduleResult::PendingSend));
+    play(w, "a wait irq5");
+    assert_eq!(state(change), Ok(ScheduleResult::Waiting));
+    play(w, "a send irq5; a ignore irq5");
+    assert_eq!(state(change), Ok(ScheduleResult::Dead));
+    let versions = [ThreadId::global(5, 2), ThreadId::interrupt(6)];
+    versions.into_iter().for_each(|id| assert_eq!(state(nothing(id)), Err(SysError::InvalidThread), "{id:?}"));
 }
 
 /// X.2, Schedule: nilthread asks for nothing, of anybody.

@@ -2,22 +2,27 @@
 //!
 //! Here the scheduler decides: whoever acts in a script must be running.
 
-use l4_abi::{PrioControl, ThreadId, Time, TimeControl};
+use l4_abi::{PrioControl, ThreadId, Time, TimeControl, Timeouts};
 
 use super::schedule::{nothing, schedule};
-use super::script::{check_scheduled, play};
+use super::script::{check_scheduled, expect, play};
 use super::world::{A, B, C, D, R, ROOT, Who, World, X};
 use crate::syscall::ScheduleArgs;
 
 /// These threads are ready in this order, with these priorities; the initial servers wait.
-fn ready(threads: &[(Who, u8)]) -> World {
+pub fn ready(threads: &[(Who, u8)]) -> World {
     let w = World::bare();
     for &(who, priority) in threads {
         w.start(who);
-        assert!(schedule(w, ROOT, ScheduleArgs { prio: PrioControl::new(priority), ..nothing(who.id()) }).is_ok());
+        set_priority(w, who, priority);
     }
     w.wait(ROOT, ThreadId::ANY);
     w
+}
+
+/// Root gives somebody a priority.
+pub fn set_priority(w: World, who: Who, priority: u8) {
+    assert!(schedule(w, ROOT, ScheduleArgs { prio: PrioControl::new(priority), ..nothing(who.id()) }).is_ok());
 }
 
 #[track_caller]
@@ -123,23 +128,80 @@ fn donee_is_preempted_by_its_own_priority() {
     check_scheduled(w, "x wait", "b runs");
 }
 
-/// X.2, Ipc: a reply-and-wait that finds a sender goes on with it, unless who was replied to has a higher priority.
+/// s, here b, has been called by x; a is queued on it. With these priorities b replies to x and waits.
+fn serving(server: u8, client: u8, queued: u8, how: &str) -> World {
+    let w = ready(&[(B, server), (X, client), (A, queued)]);
+    w.make_run(B);
+    play(w, "b wait");
+    w.make_run(X);
+    play(w, "x call b 1");
+    w.make_run(A);
+    play(w, how);
+    w.make_run(B);
+    play(w, "b reply x 3");
+    w
+}
+
+/// X.2, Ipc: a reply-and-wait that finds a sender: the higher of the sender and of who was replied to runs, the sender if
+/// they are equals: then the server works for it.
 #[test]
-fn reply_and_wait_goes_on_with_the_next_sender() {
-    let called = "b wait; a call b 1; b reply a 0";
-    check(&[(B, 100), (A, 100)], called, "a runs");
-    let threads = [(B, 120), (A, 100), (C, 100)];
-    check(&threads, "b wait; a call b 1", "b runs");
-    let w = ready(&[(B, 120), (X, 100), (A, 100)]);
-    check_scheduled(w, "b wait; x call b 1", "b runs");
-    play(w, "a call b 2");
+fn reply_and_wait_weighs_client_and_sender() {
+    let called = [
+        ((100, 100, 100), "b"),
+        ((120, 100, 100), "b"),
+        ((10, 100, 100), "b"),
+        ((10, 99, 100), "b"),
+        ((100, 99, 100), "b"),
+        ((10, 101, 100), "x"),
+        ((100, 101, 100), "x"),
+        ((110, 101, 100), "x"),
+        ((200, 101, 100), "x"),
+        ((200, 99, 100), "b"),
+    ];
+    for ((server, client, queued), runs) in called {
+        let w = serving(server, client, queued, "a call b 2");
+        let seen = format!("{runs} runs; b got 2 from 'a; x got 3 from b; a waits for b");
+        expect(w, &format!("server {server}, client {client}, sender {queued}"), &seen);
+    }
+    // A sender that does not wait for an answer runs itself, unless the server is above it.
+    let sent = [((100, 100, 100), "a"), ((10, 100, 100), "a"), ((120, 100, 100), "b"), ((10, 101, 100), "x")];
+    for ((server, client, queued), runs) in sent {
+        let w = serving(server, client, queued, "a send b 2");
+        expect(w, &format!("server {server}, client {client}, sender {queued}"), &format!("{runs} runs; a sent"));
+    }
+}
+
+/// X.2, Ipc: who was passed over waits in its queue, and runs when it is the best.
+#[test]
+fn passed_over_thread_is_ready() {
+    let w = serving(10, 100, 100, "a call b 2");
+    check_scheduled(w, "b wait", "x runs; b waits for any");
+    let w = serving(200, 101, 100, "a call b 2");
+    check_scheduled(w, "x wait", "b runs");
+}
+
+/// X.2, Ipc: a receive that finds a sender is a switch to it; who sent only goes on unless the receiver is above it.
+#[test]
+fn receive_switches_to_a_queued_sender() {
+    for (sender, receiver, runs) in [(100, 100, "a"), (101, 100, "a"), (99, 100, "b")] {
+        for (how, sees) in [("a send b 1", "a sent"), ("a call b 1", "a waits for b")] {
+            let w = ready(&[(B, receiver), (C, 100), (A, sender)]);
+            w.make_run(A);
+            play(w, how);
+            w.make_run(B);
+            play(w, "b wait");
+            let runs = if how == "a send b 1" { runs } else { "b" };
+            expect(w, how, &format!("{runs} runs; b got 1 from 'a; {sees}"));
+        }
+    }
+    // The receiver is next, before its equals, and the slice is still its own.
+    let w = ready(&[(B, 100), (C, 100), (A, 100)]);
+    w.make_run(A);
+    play(w, "a send b 1");
     w.make_run(B);
-    check_scheduled(w, "b reply x 3", "b runs; b got 2 from 'a; x got 3 from b");
-    let w = ready(&[(B, 100), (X, 120), (A, 100)]);
-    check_scheduled(w, "x call b 1; b wait", "b runs");
-    play(w, "a call b 2");
-    w.make_run(B);
-    check_scheduled(w, "b reply x 3", "x runs; b got 2 from 'a");
+    play(w, "clock 4000; b wait; clock 9999");
+    check_scheduled(w, "", "a runs");
+    check_scheduled(w, "a wait", "b runs");
 }
 
 /// X.2, Ipc: a call whose receive phase fails at once has given the processor away nevertheless.
@@ -194,7 +256,8 @@ fn yield_goes_to_the_end_of_the_queue() {
     assert_eq!(w.running(), Some(A), "nobody else is as high");
 }
 
-/// X.2, ThreadSwitch: dest runs on the caller's slice, and the caller stays ready, first of its equals.
+/// X.2, ThreadSwitch: dest runs on the caller's slice, and the caller stays ready, first of its equals. When the slice is
+/// over, the turn is at whose it would have been without the switch.
 #[test]
 fn switch_donates() {
     for dest in [C.id(), C.local()] {
@@ -202,9 +265,9 @@ fn switch_donates() {
         w.clock(6_000);
         switch(w, A, dest);
         check_scheduled(w, "clock 9999", "c runs; a ready");
-        check_scheduled(w, "clock 10000", "a runs");
-        check_scheduled(w, "clock 20000", "b runs");
-        check_scheduled(w, "clock 30000", "c runs");
+        check_scheduled(w, "clock 10000", "b runs");
+        check_scheduled(w, "clock 20000", "c runs");
+        check_scheduled(w, "clock 30000", "a runs");
     }
     let w = ready(&[(A, 100), (B, 100), (C, 10)]);
     switch(w, A, C.id());
@@ -291,6 +354,28 @@ fn idle_processor_wakes_for_timeouts() {
     check_scheduled(w, "clock 5000", "a runs");
     play(w, "a wait");
     assert_eq!((w.running(), w.here().next_event()), (None, None));
+}
+
+/// X.2, Scheduling: the timer is for what is due: none while nothing is, one interrupt for a sleep of any length.
+#[test]
+fn timer_fires_once_for_a_sleeper() {
+    for time in [1, 2, 63, 64, 65, 1_000, 4_097, 1_000_000, 3_600_000_000, 1023 << 31] {
+        let w = ready(&[(A, 100)]);
+        w.clock(12_345);
+        let period = Time::period_us(time);
+        let due = 12_345 + period.length_us().expect("a period");
+        w.ipc(A, ThreadId::NIL, A.id(), Timeouts::new(Time::NEVER, period));
+        assert_eq!((w.running(), w.here().next_event()), (None, Some(due)), "{time} us");
+        w.jump(due);
+        assert_eq!(w.running(), Some(A));
+        play(w, "a wait");
+        assert_eq!(w.here().next_event(), None, "nothing is due");
+    }
+    // A thread without end of its slice needs no timer either.
+    let w = ready(&[(A, 100), (B, 100)]);
+    w.tcb(A).time_slice.set(Time::NEVER);
+    w.here().refill_slice(A.tcb());
+    assert_eq!((w.running(), w.here().next_event()), (Some(A), None));
 }
 
 /// X.2, Scheduling: threads whose time comes at one moment run by priority.

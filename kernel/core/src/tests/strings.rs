@@ -14,14 +14,14 @@ use crate::thread::Work;
 use IpcErrorKind::{Overflow, XferTimeoutInvoker, XferTimeoutPartner};
 
 /// Where a has its strings.
-const FROM: Word = 0x100_0000;
+pub const FROM: Word = 0x100_0000;
 /// Where x has its buffers.
-const TO: Word = 0x200_0000;
+pub const TO: Word = 0x200_0000;
 const PAGE: Word = 0x1000;
 
 /// The cast; r has memory, a and x have four pages of it, and r is the pager of both. Each byte of a's has another value
 /// than its neighbours, x's are zero.
-fn with_memory() -> World {
+pub fn with_memory() -> World {
     let w = World::new();
     play(w, "root send s; r accept; r wait; s send r map=0x1000000/20 map=0x2000000/20; a pager r; x pager r");
     play(w, "a accept; a wait; r send a map=0x1000000/14; x accept; x wait; r send x map=0x2000000/14");
@@ -36,17 +36,18 @@ fn byte(offset: Word) -> u8 {
     (offset % 251 + 1) as u8
 }
 
-fn words(items: &[Word]) -> Vec<Word> {
+/// A message of these items.
+pub fn words(items: &[Word]) -> Vec<Word> {
     [&[MsgTag::new(5, 0, items.len()).raw()], items].concat()
 }
 
 /// A string of one piece.
-fn string(from: Word, len: Word) -> Vec<Word> {
+pub fn string(from: Word, len: Word) -> Vec<Word> {
     vec![StringItem::new(len).raw(), from]
 }
 
 /// Lets x have these buffers.
-fn buffers(w: World, items: &[Word]) {
+pub fn buffers(w: World, items: &[Word]) {
     w.utcb(X).set_acceptor(Acceptor::COMPLETE.with_strings());
     items.iter().enumerate().for_each(|(i, &word)| w.utcb(X).set_br(i + 1, word));
 }

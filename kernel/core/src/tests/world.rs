@@ -252,7 +252,7 @@ impl World {
 
     /// The way to user mode settles whether the fast path is free.
     fn leave(self, thread: TcbRef) {
-        self.k.machine.allows_fast_path.set(self.k.may_call_fast(thread));
+        self.k.machine.allows_fast_path.set(self.here().may_call_fast(thread));
     }
 
     /// Lets somebody who is ready run, whatever the scheduler thinks.
@@ -264,6 +264,7 @@ impl World {
         }
         assert!(self.tcb(who).ready_link.is_linked(), "{} cannot do anything: {}", who.name, self.outcome(who));
         here.charge();
+        here.end_delay();
         here.cpu.ready.remove(self.k.tcbs, who.tcb());
         if let Some(current) = current.filter(|&thread| here.is_runnable(thread)) {
             here.cpu.ready.push_front(self.k.tcbs, current);
@@ -495,6 +496,7 @@ fn purpose(tcb: &Tcb) -> &'static str {
         Purpose::PageFault => "fault: ",
         Purpose::Exception => "exception: ",
         Purpose::Preemption => "preemption: ",
+        Purpose::PreemptionFault => "preemption fault: ",
         Purpose::Interrupt => "interrupt: ",
         Purpose::Input => "input: ",
     }

@@ -88,8 +88,10 @@ enum_as_word! {
         PageFault,
         /// An exception of its own.
         Exception,
-        /// A preemption message.
+        /// Its total quantum is over: a preemption message to its scheduler.
         Preemption,
+        /// It was preempted although it delayed that: a preemption message to its exception handler.
+        PreemptionFault,
         /// The message of an interrupt, whose thread does nothing else.
         Interrupt,
         /// Not in an IPC, but waiting for input of the console: no message ends that.
@@ -114,6 +116,8 @@ enum_as_word! {
         Redirect,
         /// Printing on the console for the debugger.
         Print,
+        /// The preemption messages that it owes.
+        Preemption,
     }
 }
 
@@ -280,6 +284,10 @@ pub struct Tcb {
     pub(crate) priority: Var<u8>,
     pub(crate) sensitive_priority: Var<u8>,
     pub(crate) max_delay_us: Var<u16>,
+    /// What is left of it since the last ThreadSwitch.
+    pub(crate) delay_left_us: Var<u16>,
+    /// The thread owes its exception handler a preemption message.
+    pub(crate) owes_fault: Var<bool>,
     pub(crate) time_slice: Var<Time>,
     pub(crate) slice_left_us: Var64,
     pub(crate) total_quantum: Var<Time>,
@@ -370,6 +378,26 @@ impl Tcb {
     #[inline]
     pub fn priority(&self) -> u8 {
         self.priority.get()
+    }
+
+    /// Whether the total quantum is used up. Then the thread owes its scheduler a preemption message.
+    #[inline]
+    pub(crate) fn quantum_is_over(&self) -> bool {
+        self.quantum_left_us.get() == 0
+    }
+
+    /// Whether the thread owes a preemption message, which it sends before it is in user mode again.
+    #[inline]
+    pub(crate) fn owes_message(&self) -> bool {
+        self.quantum_is_over() || self.owes_fault.get()
+    }
+
+    /// Makes the messages that a thread owes its work, now that it would go to user mode.
+    #[inline]
+    pub(crate) fn recall_messages(&self) {
+        if self.work.get() == Work::None && self.owes_message() {
+            self.work.set(Work::Preemption);
+        }
     }
 
     /// What the thread has to do before it may run in user mode.
