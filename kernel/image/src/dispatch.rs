@@ -22,7 +22,7 @@ pub extern "C" fn dispatch() -> ! {
         let Some(thread) = here.choose() else { idle(&here) };
         if here.k.tcb(thread).work() != Work::None {
             here.step(thread);
-            // The thread may have come here from another one's wait, and work until some timeout is over.
+            // Long work must neither keep others from their timeouts nor outlast its time slice.
             machine::arm(here.next_event());
             let_interrupts_in();
         } else if !layout::is_canonical(here.k.tcb(thread).ip.get()) {
@@ -38,7 +38,7 @@ pub extern "C" fn dispatch() -> ! {
 /// To user mode, with everything that belongs to `thread` in place.
 fn leave(here: &Here<'static, Hardware>, thread: TcbRef) -> ! {
     machine::enter_space(here.k.tcb(thread));
-    machine::enter_registers(thread, here.k.may_call_fast(thread));
+    machine::enter_registers(thread, here.may_call_fast(thread));
     machine::arm(here.next_event());
     // SAFETY: the running thread's frame and TCB hold user registers with a canonical instruction pointer, its space is
     // loaded, and nothing on the stack is needed any more.

@@ -564,9 +564,8 @@ pub fn arm(event: Option<u64>) {
         return local_apic().stop_timer();
     }
     let hardware = HARDWARE.get();
-    let wait_us = event.saturating_sub(hardware.now_us()).max(1);
-    let ticks = hardware.us_to_apic.ceil(wait_us);
-    local_apic().start_timer(vector::TIMER, u32::try_from(ticks).unwrap_or(u32::MAX));
+    let wait_us = event.saturating_sub(hardware.now_us());
+    local_apic().start_timer(vector::TIMER, hardware.us_to_apic.count_down(wait_us));
 }
 
 /// The timer's interrupt is here: it has to be armed anew.

@@ -72,6 +72,17 @@ impl Scale {
         let fraction = (product >> 64) as u64 + (product as u64 != 0) as u64;
         x.saturating_mul(self.whole).saturating_add(fraction)
     }
+
+    /// The ticks by which a 32-bit timer counts down `us` microseconds: at least one, or it would stop. A wait longer than
+    /// the timer reaches is cut; whoever armed it finds nothing due and arms it for the rest.
+    #[inline(always)]
+    pub const fn count_down(self, us: u64) -> u32 {
+        match self.ceil(us) {
+            0 => 1,
+            ticks if ticks <= u32::MAX as u64 => ticks as u32,
+            _ => u32::MAX,
+        }
+    }
 }
 
 /// How fast the clocks run.
@@ -261,6 +272,28 @@ mod tests {
         assert_eq!(scale.floor(u64::MAX / 2), u64::MAX);
         assert_eq!(Scale::new(3, 2).ceil(u64::MAX), u64::MAX);
         assert_eq!(Scale::new(1, 1).ceil(u64::MAX), u64::MAX);
+    }
+
+    #[test]
+    fn timer_of_32_bits_waits_as_long_as_it_can() {
+        for apic_khz in SPEEDS_KHZ {
+            let scale = Clocks { tsc_khz: 1, apic_khz }.us_to_apic(2);
+            let rows = [(0, 1), (1, scale.ceil(1)), (10_000, scale.ceil(10_000))];
+            rows.into_iter()
+                .for_each(|(us, ticks)| assert_eq!(u64::from(scale.count_down(us)), ticks.max(1), "{us} us"));
+            for us in [1 << 40, (1023 << 31) + 5, u64::MAX] {
+                assert_eq!(scale.count_down(us), u32::MAX, "{us} us");
+            }
+            // The longest wait takes a few turns of the timer, each of which brings it nearer.
+            let (longest_us, mut left_us, mut turns) = (1023u64 << 31, 1023u64 << 31, 0);
+            while left_us > 0 {
+                let turn_us = (u128::from(scale.count_down(left_us)) * 2000 / u128::from(apic_khz)) as u64;
+                assert!(turn_us > 0, "{left_us} of {longest_us} us are left");
+                left_us = left_us.saturating_sub(turn_us);
+                turns += 1;
+            }
+            assert!(turns <= 1 + longest_us / 1_400_000, "{turns} turns at {apic_khz} kHz");
+        }
     }
 
     /// What SystemClock promises to timeouts: when the timer fires, the clock shows the deadline or a little more.
