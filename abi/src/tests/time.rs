@@ -87,6 +87,39 @@ fn deadline_of_a_point_is_in_this_window_or_the_next() {
     }
 }
 
+/// X.2, Time: the point of the manual's formula, for clocks at and around every border of a window.
+#[test]
+fn deadline_of_a_point_is_what_the_formula_says() {
+    let formula = |now: u64, e: u32, c: u64, m: u64| {
+        let window = 1u64 << (e + 10);
+        let start = now / window * window;
+        if (now >> (e + 10)) % 2 == c { start + (m << e) } else { start + window + (m << e) }
+    };
+    for (e, c, m) in (0..16).flat_map(|e| [0, 1].into_iter().flat_map(move |c| [0, 1, 512, 1023].map(|m| (e, c, m)))) {
+        let time = Time::from_raw((0x8000 | e << 11 | c << 10 | m) as u16);
+        assert!(time.is_point() && !time.is_zero() && !time.is_never(), "{time:?}");
+        for window in [0u64, 1, 2, 3, 7, 1 << 20] {
+            for now in [0, 1, (m << e) as u64, (1 << (e + 10)) - 1].map(|offset| (window << (e + 10)) + offset) {
+                let point = formula(now, e, c as u64, m as u64);
+                assert_eq!(time.deadline_us(now), Some(point), "{time:?} at {now}");
+                assert!(point <= now || point - now < 2 << (e + 10), "a point is near: {time:?} at {now}");
+            }
+        }
+    }
+}
+
+/// X.2, Time: each period, by its formula; those with m = 0 are zero, but for never.
+#[test]
+fn length_of_a_period_is_what_the_formula_says() {
+    for raw in 0..0x8000u16 {
+        let (time, m, e) = (Time::from_raw(raw), u64::from(raw & 0x3FF), raw >> 10);
+        let expected = if raw == 0 { None } else { Some(m * 2u64.pow(e.into())) };
+        assert_eq!(time.length_us(), expected, "{raw:#x}");
+        assert_eq!((time.is_zero(), time.is_never()), (expected == Some(0), raw == 0), "{raw:#x}");
+        assert_eq!(time.deadline_us(7), expected.map(|us| us + 7));
+    }
+}
+
 #[test]
 fn point_comes_when_it_was_asked_for() {
     for now in [0, 1, 1023, 1024, 999_999, 1 << 40] {
