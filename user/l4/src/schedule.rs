@@ -96,16 +96,44 @@ pub fn set_preemption_delay(
         .map(|(state, _)| state)
 }
 
-/// Runs `section` with preemption delayed, and yields afterwards if one was due (X.2, Delayed Preemption).
-#[doc(alias = "L4_DisablePreemption")]
-#[doc(alias = "L4_EnablePreemption")]
-#[doc(alias = "L4_PreemptionPending")]
-pub fn delay_preemption<R>(section: impl FnOnce() -> R) -> R {
+/// Asks for delay: from now on threads up to the sensitive priority, and the end of the time slice, have to wait, as long as
+/// [`set_preemption_delay`] allows. The C library's name of this is EnablePreemption on amd64 and DisablePreemption on ia32.
+pub fn begin_preemption_delay() {
     utcb().raise_preempt_flags(PreemptFlags::DELAY);
-    let result = section();
+}
+
+/// Takes that back, and gives the processor to whoever has had to wait meanwhile.
+pub fn end_preemption_delay() {
     utcb().lower_preempt_flags(PreemptFlags::DELAY);
     if utcb().lower_preempt_flags(PreemptFlags::PENDING).contains(PreemptFlags::PENDING) {
         yield_now();
     }
+}
+
+/// Whether a preemption has been delayed since the last switch.
+#[doc(alias = "L4_PreemptionPending")]
+pub fn is_preemption_pending() -> bool {
+    PreemptFlags::from_raw(utcb().preempt_flags()).contains(PreemptFlags::PENDING)
+}
+
+/// Has the exception handler told of preemptions that come although they are delayed, because that took too long.
+#[doc(alias = "L4_EnablePreemptionFaultException")]
+pub fn enable_preemption_faults() {
+    utcb().raise_preempt_flags(PreemptFlags::SIGNAL);
+}
+
+/// Has the exception handler left alone.
+#[doc(alias = "L4_DisablePreemptionFaultException")]
+pub fn disable_preemption_faults() {
+    utcb().lower_preempt_flags(PreemptFlags::SIGNAL);
+}
+
+/// Runs `section` with preemption delayed, and yields afterwards if one was due (X.2, Delayed Preemption).
+#[doc(alias = "L4_DisablePreemption")]
+#[doc(alias = "L4_EnablePreemption")]
+pub fn delay_preemption<R>(section: impl FnOnce() -> R) -> R {
+    begin_preemption_delay();
+    let result = section();
+    end_preemption_delay();
     result
 }
