@@ -2,8 +2,10 @@
 
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
+use l4::protocol::preemption_tag;
 use l4::schedule::{
-    schedule, set_preemption_delay, set_priority, set_processor_no, set_timeslice, thread_switch, timeslice, yield_now,
+    begin_preemption_delay, enable_preemption_faults, end_preemption_delay, is_preemption_pending, schedule,
+    set_preemption_delay, set_priority, set_processor_no, set_timeslice, thread_switch, timeslice, yield_now,
 };
 use l4::time::{sleep, system_clock_us};
 use l4::{
@@ -12,9 +14,9 @@ use l4::{
 
 use crate::failure::{Failure, Outcome, Within, check, equal, within_range};
 use crate::registry::chapter;
-use crate::world::messages::{receive, send_label};
+use crate::world::messages::{call_label, load_words, receive, send_label, word};
 use crate::world::spaces::Space;
-use crate::world::threads::{PRIORITY, Thread, plan, spawn, spawn_later, supervisor, tester};
+use crate::world::threads::{PATIENCE, PRIORITY, Thread, plan, spawn, spawn_later, supervisor, tester};
 
 chapter! { schedule:
     "X.2, Schedule" => [
@@ -40,6 +42,22 @@ chapter! { schedule:
         spinning_threads_share_the_processor,
         time_slice_can_be_without_end,
         lower_priority_starves,
+    ],
+    "X.2, Scheduling, total quantum" => [
+        quantum_end_is_told_to_the_scheduler,
+        answer_or_schedule_gives_another_quantum,
+        quantum_end_leaves_the_registers,
+        quantum_ends_on_donated_time,
+        quantum_end_without_scheduler_halts,
+        own_scheduler_stops_nobody_else,
+    ],
+    "X.2, Scheduling, delayed preemption" => [
+        preemption_can_be_delayed,
+        sensitive_priority_is_above_delays,
+        delay_ends_with_its_budget,
+        end_of_slice_is_pending,
+        exhausted_budget_is_a_fault,
+        preemption_fault_without_handler_halts,
     ],
     "X.2, ThreadSwitch" => [
         switch_runs_a_lower_thread,
@@ -290,7 +308,7 @@ fn call_runs_the_partner_at_any_priority() -> Outcome {
     })?;
     set_priority(partner.id(), 20)?;
     let between = noting(50, 2)?;
-    crate::world::messages::call_label(partner.id(), 0)?;
+    call_label(partner.id(), 0)?;
     check_log(1)?;
     between.join()?;
     check_log(12)
@@ -353,6 +371,282 @@ fn lower_priority_starves() -> Outcome {
     wait_until(|| COUNTS[1].load(Relaxed) > 0)?;
     sleep(Time::period_us(40_000));
     equal("what the lower one counts", COUNTS[0].load(Relaxed), 0)
+}
+
+// --- total quanta ---
+
+/// A thread of low priority that counts, with the tester as scheduler and this quantum.
+#[track_caller]
+fn counting(quantum: Time) -> Outcome<Thread> {
+    COUNTS.iter().for_each(|count| count.store(0, Relaxed));
+    let thread = plan().priority(50).spawn(|| spin(0))?;
+    set_scheduler(thread, tester().id())?;
+    set_timeslice(thread.id(), Time::period_us(1_000), quantum)?;
+    Ok(thread)
+}
+
+#[track_caller]
+fn set_scheduler(thread: Thread, scheduler: ThreadId) -> Outcome {
+    Ok(l4::thread::thread_control(thread.id(), thread.id(), scheduler, ThreadId::NIL, None)?)
+}
+
+/// Receives a preemption message; the clock in it.
+#[track_caller]
+fn receive_preemption(from: Thread) -> Outcome<Word> {
+    let message = receive(from.id())?;
+    equal("the tag", message.tag, preemption_tag())?;
+    let clock_us = utcb().mr(1);
+    equal("the clock's high word", utcb().mr(2), 0)?;
+    check(clock_us <= system_clock_us(), format_args!("{clock_us} is in the future"))?;
+    Ok(clock_us)
+}
+
+/// Whether nothing is counted any more.
+#[track_caller]
+fn check_silence() -> Outcome {
+    let before = counts();
+    sleep(Time::period_us(5_000));
+    equal("what it counts", counts(), before)
+}
+
+fn quantum_end_is_told_to_the_scheduler() -> Outcome {
+    let begun = system_clock_us();
+    let thread = counting(Time::period_us(4_000))?;
+    let told = receive_preemption(thread)?;
+    check(told >= begun + 4_000, format_args!("{} us are not the quantum", told - begun))?;
+    check(COUNTS[0].load(Relaxed) > 0, "it has not run")?;
+    equal("its state", thread.state()?, ScheduleResult::Waiting)?;
+    equal("what is left", timeslice(thread.id())?.total_quantum(), Time::ZERO)?;
+    check_silence()
+}
+
+fn answer_or_schedule_gives_another_quantum() -> Outcome {
+    let thread = counting(Time::period_us(2_000))?;
+    let mut last = receive_preemption(thread)?;
+    for _ in 0..3 {
+        send_label(thread.id(), 0)?;
+        let told = receive_preemption(thread)?;
+        check(told >= last + 2_000, format_args!("the next quantum lasts {} us", told - last))?;
+        last = told;
+    }
+    set_timeslice(thread.id(), Time::period_us(1_000), Time::period_us(8_000))?;
+    check_silence()?;
+    send_label(thread.id(), 0)?;
+    let told = receive_preemption(thread)?;
+    check(told >= last + 8_000, format_args!("the longer quantum lasts {} us", told - last))?;
+    set_timeslice(thread.id(), Time::period_us(1_000), Time::NEVER)?;
+    let before = COUNTS[0].load(Relaxed);
+    send_label(thread.id(), 0)?;
+    wait_until(|| COUNTS[0].load(Relaxed) > before)?;
+    equal("its state", thread.state()?, ScheduleResult::Running)
+}
+
+fn quantum_end_leaves_the_registers() -> Outcome {
+    static IS_OVER: AtomicU64 = AtomicU64::new(0);
+    IS_OVER.store(0, Relaxed);
+    let thread = plan().priority(50).spawn(|| {
+        (0..64).for_each(|i| utcb().set_mr(i, word(0, i)));
+        utcb().set_error_code(0x66);
+        utcb().set_br(0, 0x70);
+        while IS_OVER.load(Relaxed) == 0 {}
+        let found = [0, 1, 2, 3, 31, 63].map(|i| utcb().mr(i));
+        equal("message registers", found, [0, 1, 2, 3, 31, 63].map(|i| word(0, i)))?;
+        let all = (0..64).all(|i| utcb().mr(i) == word(0, i));
+        check(all, "some message register changed")?;
+        equal("other registers", (utcb().error_code(), utcb().br(0)), (0x66, 0x70))
+    })?;
+    set_scheduler(thread, tester().id())?;
+    set_timeslice(thread.id(), Time::period_us(1_000), Time::period_us(2_000))?;
+    for count in [0, 3, 63] {
+        receive_preemption(thread)?;
+        load_words(count as Word, count);
+        l4::ipc::send_timeout(thread.id(), PATIENCE)?;
+    }
+    receive_preemption(thread)?;
+    IS_OVER.store(1, Relaxed);
+    set_timeslice(thread.id(), Time::period_us(1_000), Time::NEVER)?;
+    send_label(thread.id(), 0)?;
+    thread.join()
+}
+
+fn quantum_ends_on_donated_time() -> Outcome {
+    static REPLIED_AT: AtomicU64 = AtomicU64::new(0);
+    let server = plan().spawn(|| {
+        let call = l4::ipc::wait()?;
+        let begun = system_clock_us();
+        while system_clock_us() < begun + 10_000 {}
+        REPLIED_AT.store(system_clock_us(), Relaxed);
+        utcb().set_tag(l4::MsgTag::new(7, 0, 0));
+        l4::ipc::reply(call.from)?;
+        Ok(())
+    })?;
+    let client = plan().priority(50).spawn(move || {
+        let answer = call_label(server.id(), 1)?;
+        equal("the answer", answer.tag.label(), 7)
+    })?;
+    set_scheduler(client, tester().id())?;
+    // A slice that ends would end the donation.
+    set_timeslice(client.id(), Time::NEVER, Time::period_us(2_000))?;
+    let told = receive_preemption(client)?;
+    check(told >= REPLIED_AT.load(Relaxed), "it tells while it is in its call")?;
+    set_timeslice(client.id(), Time::NEVER, Time::NEVER)?;
+    send_label(client.id(), 0)?;
+    client.join()?;
+    server.join()
+}
+
+fn quantum_end_without_scheduler_halts() -> Outcome {
+    let nobody = Thread::reserve()?.id();
+    let thread = counting(Time::NEVER)?;
+    set_scheduler(thread, nobody)?;
+    set_timeslice(thread.id(), Time::period_us(1_000), Time::period_us(2_000))?;
+    wait_until(|| thread.state().is_ok_and(|state| state == ScheduleResult::Inactive))?;
+    check_silence()?;
+    set_timeslice(thread.id(), Time::period_us(1_000), Time::NEVER)?;
+    let before = COUNTS[0].load(Relaxed);
+    l4::thread::resume(thread.id())?;
+    wait_until(|| COUNTS[0].load(Relaxed) > before)
+}
+
+fn own_scheduler_stops_nobody_else() -> Outcome {
+    let thread = counting(Time::NEVER)?;
+    set_scheduler(thread, thread.id())?;
+    set_timeslice(thread.id(), Time::period_us(1_000), Time::period_us(2_000))?;
+    wait_until(|| thread.state().is_ok_and(|state| state == ScheduleResult::PendingSend))?;
+    check_silence()?;
+    thread.delete()
+}
+
+// --- delayed preemption ---
+
+/// A machine that stops the emulator for longer than this says nothing about a delay.
+const LONGEST_DELAY_US: u16 = 60_000;
+
+/// Makes a thread of priority 50 with this sensitive priority that runs `body` with its preemption delayed, and one of
+/// priority `other` that notes 1 after a while.
+#[track_caller]
+fn delaying<F: Fn() -> Outcome + Copy + Send + 'static>(
+    sensitive_priority: u8,
+    max_delay_us: u16,
+    other: u8,
+    body: F,
+) -> Outcome<Thread> {
+    begin_log();
+    let thread = plan().priority(50).spawn(move || {
+        begin_preemption_delay();
+        body()
+    })?;
+    set_preemption_delay(thread.id(), sensitive_priority, max_delay_us)?;
+    set_timeslice(thread.id(), Time::NEVER, Time::NEVER)?;
+    let waker = plan().spawn(|| {
+        sleep(Time::period_us(5_000));
+        note(1);
+        Ok(())
+    })?;
+    set_priority(waker.id(), other)?;
+    Ok(thread)
+}
+
+/// Spins until something has happened, for three seconds at most.
+#[track_caller]
+fn spin_until(happened: impl Fn() -> bool) -> Outcome {
+    let begun = system_clock_us();
+    while !happened() {
+        check(system_clock_us() - begun < 3_000_000, "nothing happens")?;
+    }
+    Ok(())
+}
+
+fn preemption_can_be_delayed() -> Outcome {
+    let thread = delaying(70, LONGEST_DELAY_US, 60, || {
+        let mut last = system_clock_us();
+        let begun = last;
+        let (log, us) = loop {
+            let is_pending = is_preemption_pending();
+            let log = LOG.load(Relaxed);
+            let now = system_clock_us();
+            if is_pending {
+                break (log, now - last);
+            }
+            check(now - begun < 3_000_000, "no preemption is pending")?;
+            last = now;
+        };
+        if us < u64::from(LONGEST_DELAY_US) / 2 {
+            equal("who has run", log, 0)?;
+        }
+        end_preemption_delay();
+        check_log(1)?;
+        check(!is_preemption_pending(), "it is pending still")
+    })?;
+    thread.join()
+}
+
+fn sensitive_priority_is_above_delays() -> Outcome {
+    let thread = delaying(70, LONGEST_DELAY_US, 71, || {
+        spin_until(|| LOG.load(Relaxed) == 1)?;
+        check(!is_preemption_pending(), "a preemption is pending")
+    })?;
+    thread.join()
+}
+
+fn delay_ends_with_its_budget() -> Outcome {
+    let thread = delaying(70, 2_000, 70, || {
+        spin_until(|| LOG.load(Relaxed) == 1)?;
+        check(is_preemption_pending(), "nothing was pending")
+    })?;
+    thread.join()
+}
+
+fn end_of_slice_is_pending() -> Outcome {
+    let thread = plan().priority(50).spawn(|| {
+        begin_preemption_delay();
+        spin_until(is_preemption_pending)?;
+        end_preemption_delay();
+        check(!is_preemption_pending(), "it is pending still")
+    })?;
+    set_preemption_delay(thread.id(), 50, 10_000)?;
+    set_timeslice(thread.id(), Time::period_us(1_000), Time::NEVER)?;
+    thread.join()
+}
+
+fn exhausted_budget_is_a_fault() -> Outcome {
+    for max_delay_us in [0, 1_000] {
+        COUNTS.iter().for_each(|count| count.store(0, Relaxed));
+        let begun = system_clock_us();
+        let thread = plan().priority(50).exception_handler(tester().id()).spawn(|| {
+            begin_preemption_delay();
+            enable_preemption_faults();
+            spin(0)
+        })?;
+        set_preemption_delay(thread.id(), 50, max_delay_us)?;
+        set_timeslice(thread.id(), Time::period_us(3_000), Time::NEVER)?;
+        let told = receive_preemption(thread)?;
+        let expected = begun + 3_000 + u64::from(max_delay_us);
+        check(told >= expected, format_args!("after {} us it is too early", told - begun))?;
+        check_silence()?;
+        send_label(thread.id(), 0)?;
+        let before = COUNTS[0].load(Relaxed);
+        // No switch has filled the budget: the next slice is not drawn out.
+        let next = receive_preemption(thread)?;
+        check(next > told && COUNTS[0].load(Relaxed) > before, "it has not run on")?;
+        thread.delete()?;
+    }
+    Ok(())
+}
+
+fn preemption_fault_without_handler_halts() -> Outcome {
+    COUNTS.iter().for_each(|count| count.store(0, Relaxed));
+    let thread = plan().priority(50).exception_handler(ThreadId::NIL).spawn(|| {
+        begin_preemption_delay();
+        enable_preemption_faults();
+        spin(0)
+    })?;
+    set_timeslice(thread.id(), Time::period_us(1_000), Time::NEVER)?;
+    wait_until(|| thread.state().is_ok_and(|state| state == ScheduleResult::Inactive))?;
+    check_silence()?;
+    let before = COUNTS[0].load(Relaxed);
+    l4::thread::resume(thread.id())?;
+    wait_until(|| COUNTS[0].load(Relaxed) > before)
 }
 
 // --- ThreadSwitch ---
