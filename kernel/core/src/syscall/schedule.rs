@@ -39,7 +39,7 @@ impl<M: Machine> Here<'_, M> {
     /// space of the thread's scheduler nor privileged; [`SysError::InvalidParameter`]: the hierarchical scheduler's
     /// extension; [`SysError::NoPrivilege`]: a priority above the caller's, which is not privileged;
     /// [`SysError::InvalidParameter`]: a time point as time; [`SysError::NoPrivilege`]: a sensitive priority above the
-    /// caller's; [`SysError::InvalidParameter`]: an absent processor.
+    /// caller's, which is not privileged; [`SysError::InvalidParameter`]: an absent processor.
     pub fn schedule(&mut self, caller: TcbRef, args: ScheduleArgs) -> Result<Option<ScheduleReply>, SysError> {
         if args.dest.is_nil() {
             return Ok(None);
@@ -63,14 +63,14 @@ impl<M: Machine> Here<'_, M> {
         if args.preemption.is_hs_extended() {
             return Err(SysError::InvalidParameter);
         }
-        let is_too_high = |priority| priority > self.k.tcb(caller).priority();
-        if args.prio.priority().is_some_and(is_too_high) && !self.k.is_privileged(caller) {
+        let limit = if self.k.is_privileged(caller) { u8::MAX } else { self.k.tcb(caller).priority() };
+        if args.prio.priority().is_some_and(|priority| priority > limit) {
             return Err(SysError::NoPrivilege);
         }
         if !args.time.is_no_change() && (args.time.timeslice().is_point() || args.time.total_quantum().is_point()) {
             return Err(SysError::InvalidParameter);
         }
-        if !args.preemption.is_no_change() && is_too_high(args.preemption.sensitive_priority()) {
+        if !args.preemption.is_no_change() && args.preemption.sensitive_priority() > limit {
             return Err(SysError::NoPrivilege);
         }
         if args.processor.processor().is_some_and(|cpu| usize::from(cpu) >= self.k.cpus.len()) {
