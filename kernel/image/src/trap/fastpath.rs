@@ -8,7 +8,8 @@
 //!   anythread;
 //! - the caller's receive phase is closed on that same thread, or open with no sender queued;
 //! - no floating-point state is live in the processor, nobody is queued on the caller in another's name (a closed wait
-//!   might be for that name), the caller's space has no redirector, and `gs` is what the kernel left there.
+//!   might be for that name), the caller's space has no redirector, the caller is not delaying a preemption, and `gs` is
+//!   what the kernel left there.
 //!
 //! Then the effects are those of the general path: the caller waits plainly, the message is the receiver's, and the
 //! receiver runs on the caller's time slice. Everything stays in registers but what the two threads need later: the
@@ -113,8 +114,8 @@ global_asm!(
     "2:",
     "cmp rdx, rsi",
     "jne 4f",
-    // gs is as we left it, no floating-point registers are live, nobody is queued on the caller in another's name, and
-    // there is no redirector: else nothing equals the selector.
+    // gs is as we left it, no floating-point registers are live, nobody is queued on the caller in another's name, there
+    // is no redirector, and no preemption is delayed: else nothing equals the selector.
     "5:",
     "mov r11d, gs",
     "cmp r11d, [rip + area_data + {fast_gs}]",
