@@ -369,6 +369,11 @@ impl ProcessorInfo {
         Self((PROCESSOR_DESCRIPTOR_LOG2 as Word) << Self::SIZE_SHIFT | count.wrapping_sub(1) & 0xFFFF)
     }
 
+    /// `count` processors with descriptors at a distance of 2^`log2` bytes, below 2^16.
+    pub const fn with_distance(count: Word, log2: u32) -> Self {
+        Self((log2 as Word) << Self::SIZE_SHIFT | count.wrapping_sub(1) & 0xFFFF)
+    }
+
     /// Number of processors.
     pub const fn count(self) -> Word {
         (self.0 & 0xFFFF) + 1

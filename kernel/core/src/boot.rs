@@ -47,14 +47,16 @@ impl<M: Machine> Here<'_, M> {
         self.k.spaces.initialise(&mut self.held, space, KIP_AREA, UTCB_AREA)?;
         let location = ROOT_UTCB_AREA_BASE as usize;
         let utcb = self.allocate_utcb(space, location).map_err(|_| NoMemory)?;
-        self.fill_tcb(thread, server.id, space, server.scheduler);
+        self.k.spaces.get(space).add_thread();
+        self.fill_tcb(thread, space, server.scheduler);
         self.set_utcb_location(thread, location);
-        self.install_utcb(thread, utcb, server.pager);
+        self.install_utcb(thread, server.id, utcb, server.pager);
         let tcb = self.k.tcb(thread);
         tcb.ip.set(server.ip);
         tcb.sp.set(server.sp);
         tcb.priority.set(SERVER_PRIORITY);
         tcb.sensitive_priority.set(SERVER_PRIORITY);
+        tcb.set_id(server.id);
         self.make_ready(thread);
         Ok(())
     }

@@ -155,7 +155,7 @@ impl<M: Machine> Here<'_, M> {
         let tcb = self.k.tcb(thread);
         tcb.purpose.set(Purpose::Input);
         tcb.begin_wait(tcb.id.get(), false);
-        self.start_timeout(thread, Time::period_us(INPUT_POLL_US));
+        self.start_timeout(thread, self.deadline(Time::period_us(INPUT_POLL_US)));
     }
 
     fn progress(&self, thread: TcbRef) -> Progress<'_> {

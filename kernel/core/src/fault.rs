@@ -22,6 +22,7 @@ impl<M: Machine> Here<'_, M> {
             match self.k.spaces.sigma0_fault(&mut self.held, space, address) {
                 Ok(true) => return,
                 Ok(false) => {}
+                Err(NoMemory) if self.k.machine.reclaim(&mut self.held) => return,
                 Err(NoMemory) => return self.wait_for_memory(thread),
             }
         }

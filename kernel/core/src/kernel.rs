@@ -2,6 +2,7 @@
 
 use l4_abi::ThreadId;
 
+use crate::cross::claims::Claims;
 use crate::kmem::Kmem;
 use crate::lock::{Held, rank};
 use crate::machine::{CpuId, Machine, SpaceRef, TcbRef};
@@ -45,6 +46,8 @@ pub struct Kernel<'k, M: Machine> {
     pub kmem: &'k Kmem,
     /// Borders of the thread numbers.
     pub numbers: ThreadNumbers,
+    /// Who makes and frees slots of threads.
+    pub creation: Claims,
 }
 
 impl<M: Machine> Kernel<'_, M> {

@@ -8,6 +8,7 @@
 #![allow(clippy::unnecessary_cast)]
 
 pub mod boot;
+pub mod cross;
 pub mod debugger;
 mod fault;
 pub mod ipc;

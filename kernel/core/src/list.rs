@@ -90,6 +90,17 @@ impl<'a> List<'a> {
         self.head.set(Some(thread));
     }
 
+    /// Adds all members of `other`, which is then empty, at the end.
+    pub fn append(&self, other: &List<'_>) {
+        let Some(others) = other.head.replace(None) else { return };
+        let Some(first) = self.head.get() else { return self.head.set(Some(others)) };
+        let (last, others_last) = (self.link(first).prev(), self.link(others).prev());
+        self.link(last).next.set(Some(others));
+        self.link(others).prev.set(Some(last));
+        self.link(others_last).next.set(Some(first));
+        self.link(first).prev.set(Some(others_last));
+    }
+
     /// Takes `thread`, a member, off the list.
     pub fn remove(&self, thread: TcbRef) {
         let link = self.link(thread);

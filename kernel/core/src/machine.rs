@@ -197,7 +197,14 @@ pub trait Machine: Mmu {
 
     /// Gives up the claim to the slots of `thread`, which is an empty one. Memory behind pages in which no slot is
     /// claimed any more goes back, when no processor can find it any more; they read as zero again.
+    /// The machine may keep a few pages for the next thread until somebody asks for them by [`Machine::reclaim`].
     fn release_thread(&self, held: &mut Held<{ rank::NONE }>, thread: TcbRef);
+
+    /// Gives back memory that the machine keeps for the next thread; whether there was any. Whoever finds no memory asks
+    /// for this and tries again.
+    fn reclaim(&self, _held: &mut Held<{ rank::NONE }>) -> bool {
+        false
+    }
 
     /// Gives `thread` the general and floating-point registers of a fresh thread, which hold no kernel data.
     fn reset_registers(&self, thread: TcbRef);
@@ -207,6 +214,26 @@ pub trait Machine: Mmu {
 
     /// `wanted` as far as a user may change it, the rest from `old` (ABI, changeable flags).
     fn user_flags(&self, old: usize, wanted: usize) -> usize;
+
+    /// Makes processor `cpu` look at its mailbox and at its questions, soon. A machine with one processor leaves this and
+    /// the next alone.
+    fn kick(&self, _cpu: CpuId) {}
+
+    /// Waits a moment for another processor.
+    fn relax(&self) {}
+
+    /// `thread` runs at processor `cpu` from now on. If it is an interrupt's, that is where its line goes.
+    fn route_line(&self, _thread: TcbRef, _cpu: CpuId) {}
+
+    /// User pages are about to be looked up and copied, and until [`Machine::end_copy`] nobody may take it that their frames
+    /// are not used any more.
+    fn begin_copy(&self) {}
+
+    /// The copy is done.
+    fn end_copy(&self) {}
+
+    /// Another processor will run `thread`, which does not run: what this one holds of it is saved.
+    fn let_go(&self, _thread: TcbRef) {}
 
     /// Whether a device can be at interrupt line `line`. A machine without lines leaves this and the next two alone.
     fn has_line(&self, _line: u32) -> bool {

@@ -8,10 +8,13 @@ use core::arch::asm;
 
 use kcore::machine::{CpuId, TcbRef};
 use kcore::sched::Cpu;
+use kcore::thread::plain_name;
 use kcore::var::Var;
 use khal::desc::{Gdt, InterruptStack, Selector, Tss};
+use l4_abi::ThreadId;
 
 use crate::layout;
+use crate::shootdown::Batch;
 
 /// The words and tables of one processor.
 #[repr(C, align(64))]
@@ -33,6 +36,11 @@ pub struct Area {
     pub armed_for: kcore::var::Var64,
     /// The number of its local APIC.
     pub apic_id: Var<u32>,
+    /// What plain waits here are called: [`kcore::thread::plain_name`] applied to nilthread and to anythread.
+    pub plain_mark: Var<usize>,
+    pub plain_any: Var<usize>,
+    /// What other processors have to forget.
+    pub batch: Batch,
     /// Its descriptor table.
     pub gdt: Gdt,
     /// Its task state.
@@ -57,6 +65,9 @@ impl Area {
             fpu_owner: Var::zero(),
             armed_for: kcore::var::Var64::zero(),
             apic_id: Var::zero(),
+            plain_mark: Var::zero(),
+            plain_any: Var::zero(),
+            batch: Batch::new(),
             gdt: Gdt::new(),
             tss: Tss::new(),
         }
@@ -138,6 +149,8 @@ pub unsafe fn init(cpu: CpuId, apic_id: u32) {
     // SAFETY: made just now.
     let area = unsafe { of(cpu) };
     area.apic_id.set(apic_id);
+    area.plain_mark.set(plain_name(ThreadId::NIL, cpu).raw() as usize);
+    area.plain_any.set(plain_name(ThreadId::ANY, cpu).raw() as usize);
     area.cpu.start();
     area.tss.set_kernel_stack(layout::area(cpu.index()) + layout::AREA_STACK_TOP);
     // Of the exceptions that come here each ends everything: they can share a stack.

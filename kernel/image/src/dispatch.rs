@@ -19,6 +19,7 @@ pub fn here() -> Here<'static, Hardware> {
 pub extern "C" fn dispatch() -> ! {
     loop {
         let mut here = here();
+        here.attend();
         let Some(thread) = here.choose() else { idle(&here) };
         if here.k.tcb(thread).work() != Work::None {
             here.step(thread);

@@ -5,6 +5,7 @@
 //! too early. The 8259A remembers edges, so its lines are always masked.
 
 use core::ptr::NonNull;
+use core::sync::atomic::{AtomicU8, Ordering};
 
 use kcore::lock::{Held, Lock, rank};
 use kcore::machine::PhysAddr;
@@ -26,8 +27,8 @@ pub struct Interrupts {
     lines: Lines,
     /// Guards the registers.
     lock: Lock<{ rank::LINES }>,
-    /// The local APIC that all interrupts go to.
-    destination: u8,
+    /// The local APIC that the interrupts of each line go to.
+    destinations: [AtomicU8; vector::LINES_MAX as usize],
 }
 
 /// What the rough tables map at its physical address.
@@ -86,7 +87,7 @@ impl Interrupts {
             pics().connect();
             apic.let_pics_in(irq);
         }
-        Self { lines, lock: Lock::new(), destination: apic.id() as u8 }
+        Self { lines, lock: Lock::new(), destinations: core::array::from_fn(|_| AtomicU8::new(apic.id() as u8)) }
     }
 
     /// How many lines there are, at least one.
@@ -124,6 +125,14 @@ impl Interrupts {
         }
     }
 
+    /// Lets the interrupts of `line` go to the local APIC `apic_id` from the next time on at which it is unmasked. Those of
+    /// an 8259A, and those for a number that an I/O APIC cannot name, stay where they are.
+    pub fn route(&self, line: u32, apic_id: u32) {
+        if let (Some(destination), Ok(apic_id)) = (self.destinations.get(line as usize), u8::try_from(apic_id)) {
+            destination.store(apic_id, Ordering::Relaxed);
+        }
+    }
+
     /// Ends the interrupt that came as `vector`, in the controller. The line that is now to be reported, if it is real.
     pub fn take(&self, vector: usize) -> Option<u32> {
         let line = vector.checked_sub(usize::from(vector::LINES)).map(|line| line as u32);
@@ -144,7 +153,8 @@ impl Interrupts {
 
     /// What becomes of `line`, which is available, while it is open.
     fn redirection(&self, line: u32) -> Redirection {
-        Redirection::new(vector::LINES + line as u8, self.destination, self.lines.wiring(line))
+        let destination = self.destinations[line as usize].load(Ordering::Relaxed);
+        Redirection::new(vector::LINES + line as u8, destination, self.lines.wiring(line))
     }
 
     fn set_mask(&self, Input { io_apic, pin }: Input, redirection: Redirection) {

@@ -16,7 +16,7 @@ use l4_abi::{
 
 use crate::stubs;
 
-/// Processors that the page has descriptors for.
+/// Processors that the page has descriptors for, at least. For more there is what the memory descriptors leave.
 const PROCESSORS: usize = 32;
 /// Memory descriptors it has room for.
 const MEMORY_DESCRIPTORS: usize = 128;
@@ -30,10 +30,10 @@ const STRINGS: &[u8] = b"Marcona 0.1.0 x86_64\0pagerexregs\0\0";
 #[repr(C, align(4096))]
 struct Page {
     kip: Kip,
-    processors: [ProcessorDescriptor; PROCESSORS],
     kernel: KernelDescriptor,
     strings: [u8; STRINGS.len()],
     memory: [MemoryDescriptor; MEMORY_DESCRIPTORS],
+    processors: [ProcessorDescriptor; PROCESSORS],
 }
 
 const _: () = assert!(size_of::<Page>() == KIP_SIZE);
@@ -60,7 +60,6 @@ static KIP: KipPage = KipPage(UnsafeCell::new(Page {
         processor_info: ProcessorInfo::new(1),
         ..Kip::ZERO
     },
-    processors: [ProcessorDescriptor { external_khz: 0, internal_khz: 0, reserved: [0; 2] }; PROCESSORS],
     kernel: KernelDescriptor {
         kernel_id: KERNEL_ID as Word,
         generation_date: GenerationDate::new(2026, 11, 23),
@@ -69,6 +68,7 @@ static KIP: KipPage = KipPage(UnsafeCell::new(Page {
     },
     strings: *STRINGS.as_array().expect("the array has the length of the text"),
     memory: [MemoryDescriptor::ZERO; MEMORY_DESCRIPTORS],
+    processors: [ProcessorDescriptor { external_khz: 0, internal_khz: 0, reserved: [0; 2] }; PROCESSORS],
 }));
 
 /// What the boot code needs of the page.
@@ -99,7 +99,9 @@ pub unsafe fn loaded() -> Loaded {
 
 /// What the kernel adds.
 pub struct Findings<'a> {
-    /// Internal and external frequency of the processor, kHz.
+    /// Processors that run.
+    pub processors: usize,
+    /// Internal and external frequency of the processors, kHz.
     pub processor_khz: (u64, u64),
     /// Physical memory of the image: first address and last.
     pub image: (Word, Word),
@@ -122,8 +124,6 @@ pub unsafe fn complete(findings: &Findings<'_>) {
     let ThreadNumbers { system_base, user_base } = findings.numbers;
     page.kip.thread_info = ThreadInfo::new(THREAD_ID_BITS, system_base.into(), user_base.into());
     page.kip.clock_info = ClockInfo::new(Time::period_us(1), Time::period_us(1));
-    page.processors[0].internal_khz = findings.processor_khz.0 as Word;
-    page.processors[0].external_khz = findings.processor_khz.1 as Word;
     let reserved = |low, high| MemoryDescriptor::new(MemoryType::Reserved, low, high);
     let controllers = findings.controllers.iter().map(|page| reserved(page.0 as Word, (page.0 | PAGE_MASK) as Word));
     let user = MemoryDescriptor::new(MemoryType::Conventional, 0, findings.user_last).as_virtual();
@@ -137,4 +137,41 @@ pub unsafe fn complete(findings: &Findings<'_>) {
         count += 1;
     }
     page.kip.memory_info = page.kip.memory_info.with_n(count as Word);
+    let room = offset_of!(Page, memory) + count * size_of::<MemoryDescriptor>();
+    let place = place_processors(findings.processors, room);
+    page.kip.processor_desc_ptr = place.offset as Word;
+    page.kip.processor_info = ProcessorInfo::with_distance(findings.processors as Word, place.distance_log2);
+    let start = (&raw mut *page).cast::<u8>().wrapping_add(place.offset);
+    let (internal_khz, external_khz) = findings.processor_khz;
+    let descriptor = ProcessorDescriptor {
+        external_khz: if place.distance_log2 == WIDE { external_khz } else { internal_khz } as Word,
+        internal_khz: internal_khz as Word,
+        reserved: if place.distance_log2 == WIDE { [0; 2] } else { [internal_khz as Word; 2] },
+    };
+    for index in 0..findings.processors {
+        let at = start.wrapping_add(index << place.distance_log2).cast::<ProcessorDescriptor>();
+        // SAFETY: the place is inside the page, behind all that is used, and aligned to words.
+        unsafe { at.write(descriptor) };
+    }
+}
+
+/// Distances of processor descriptors, log2: as they are, and overlapping.
+const WIDE: u32 = size_of::<ProcessorDescriptor>().ilog2();
+const NARROW: u32 = size_of::<Word>().ilog2();
+
+/// Where the processor descriptors are.
+#[derive(Clone, Copy)]
+struct Place {
+    offset: usize,
+    distance_log2: u32,
+}
+
+/// The end of the page behind `room`, the first byte that is free. More descriptors than fit there overlap: each begins a
+/// word behind the one before, and all words are the frequency of the processors, which is then that of the bus, too.
+fn place_processors(count: usize, room: usize) -> Place {
+    let place = |distance_log2| {
+        let bytes = size_of::<ProcessorDescriptor>() + ((count - 1) << distance_log2);
+        KIP_SIZE.checked_sub(bytes).filter(|&offset| offset >= room).map(|offset| Place { offset, distance_log2 })
+    };
+    place(WIDE).or_else(|| place(NARROW)).expect("as many processors are started as the page has room for")
 }

@@ -8,7 +8,7 @@ use kcore::kernel::Kernel;
 use kcore::kmem::Kmem;
 use kcore::lock::{Held, Lock, rank};
 use kcore::machine::{
-    EXCEPTION_IMAGE_WORDS, Machine, Mmu, NoMemory, NodeRef, PhysAddr, PhysMem, SpaceRef, TcbRef, Tlb, UserRegs,
+    CpuId, EXCEPTION_IMAGE_WORDS, Machine, Mmu, NoMemory, NodeRef, PhysAddr, PhysMem, SpaceRef, TcbRef, Tlb, UserRegs,
 };
 use kcore::mapdb::Node;
 use kcore::pool;
@@ -34,6 +34,7 @@ use crate::frame::{FRAME_SIZE_LOG2, Frame, frame};
 use crate::interrupts::Interrupts;
 use crate::layout;
 use crate::once::BootCell;
+use crate::shootdown;
 use crate::stubs;
 use crate::trap::vector;
 
@@ -47,6 +48,9 @@ pub struct Hardware {
     us_to_apic: Scale,
     context_flush: Option<ContextFlush>,
     interrupts: Interrupts,
+    /// For each of [`THREAD_TABLES`] a thread whose page there is kept though no thread has a slot in it: to give it back and
+    /// take it again means to interrupt all processors. Guarded by `tables`.
+    spares: [Var<Option<TcbRef>>; THREAD_TABLES.len()],
 }
 
 /// The machine.
@@ -71,6 +75,7 @@ impl Hardware {
             us_to_apic: clocks.us_to_apic(khal::apic::Divider::By2.divisor()),
             context_flush: features.contains(Features::PCID).then(|| ContextFlush::best(features)),
             interrupts,
+            spares: [const { Var::zero() }; THREAD_TABLES.len()],
         }
     }
 
@@ -110,10 +115,50 @@ impl Hardware {
 
     /// Releases the pages in which `thread` has its slots, as far as nobody has claimed a slot there.
     fn release_vacant(&self, kmem: &Kmem, held: &mut Held<{ rank::KERNEL_TABLES }>, thread: TcbRef) {
-        for (address, slots) in [(tcb_address(thread), TCBS_PER_PAGE), (frame_address(thread), FRAMES_PER_PAGE)] {
-            if is_page_vacant(KERNEL.get().tcbs, thread, slots) {
-                self.release(kmem, held, address);
+        for table in THREAD_TABLES {
+            if table.is_vacant(thread) {
+                self.release(kmem, held, (table.address)(thread));
             }
+        }
+    }
+
+    /// Keeps those pages for the next thread, and releases the ones that were kept before.
+    fn keep_vacant(&self, kmem: &Kmem, held: &mut Held<{ rank::KERNEL_TABLES }>, thread: TcbRef) {
+        for (table, spare) in THREAD_TABLES.iter().zip(&self.spares) {
+            if !table.is_vacant(thread) {
+                continue;
+            }
+            let before = spare.replace(Some(thread)).filter(|&before| !table.share_a_page(before, thread));
+            if let Some(before) = before.filter(|&before| table.is_vacant(before)) {
+                self.release(kmem, held, (table.address)(before));
+            }
+        }
+    }
+
+    /// Whether the space with this word keeps its translations while it is not loaded.
+    pub fn has_identifier(&self, word: usize) -> bool {
+        self.context_flush.is_some() && word & KEEP_TRANSLATIONS != 0
+    }
+
+    /// This processor forgets the page at `address` in the space with `word`, which lives.
+    pub fn forget_page_here(&self, word: usize, address: usize) {
+        if area::here().space_word.get() == word {
+            tlb::invalidate_page(address);
+        } else if let Some(flush) = self.context_flush.filter(|_| self.has_identifier(word)) {
+            // SAFETY: PCID is on, and the word is that of a living space, whose root maps the kernel.
+            unsafe { flush.invalidate_page(Self::cr3(word), address) };
+        }
+        // Without an identifier of its own, a space that is not loaded has nothing cached.
+    }
+
+    /// This processor forgets all of the space with `word`, which lives, and leaves it if it has it loaded.
+    pub fn forget_space_here(&self, word: usize) {
+        if area::here().space_word.get() == word {
+            leave_space();
+        }
+        if let Some(flush) = self.context_flush.filter(|_| self.has_identifier(word)) {
+            // SAFETY: PCID is on; the root exists until whoever asks for this goes on.
+            unsafe { flush.invalidate_space(Self::cr3(word)) };
         }
     }
 
@@ -123,9 +168,26 @@ impl Hardware {
     }
 }
 
-/// Slots in a page of their tables.
-const TCBS_PER_PAGE: usize = PAGE_BYTES / size_of::<Tcb>();
-const FRAMES_PER_PAGE: usize = PAGE_BYTES >> FRAME_SIZE_LOG2;
+/// A table in which each thread has a slot.
+struct ThreadTable {
+    address: fn(TcbRef) -> usize,
+    slots_per_page: usize,
+}
+
+const THREAD_TABLES: [ThreadTable; 2] = [
+    ThreadTable { address: tcb_address, slots_per_page: PAGE_BYTES / size_of::<Tcb>() },
+    ThreadTable { address: frame_address, slots_per_page: PAGE_BYTES >> FRAME_SIZE_LOG2 },
+];
+
+impl ThreadTable {
+    fn is_vacant(&self, thread: TcbRef) -> bool {
+        is_page_vacant(KERNEL.get().tcbs, thread, self.slots_per_page)
+    }
+
+    fn share_a_page(&self, a: TcbRef, b: TcbRef) -> bool {
+        page_of((self.address)(a)) == page_of((self.address)(b))
+    }
+}
 
 fn tcb_address(thread: TcbRef) -> usize {
     layout::TCB_TABLE + thread.index() * size_of::<Tcb>()
@@ -142,10 +204,10 @@ fn page_of(address: usize) -> usize {
 /// Makes all processors forget what they knew of a page of the kernel's. When it returns, none can reach the frame that
 /// was there, and none takes the page for zeroes.
 ///
-/// There is one processor. With more, this is where the others are told and waited for; docs/locks.md says under which
-/// locks.
+/// While the initial servers are made the other processors sleep and know nothing.
 fn forget_everywhere(stale: Stale) {
-    stale.forget_here();
+    let page = stale.forget_here();
+    shootdown::forget_kernel_page(page);
 }
 
 // --- memory ---
@@ -206,28 +268,20 @@ impl PhysMem for Hardware {
 impl Tlb for Hardware {
     fn invalidate(&self, space: SpaceRef, at: usize, _size_log2: u32) {
         let word = KERNEL.get().spaces.get(space).machine_word();
-        if area::here().space_word.get() == word {
-            tlb::invalidate_page(at);
-        } else if let Some(flush) = self.context_flush.filter(|_| word & KEEP_TRANSLATIONS != 0) {
-            // SAFETY: PCID is on, and the word is that of a living space, whose root maps the kernel.
-            unsafe { flush.invalidate_page(Self::cr3(word), at) };
-        }
-        // Without an identifier of its own, a space that is not loaded has nothing cached.
+        self.forget_page_here(word, at);
+        shootdown::add_page(word, at);
     }
 
     fn invalidate_all(&self, space: SpaceRef) {
         let word = KERNEL.get().spaces.get(space).machine_word();
-        if area::here().space_word.get() == word {
-            leave_space();
-        }
-        if let Some(flush) = self.context_flush.filter(|_| word & KEEP_TRANSLATIONS != 0) {
-            // SAFETY: PCID is on; the root still exists until this returns.
-            unsafe { flush.invalidate_space(Self::cr3(word)) };
-        }
+        self.forget_space_here(word);
+        shootdown::forget_space(word);
     }
 
-    /// There is one processor, which forgets at once.
-    fn complete(&self) {}
+    #[inline]
+    fn complete(&self) {
+        shootdown::complete();
+    }
 }
 
 impl Mmu for Hardware {
@@ -347,7 +401,20 @@ impl Machine for Hardware {
         let Kernel { kmem, tcbs, .. } = KERNEL.get();
         let mut tables = self.tables.lock(held);
         tcbs[thread.index()].set_claimed(false);
-        self.release_vacant(kmem, tables.held(), thread);
+        self.keep_vacant(kmem, tables.held(), thread);
+    }
+
+    fn reclaim(&self, held: &mut Held<{ rank::NONE }>) -> bool {
+        let kmem = KERNEL.get().kmem;
+        let mut tables = self.tables.lock(held);
+        let mut has_reclaimed = false;
+        for (table, spare) in THREAD_TABLES.iter().zip(&self.spares) {
+            if let Some(thread) = spare.replace(None).filter(|&thread| table.is_vacant(thread)) {
+                self.release(kmem, tables.held(), (table.address)(thread));
+                has_reclaimed = true;
+            }
+        }
+        has_reclaimed
     }
 
     fn reset_registers(&self, thread: TcbRef) {
@@ -367,6 +434,41 @@ impl Machine for Hardware {
     fn user_flags(&self, old: usize, wanted: usize) -> usize {
         const CHANGEABLE: usize = USER_FLAGS_MASK as usize;
         old & !CHANGEABLE | wanted & CHANGEABLE
+    }
+
+    fn begin_copy(&self) {
+        shootdown::begin_copy();
+    }
+
+    fn end_copy(&self) {
+        shootdown::end_copy();
+    }
+
+    fn kick(&self, cpu: CpuId) {
+        kick(cpu);
+    }
+
+    fn relax(&self) {
+        core::hint::spin_loop();
+    }
+
+    fn let_go(&self, thread: TcbRef) {
+        let cpu = area::here();
+        if cpu.fpu_owner.get() != Some(thread) {
+            return;
+        }
+        fpu::unlock();
+        // SAFETY: the registers are the thread's, which is not in user mode; CR4.OSFXSR is set, and CR0.TS clear.
+        unsafe { frame(thread).fpu.save() };
+        self.forget_thread(thread);
+    }
+
+    fn route_line(&self, thread: TcbRef, cpu: CpuId) {
+        let line = thread.index() as u32;
+        if line < KERNEL.get().numbers.system_base {
+            // SAFETY: a processor that the core knows has an area.
+            self.interrupts.route(line, unsafe { area::of(cpu) }.apic_id.get());
+        }
     }
 
     fn has_line(&self, line: u32) -> bool {
@@ -460,6 +562,9 @@ pub fn set_exception(thread: TcbRef, vector: usize, error_code: usize) {
 pub fn enter_space(tcb: &Tcb) {
     let (cpu, word) = (area::here(), tcb.space_word.get());
     if cpu.space_word.get() != word {
+        if HARDWARE.get().has_identifier(word) {
+            cpu.batch.note_loaded(word);
+        }
         cpu.space_word.set(word);
         // SAFETY: every space maps the kernel alike. The bit "keep" is set only in words with an identifier that no
         // other living space has, and whose translations were forgotten when its last user went.
@@ -577,6 +682,15 @@ pub fn timer_fired() {
 }
 
 // --- other processors ---
+
+/// Interrupts processor `cpu`, which has started: it then looks what there is for it to do.
+pub fn kick(cpu: CpuId) {
+    // SAFETY: interrupts are off in the kernel, and no other token is in use here.
+    let irq = unsafe { IrqOff::assume() };
+    // SAFETY: a processor that has started has an area.
+    let apic_id = unsafe { area::of(cpu) }.apic_id.get();
+    local_apic().interrupt_processor(apic_id, vector::KICK, &irq);
+}
 
 /// This processor was kicked: another one wants it to look what there is to do.
 pub fn kicked() {

@@ -16,6 +16,7 @@ mod kip;
 mod layout;
 mod machine;
 mod once;
+mod shootdown;
 mod stubs;
 mod trap;
 

@@ -4,9 +4,10 @@ use l4_abi::{IpcErrorKind, MsgTag, Phase, Word};
 
 use super::transfer::Cut;
 use super::without_result_flags;
+use crate::cross::ask::{Reply, Words};
 use crate::kernel::Here;
 use crate::machine::{Machine, TcbRef};
-use crate::thread::{Purpose, Status, Work};
+use crate::thread::{Arrival, Purpose, Status, Work};
 
 /// Why an IPC ends before it is done.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -35,6 +36,23 @@ impl<M: Machine> Here<'_, M> {
         }
         let is_coupled = matches!(tcb.status(), Status::Sending | Status::Receiving);
         tcb.peer.get().filter(|&peer| is_coupled && self.k.tcb(peer).outer_peer.get() == Some(thread))
+    }
+
+    /// The partner of `thread` in a transfer that is at home elsewhere, because of a page fault. It has to leave the
+    /// transfer before `thread` can.
+    pub(crate) fn obstacle(&self, thread: TcbRef) -> Option<TcbRef> {
+        let tcb = self.k.tcb(thread);
+        let is_coupled = matches!(tcb.status(), Status::Sending | Status::Receiving);
+        tcb.peer.get().filter(|&peer| is_coupled && !self.is_here(peer))
+    }
+
+    /// Lets a thread that is in a page fault in the middle of a string leave the transfer. Others are left alone.
+    pub(crate) fn unwind_here(&mut self, question: Words) -> Reply {
+        let thread = TcbRef::new(question[0] as u32);
+        if self.is_here(thread) && self.k.tcb(thread).outer_peer.get().is_some() {
+            self.cut_nested(thread, Cut::both(IpcErrorKind::Aborted));
+        }
+        Reply::Done(question)
     }
 
     /// Whether `thread` is in its send phase: blocked, or in the transfer.
@@ -67,8 +85,10 @@ impl<M: Machine> Here<'_, M> {
         }
     }
 
-    /// Takes `thread` out of the IPC it is in; it becomes ready. A thread in none is left alone.
+    /// Takes `thread`, which has no [`Self::obstacle`], out of the IPC it is in; it becomes ready, where it runs. A thread in
+    /// none is left alone.
     pub(crate) fn unwind(&mut self, thread: TcbRef, reason: Reason) {
+        debug_assert!(self.is_here(thread) && self.obstacle(thread).is_none());
         let kind = match reason {
             Reason::Timeout => IpcErrorKind::Timeout,
             Reason::Canceled => IpcErrorKind::Canceled,
@@ -104,9 +124,19 @@ impl<M: Machine> Here<'_, M> {
         }
     }
 
-    /// Cuts off the transfer that `carrier` carries out.
+    /// `carrier` has come here to end its transfer.
+    pub(crate) fn end_cut_elsewhere(&mut self, carrier: TcbRef) {
+        self.cut_off(carrier, self.k.tcb(carrier).cut());
+    }
+
+    /// Cuts off the transfer that `carrier` carries out: where its partner is.
     pub(super) fn cut_off(&mut self, carrier: TcbRef, cut: Cut) {
         let (sender, receiver) = self.transfer_pair(carrier);
+        let partner = if carrier == sender { receiver } else { sender };
+        if !self.is_here(partner) {
+            self.k.tcb(carrier).set_cut(cut);
+            return self.travel(carrier, self.k.tcb(partner).home(), Arrival::Cut);
+        }
         let tcb = self.k.tcb(carrier);
         tcb.work.set(Work::None);
         self.dequeue(carrier);

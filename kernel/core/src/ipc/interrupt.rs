@@ -15,12 +15,14 @@
 //! An interrupt thread has neither space nor UTCB. It is no thread for anybody but IPC, Schedule and the call that
 //! associates it: lookup by id does not find it.
 
-use l4_abi::{SysError, ThreadId, Time, protocol};
+use l4_abi::{SysError, ThreadId, Word, protocol};
 
+use super::NEVER;
+use crate::cross::ask::{Reply, Subject, Words, from_word, to_word, words};
 use crate::kernel::Here;
 use crate::machine::{Machine, TcbRef};
 use crate::sched::NEVER_ENDS;
-use crate::thread::{Purpose, Status};
+use crate::thread::{Arrival, Purpose, Status};
 
 /// The priority of interrupt threads. They never run: messages come in at the handler's priority.
 const PRIORITY: u8 = 255;
@@ -37,6 +39,32 @@ impl<M: Machine> Here<'_, M> {
         if !self.is_interrupt(id) || !self.k.machine.has_line(line.index() as u32) {
             return Err(SysError::InvalidThread);
         }
+        let question = words([line.index(), id.raw() as usize, handler.raw() as usize]);
+        loop {
+            let home = self.k.tcb(line).home();
+            match self.ask(home, Subject::Interrupt, question) {
+                Reply::Done(answer) => return from_word(answer[0]),
+                _ => self.wait_a_moment(),
+            }
+        }
+    }
+
+    /// The act, at the home of the interrupt thread, which has to come to where its line is first.
+    pub(crate) fn interrupt_here(&mut self, question: Words) -> Reply {
+        let line = TcbRef::new(question[0] as u32);
+        if !self.is_here(line) {
+            return Reply::Moved;
+        }
+        if !self.runs_here(line) {
+            self.drop_message(line);
+            self.travel(line, self.k.tcb(line).affinity(), Arrival::Ready);
+            return Reply::Moved;
+        }
+        let (id, handler) = (ThreadId::from_raw(question[1] as Word), ThreadId::from_raw(question[2] as Word));
+        Reply::Done(words([to_word(self.set_handler(line, id, handler))]))
+    }
+
+    fn set_handler(&mut self, line: TcbRef, id: ThreadId, handler: ThreadId) -> Result<(), SysError> {
         if handler == id {
             self.deassociate(line);
             return Ok(());
@@ -56,10 +84,11 @@ impl<M: Machine> Here<'_, M> {
     fn associate(&mut self, line: TcbRef, id: ThreadId, handler: ThreadId) {
         self.drop_message(line);
         let tcb = self.k.tcb(line);
-        tcb.id.set(id);
+        tcb.set_id(id);
         tcb.purpose.set(Purpose::Interrupt);
         tcb.halted.set(true);
-        tcb.home.set(self.id.index() as u16);
+        tcb.set_home(self.id);
+        tcb.set_affinity(self.id);
         tcb.partner.set(handler);
         tcb.priority.set(PRIORITY);
         tcb.sensitive_priority.set(PRIORITY);
@@ -92,8 +121,12 @@ impl<M: Machine> Here<'_, M> {
 
     /// The line has no handler any more.
     pub(super) fn retire(&mut self, line: TcbRef) {
-        self.k.tcb(line).set_status(Status::Inactive);
+        let tcb = self.k.tcb(line);
+        tcb.set_status(Status::Inactive);
         self.mask(line);
+        if !self.runs_here(line) {
+            self.travel(line, tcb.affinity(), Arrival::Ready);
+        }
     }
 
     fn mask(&mut self, line: TcbRef) {
@@ -105,6 +138,11 @@ impl<M: Machine> Here<'_, M> {
         let line = TcbRef::new(line);
         let tcb = self.k.tcb(line);
         match tcb.status() {
+            // Its message is on its way to the handler, or queued there.
+            _ if !self.is_here(line) => {
+                tcb.came_again.set(true);
+                self.mask(line);
+            }
             Status::Inactive => self.mask(line),
             Status::Running => self.announce(line),
             _ => {
@@ -115,11 +153,12 @@ impl<M: Machine> Here<'_, M> {
     }
 
     /// Sends the message of `line`, which is idle.
-    fn announce(&mut self, line: TcbRef) {
+    pub(super) fn announce(&mut self, line: TcbRef) {
         match self.k.thread(self.k.tcb(line).partner.get()) {
             None => self.retire(line),
+            Some(handler) if !self.runs_here(handler) => self.send_elsewhere(line, handler, handler, NEVER),
             Some(handler) if self.is_deliverable(line, handler) => self.begin_transfer(line, handler, line),
-            Some(handler) => self.block_sending(line, handler, Time::NEVER),
+            Some(handler) => self.block_sending(line, handler, NEVER),
         }
     }
 
@@ -133,18 +172,8 @@ impl<M: Machine> Here<'_, M> {
         }
     }
 
-    /// The send phase of `sender` to an interrupt. All that counts of the message is that it comes.
-    pub(super) fn send_to_interrupt(&mut self, sender: TcbRef, line: TcbRef, timeout: Time) {
-        self.name_sender(sender, line);
-        if self.is_deliverable(sender, line) {
-            self.answer(sender, line);
-        } else {
-            self.wait_to_send(sender, line, timeout);
-        }
-    }
-
-    /// `line` waits for what `sender` sends. If it has come meanwhile, the next message goes out; else it is idle.
-    fn answer(&mut self, sender: TcbRef, line: TcbRef) {
+    /// `line` waits for what `sender` sends, of which all that counts is that it comes. If it has come meanwhile, the next message goes out; else it is idle.
+    pub(super) fn answer(&mut self, sender: TcbRef, line: TcbRef) {
         let came_again = self.k.tcb(line).came_again.get();
         self.open(line);
         if came_again {

@@ -15,7 +15,7 @@ use l4_abi::{IpcError, IpcErrorKind, MsgTag, Phase, ThreadId, Time, Timeouts, Wo
 use crate::kernel::Here;
 use crate::list::{Link, List};
 use crate::machine::{Machine, SpaceRef, TcbRef};
-use crate::thread::{Purpose, Status, Tcb, Work};
+use crate::thread::{Arrival, Purpose, Status, Tcb, Work};
 
 mod cancel;
 mod interrupt;
@@ -24,8 +24,12 @@ mod strings;
 mod transfer;
 
 pub(crate) use cancel::Reason;
-use transfer::Cut;
-pub(crate) use transfer::STEP_BUDGET;
+pub(crate) use transfer::{Cut, STEP_BUDGET};
+
+/// The deadline of a phase that does not wait.
+const AT_ONCE: u64 = 0;
+/// The deadline of a phase that waits for ever.
+const NEVER: u64 = u64::MAX;
 
 fn send_link(tcb: &Tcb) -> &Link {
     &tcb.send_link
@@ -71,7 +75,7 @@ impl<M: Machine> Here<'_, M> {
         match (to.is_nil(), from.is_nil()) {
             (true, true) => self.k.machine.ipc_return(caller, ThreadId::NIL, self.k.utcb(caller)),
             (true, false) => self.receive_phase(caller, None),
-            (false, _) => self.send_phase(caller, to, timeouts.snd()),
+            (false, _) => self.send_phase(caller, to, self.deadline(timeouts.snd())),
         }
     }
 
@@ -84,7 +88,7 @@ impl<M: Machine> Here<'_, M> {
         if partner.is_nil() {
             return self.fail(caller, Phase::Send, IpcErrorKind::NonExisting, MsgTag::ERROR_ONLY);
         }
-        self.send_phase(caller, partner, Time::NEVER);
+        self.send_phase(caller, partner, NEVER);
     }
 
     /// A fault of `thread` has nobody to handle it: it stops until somebody resumes it, and then faults again.
@@ -94,24 +98,61 @@ impl<M: Machine> Here<'_, M> {
         tcb.purpose.set(Purpose::User);
         tcb.set_status(Status::Running);
         self.cpu.must_choose.set(true);
+        if !self.runs_here(thread) {
+            self.travel(thread, tcb.affinity(), Arrival::Ready);
+        }
     }
 
-    fn send_phase(&mut self, sender: TcbRef, to: ThreadId, timeout: Time) {
+    /// The deadline of a phase that begins now; 0: it ends at once if it has to wait, all ones: never.
+    pub(crate) fn deadline(&self, timeout: Time) -> u64 {
+        if timeout.is_zero() {
+            return AT_ONCE;
+        }
+        timeout.deadline_us(self.k.machine.now_us()).map_or(NEVER, |deadline| deadline.max(AT_ONCE + 1))
+    }
+
+    /// The send phase of `sender` to the thread or interrupt `to`. It takes place where that runs.
+    fn send_phase(&mut self, sender: TcbRef, to: ThreadId, deadline: u64) {
         let tcb = self.k.tcb(sender);
-        let Some(named) = self.k.thread_or_local(to, tcb.space()) else {
-            return match self.k.interrupt_thread(to) {
-                Some(line) => self.send_to_interrupt(sender, line, timeout),
-                None => self.fail(sender, Phase::Send, IpcErrorKind::NonExisting, MsgTag::ERROR_ONLY),
-            };
+        let named = self.k.thread_or_local(to, tcb.space());
+        let dest = match named {
+            Some(named) => self.route(sender, named),
+            None => self.k.interrupt_thread(to),
         };
-        let Some(dest) = self.route(sender, named) else {
+        let Some(dest) = dest else {
             return self.fail(sender, Phase::Send, IpcErrorKind::NonExisting, MsgTag::ERROR_ONLY);
         };
+        if !self.runs_here(dest) {
+            return self.send_elsewhere(sender, named.unwrap_or(dest), dest, deadline);
+        }
+        // Should the receiver be moved, the sender follows it.
+        tcb.set_destination(self.k.tcb(named.unwrap_or(dest)).id.get());
         self.name_sender(sender, dest);
-        if self.is_deliverable(sender, dest) {
-            self.begin_transfer(sender, dest, sender);
+        if !self.is_deliverable(sender, dest) {
+            self.wait_to_send(sender, dest, deadline);
+        } else if named.is_none() {
+            self.answer(sender, dest);
         } else {
-            self.wait_to_send(sender, dest, timeout);
+            self.begin_transfer(sender, dest, sender);
+        }
+    }
+
+    /// The send phase of `sender` to `named`, which ends at `dest`, goes on where that runs.
+    fn send_elsewhere(&mut self, sender: TcbRef, named: TcbRef, dest: TcbRef, deadline: u64) {
+        let tcb = self.k.tcb(sender);
+        tcb.set_status(Status::PendingSend);
+        tcb.set_destination(self.k.tcb(named).id.get());
+        tcb.deadline.set(deadline);
+        self.travel(sender, self.k.tcb(dest).affinity(), Arrival::Send);
+    }
+
+    /// The send phase of `sender` goes on here.
+    pub(crate) fn resume_send_phase(&mut self, sender: TcbRef) {
+        let tcb = self.k.tcb(sender);
+        tcb.set_status(Status::Running);
+        match tcb.purpose.get() {
+            Purpose::Interrupt => self.announce(sender),
+            _ => self.send_phase(sender, tcb.destination(), tcb.deadline.get()),
         }
     }
 
@@ -140,19 +181,20 @@ impl<M: Machine> Here<'_, M> {
     fn is_deliverable(&self, sender: TcbRef, dest: TcbRef) -> bool {
         let (from, to) = (self.k.tcb(sender), self.k.tcb(dest));
         let same_space = from.space.get() == to.space.get();
-        to.waiting_for()
+        let partner = if self.is_here(dest) { to.waiting_for() } else { None };
+        partner
             .is_some_and(|partner| partner != to.id.get() && takes(partner, from.sends_as(), from.id.get(), same_space))
     }
 
-    /// `dest` does not wait for `sender`, which waits for it as long as `timeout` allows.
-    fn wait_to_send(&mut self, sender: TcbRef, dest: TcbRef, timeout: Time) {
-        if timeout.is_zero() {
+    /// `dest` does not wait for `sender`, which waits for it until `deadline`.
+    fn wait_to_send(&mut self, sender: TcbRef, dest: TcbRef, deadline: u64) {
+        if deadline == AT_ONCE {
             return self.fail(sender, Phase::Send, IpcErrorKind::Timeout, MsgTag::ERROR_ONLY);
         }
-        self.block_sending(sender, dest, timeout);
+        self.block_sending(sender, dest, deadline);
     }
 
-    fn block_sending(&mut self, sender: TcbRef, dest: TcbRef, timeout: Time) {
+    fn block_sending(&mut self, sender: TcbRef, dest: TcbRef, deadline: u64) {
         let (tcb, to) = (self.k.tcb(sender), self.k.tcb(dest));
         tcb.set_status(Status::PendingSend);
         tcb.peer.set(Some(dest));
@@ -165,19 +207,26 @@ impl<M: Machine> Here<'_, M> {
             // The fast path does not look for them in a closed wait.
             to.make_wait_ordinary(self.k.machine.ipc_return_ip());
         }
-        self.start_timeout(sender, timeout);
+        self.start_timeout(sender, deadline);
     }
 
     /// Takes `sender`, which is blocked in its send phase, off the queue it is in.
-    fn leave_send_queue(&self, sender: TcbRef) {
+    pub(crate) fn leave_send_queue(&self, sender: TcbRef) {
         let tcb = self.k.tcb(sender);
         let dest = tcb.peer.replace(None).expect("a blocked sender is queued on its partner");
-        self.send_queue(dest).remove(sender);
-        if tcb.sends_as() != tcb.id.get() {
+        let is_orphan = !self.runs_here(dest);
+        let queue = if is_orphan { self.orphans() } else { self.send_queue(dest) };
+        queue.remove(sender);
+        if !is_orphan && tcb.sends_as() != tcb.id.get() {
             let count = &self.k.tcb(dest).propagated_senders;
             count.set(count.get() - 1);
         }
         self.cpu.timeouts.cancel(self.k.tcbs, sender);
+    }
+
+    /// Those queued on threads that were moved away.
+    pub(crate) fn orphans(&self) -> List<'_> {
+        List::new(self.k.tcbs, &self.cpu.orphans, send_link)
     }
 
     pub(crate) fn send_queue(&self, receiver: TcbRef) -> List<'_> {
@@ -185,24 +234,23 @@ impl<M: Machine> Here<'_, M> {
     }
 
     /// Starts the timeout of a phase; for a page fault in the middle of a string that of the string goes on.
-    pub(crate) fn start_timeout(&self, thread: TcbRef, timeout: Time) {
+    pub(crate) fn start_timeout(&self, thread: TcbRef, deadline: u64) {
         let tcb = self.k.tcb(thread);
-        if tcb.outer_peer.get().is_some() {
-            let deadline = tcb.transfer.deadline.get();
-            if deadline != u64::MAX {
-                self.cpu.timeouts.start(self.k.tcbs, thread, deadline);
-            }
-            return;
-        }
-        if let Some(deadline) = timeout.deadline_us(self.k.machine.now_us()) {
+        let deadline = if tcb.outer_peer.get().is_some() { tcb.transfer.deadline.get() } else { deadline };
+        tcb.deadline.set(deadline);
+        if deadline != NEVER {
             self.cpu.timeouts.start(self.k.tcbs, thread, deadline);
         }
     }
 
     /// The receive phase of `thread`, as its TCB says; `woken` is the receiver of the send phase just ended, which gets
-    /// the processor if `thread` blocks.
+    /// the processor if `thread` blocks. It takes place where the thread runs.
     fn receive_phase(&mut self, thread: TcbRef, woken: Option<Woken>) {
         let tcb = self.k.tcb(thread);
+        if !self.runs_here(thread) {
+            tcb.set_status(Status::Running);
+            return self.travel(thread, tcb.affinity(), Arrival::Receive);
+        }
         // The kernel's own calls wait for whom they were sent to.
         let (from, timeout) = match tcb.purpose.get() {
             Purpose::User => (tcb.then_from.get(), tcb.then_timeout.get()),
@@ -231,9 +279,9 @@ impl<M: Machine> Here<'_, M> {
             self.fail(thread, Phase::Receive, IpcErrorKind::Timeout, MsgTag::ERROR_ONLY);
         } else {
             tcb.begin_wait(partner, timeout.is_never() && self.may_wait_plainly(thread));
-            self.start_timeout(thread, timeout);
+            self.start_timeout(thread, self.deadline(timeout));
         }
-        if let Some(woken) = woken.filter(|woken| self.k.tcb(woken.thread).ready_link.is_linked()) {
+        if let Some(woken) = woken.filter(|woken| self.is_ready_here(woken.thread)) {
             self.donate_to(woken.thread);
         }
     }
@@ -242,7 +290,7 @@ impl<M: Machine> Here<'_, M> {
     /// (X.2, Ipc, scheduling effects): the higher of the two decides, and `sender` if they are equals.
     fn weigh(&self, woken: Woken, sender: TcbRef) {
         let priority = |thread| self.k.tcb(thread).priority();
-        if !self.k.tcb(woken.thread).ready_link.is_linked() {
+        if !self.is_ready_here(woken.thread) {
             return;
         }
         if priority(woken.thread) > priority(sender) {
@@ -257,7 +305,7 @@ impl<M: Machine> Here<'_, M> {
     /// unless the receiver's priority is higher.
     fn switch_to_sender(&self, sender: TcbRef) {
         let tcb = self.k.tcb(sender);
-        let sent_only = tcb.ready_link.is_linked() && tcb.work() == Work::None;
+        let sent_only = self.is_ready_here(sender) && tcb.work() == Work::None;
         let Some(receiver) = self.running().filter(|_| sent_only) else { return };
         match tcb.priority().cmp(&self.k.tcb(receiver).priority()) {
             Ordering::Less => {}
@@ -326,7 +374,7 @@ impl<M: Machine> Here<'_, M> {
         if partner != ThreadId::ANY_LOCAL && to.propagated_senders.get() == 0 {
             return self.k.thread_or_interrupt(partner).filter(|&sender| {
                 let tcb = self.k.tcb(sender);
-                tcb.status() == Status::PendingSend && tcb.peer.get() == Some(receiver)
+                self.is_here(sender) && tcb.status() == Status::PendingSend && tcb.peer.get() == Some(receiver)
             });
         }
         let mut candidate = Some(first);

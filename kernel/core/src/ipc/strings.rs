@@ -71,7 +71,10 @@ impl<M: Machine> Here<'_, M> {
                 return Ok(StringStep::Again);
             }
             let len = from.len.min(to.len).min(rest_of_page(from.address)).min(rest_of_page(to.address)).min(left);
-            if let Err(missing) = self.copy(pair, from.address, to.address, len) {
+            self.k.machine.begin_copy();
+            let copied = self.copy(pair, from.address, to.address, len);
+            self.k.machine.end_copy();
+            if let Err(missing) = copied {
                 self.ask_for_page(carrier, pair, missing);
                 return Ok(StringStep::Blocked);
             }
@@ -340,7 +343,12 @@ impl<M: Machine> Here<'_, M> {
         self.fail_sender(pager, IpcErrorKind::Aborted);
     }
 
-    /// The fault of `thread` is over: it is in its string again, and carries it out.
+    /// `thread` has come back to the transfer that it carries out.
+    pub(crate) fn resume_transfer(&mut self, thread: TcbRef) {
+        self.enqueue(thread);
+    }
+
+    /// The fault of `thread` is over: it is in its string again, and carries it out, where its partner is.
     pub(crate) fn end_nested_fault(&self, thread: TcbRef) {
         let tcb = self.k.tcb(thread);
         if let Some(peer) = tcb.outer_peer.replace(None) {

@@ -1,6 +1,8 @@
 //! Message transfer (X.2, Message transfer): words first, then typed items in steps, then both ends of the IPC.
 
-use l4_abi::{Acceptor, Fpage, IpcError, IpcErrorKind, ItemKind, MR_COUNT, MapItem, MsgTag, Phase, Time, Word};
+use l4_abi::{
+    Acceptor, Fpage, IpcError, IpcErrorKind, ItemKind, MR_COUNT, MapItem, MsgTag, Phase, ThreadId, Time, Word,
+};
 
 use super::strings::StringStep;
 use super::{Woken, received_tag, without_result_flags};
@@ -8,7 +10,7 @@ use crate::kernel::Here;
 use crate::machine::{Machine, TcbRef, UserRegs};
 use crate::mapdb::Progress;
 use crate::space::Transfer;
-use crate::thread::{Purpose, Status, Work};
+use crate::thread::{Arrival, Purpose, Status, Work};
 
 /// Pages or mappings that one step of a long operation may touch. About ten microseconds of work.
 pub(crate) const STEP_BUDGET: u32 = 64;
@@ -18,7 +20,7 @@ pub(super) const BYTES_PER_STEP: usize = 16 << 10;
 
 /// Why a transfer is cut off, as either side sees it.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Cut {
+pub(crate) struct Cut {
     pub sender: IpcErrorKind,
     pub receiver: IpcErrorKind,
 }
@@ -83,7 +85,12 @@ impl<M: Machine> Here<'_, M> {
             return self.end_transfer(sender, receiver, tag);
         }
         self.couple(sender, receiver, carrier, tag);
-        self.transfer_items(carrier);
+        if self.cpu.current.get().thread() == Some(carrier) {
+            self.transfer_items(carrier);
+        } else {
+            // It has come here for the transfer, which is its own work.
+            self.enqueue(carrier);
+        }
     }
 
     /// Binds the two for the time of the typed items: the carrier runs and has work, the other one is blocked.
@@ -175,6 +182,7 @@ impl<M: Machine> Here<'_, M> {
         let cursor = &self.k.tcb(carrier).cursor;
         Ok(match self.k.spaces.map(&mut self.held, &transfer, cursor, budget) {
             Progress::Again => ItemStep::Leave,
+            Progress::NoMemory if self.k.machine.reclaim(&mut self.held) => ItemStep::Leave,
             // Mapping reports no errors: without memory for it, the rest of the item is not mapped.
             Progress::Done | Progress::NoMemory => {
                 cursor.reset();
@@ -215,24 +223,51 @@ impl<M: Machine> Here<'_, M> {
         to.peer.set(None);
         // It may be gone since the send began; then the message is the sender's own.
         let virtual_sender = from.virtual_sender().and_then(|id| self.k.thread(id));
-        if let Some(virtual_sender) = virtual_sender {
-            self.redirect_virtual_sender(virtual_sender, sender, receiver);
-        }
         let is_redirected = from.intended().is_some();
-        let tag = received_tag(tag, virtual_sender.is_some(), is_redirected, from.home() != to.home());
-        let woken = Woken { thread: receiver, must_choose: self.cpu.must_choose.get() };
-        self.complete_receive((sender, virtual_sender.unwrap_or(sender)), receiver, tag);
-        self.receive_phase(sender, Some(woken));
-        if self.cpu.current.get().thread() == Some(receiver) {
-            self.switch_to_sender(sender);
+        let tag = received_tag(tag, virtual_sender.is_some(), is_redirected, from.affinity() != to.affinity());
+        let seen = virtual_sender.unwrap_or(sender);
+        match virtual_sender.filter(|&thread| !self.is_here(thread)) {
+            Some(virtual_sender) => {
+                // The sender is on its way before the receiver runs, and can post anything to the same place.
+                self.complete_receive((sender, seen), receiver, tag);
+                from.partner.set(to.id.get());
+                from.set_status(Status::Running);
+                match self.k.tcb(virtual_sender).affinity() {
+                    there if there == self.id => self.meet_virtual_sender(sender),
+                    there => self.travel(sender, there, Arrival::VirtualSender),
+                }
+                self.make_ready(receiver);
+            }
+            None => {
+                if virtual_sender.is_some() {
+                    self.redirect_virtual_sender(seen, sender, to.id.get());
+                }
+                let woken = Woken { thread: receiver, must_choose: self.cpu.must_choose.get() };
+                self.complete_receive((sender, seen), receiver, tag);
+                self.make_ready(receiver);
+                self.receive_phase(sender, Some(woken));
+                if self.cpu.current.get().thread() == Some(receiver) {
+                    self.switch_to_sender(sender);
+                }
+            }
         }
+    }
+
+    /// `sender`, whose message in the name of a thread at home elsewhere is transferred, has come to where that is.
+    pub(crate) fn meet_virtual_sender(&mut self, sender: TcbRef) {
+        let tcb = self.k.tcb(sender);
+        let virtual_sender =
+            tcb.virtual_sender().and_then(|id| self.k.thread(id)).filter(|&thread| self.is_here(thread));
+        if let Some(virtual_sender) = virtual_sender {
+            self.redirect_virtual_sender(virtual_sender, sender, tcb.partner.get());
+        }
+        self.receive_phase(sender, None);
     }
 
     /// If the virtual sender waits for the thread that sent in its name, it now waits for the receiver, so that the
     /// reply reaches it (X.2, Propagation).
-    fn redirect_virtual_sender(&self, thread: TcbRef, sender: TcbRef, receiver: TcbRef) {
+    fn redirect_virtual_sender(&self, thread: TcbRef, sender: TcbRef, receiver: ThreadId) {
         let tcb = self.k.tcb(thread);
-        let receiver = self.k.tcb(receiver).id.get();
         if tcb.waiting_for() != Some(self.k.tcb(sender).id.get()) {
             return;
         }
@@ -253,7 +288,8 @@ impl<M: Machine> Here<'_, M> {
         self.postpone_receive_phase(thread);
     }
 
-    /// The receiver has its message from `sender`, which it knows as `seen`: its IPC ends as its purpose says.
+    /// The receiver has its message from `sender`, which it knows as `seen`: its IPC ends as its purpose says. It is to be
+    /// made ready.
     fn complete_receive(&mut self, (sender, seen): (TcbRef, TcbRef), receiver: TcbRef, tag: MsgTag) {
         let (from, to) = (self.k.tcb(sender), self.k.tcb(receiver));
         match to.purpose.get() {
@@ -278,7 +314,6 @@ impl<M: Machine> Here<'_, M> {
             Purpose::Preemption => self.resume_after_preemption(receiver),
             Purpose::PageFault | Purpose::PreemptionFault | Purpose::Interrupt | Purpose::Input => {}
         }
-        self.make_ready(receiver);
     }
 
     fn load_exception_reply(&self, thread: TcbRef, untyped: usize) {

@@ -15,9 +15,12 @@ pub mod timeouts;
 
 use l4_abi::Time;
 
+use crate::cross::ask::Questions;
+use crate::cross::mailbox::Mailbox;
 use crate::kernel::Here;
+use crate::list::Head;
 use crate::machine::{Machine, TcbRef};
-use crate::thread::{Status, Work};
+use crate::thread::{Arrival, Status, Work};
 use crate::var::{AsWord, Var, Var64};
 use delay::Preemption;
 use ready_queue::ReadyQueue;
@@ -75,6 +78,12 @@ pub struct Cpu {
     pub(crate) delay_end: Var64,
     pub(crate) ready: ReadyQueue,
     pub(crate) timeouts: Timeouts,
+    /// Threads that come here from other processors.
+    pub(crate) mailbox: Mailbox,
+    /// What this processor asks others, and who asks it.
+    pub(crate) questions: Questions,
+    /// Threads that are queued on threads that were moved away, until they follow them.
+    pub(crate) orphans: Head,
 }
 
 #[allow(clippy::new_without_default, reason = "for statics")]
@@ -91,6 +100,9 @@ impl Cpu {
             delay_end: Var64::zero(),
             ready: ReadyQueue::new(),
             timeouts: Timeouts::new(),
+            mailbox: Mailbox::new(),
+            questions: Questions::new(),
+            orphans: Head::zero(),
         }
     }
 
@@ -116,10 +128,19 @@ pub fn period_us(period: Time) -> u64 {
 }
 
 impl<M: Machine> Here<'_, M> {
-    /// Makes `thread` ready: its IPC ended, or it was resumed. A halted thread stays where it is.
+    /// Makes `thread` ready: its IPC ended, or it was resumed. A halted thread does not run. One that faulted in the middle
+    /// of a string goes on with that, where its partner is; any other one goes on where it runs.
     pub(crate) fn make_ready(&self, thread: TcbRef) {
+        let tcb = self.k.tcb(thread);
+        let partner = tcb.outer_peer.get();
         self.end_nested_fault(thread);
-        if self.is_runnable(thread) {
+        let (there, arrival) = match partner {
+            Some(partner) => (self.k.tcb(partner).home(), Arrival::Transfer),
+            None => (tcb.affinity(), Arrival::Ready),
+        };
+        if there != self.id {
+            self.travel(thread, there, arrival);
+        } else if self.is_runnable(thread) {
             self.enqueue(thread);
         }
     }
@@ -149,7 +170,7 @@ impl<M: Machine> Here<'_, M> {
     /// Whether `thread` may run: in user mode, or to go on with its work, which a halted thread finishes.
     pub(crate) fn is_runnable(&self, thread: TcbRef) -> bool {
         let tcb = self.k.tcb(thread);
-        tcb.status() == Status::Running && (!tcb.is_halted() || tcb.work() != Work::None)
+        self.is_here(thread) && tcb.status() == Status::Running && (!tcb.is_halted() || tcb.work() != Work::None)
     }
 
     /// Switches to `thread` on the time slice of the running one, which blocked or stays ready.

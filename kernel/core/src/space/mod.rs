@@ -217,6 +217,12 @@ impl Space {
         self.threads.fetch_add(1, Ordering::Relaxed);
     }
 
+    /// One thread more, unless there is none: then the space is being released. Says whether there was one.
+    pub fn try_add_thread(&self) -> bool {
+        let more = |threads: u32| (threads > 0).then(|| threads + 1);
+        self.threads.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).is_ok()
+    }
+
     /// One thread less; returns how many are left.
     pub fn remove_thread(&self) -> u32 {
         self.threads.fetch_sub(1, Ordering::Relaxed) - 1

@@ -2,6 +2,7 @@
 
 use l4_abi::{ExregsControl, Rights, SysError, ThreadId, ThreadState, Word};
 
+use crate::cross::ask::{Reply, Subject, Words, words};
 use crate::ipc::Reason;
 use crate::kernel::Here;
 use crate::machine::{Machine, TcbRef};
@@ -44,6 +45,43 @@ pub struct ExregsResult {
     pub pager: ThreadId,
 }
 
+impl Exregs {
+    fn to_words(self, dest: TcbRef) -> Words {
+        words([
+            dest.index(),
+            self.dest.raw() as usize,
+            self.control.raw() as usize,
+            self.sp,
+            self.ip,
+            self.flags,
+            self.handle as usize,
+            self.pager.raw() as usize,
+        ])
+    }
+
+    fn from_words(words: Words) -> (TcbRef, Self) {
+        let [dest, named, control, sp, ip, flags, handle, pager, ..] = words;
+        let id = |word| ThreadId::from_raw(word as Word);
+        let control = ExregsControl::from_raw(control as Word);
+        let args = Self { dest: id(named), control, sp, ip, flags, handle: handle as Word, pager: id(pager) };
+        (TcbRef::new(dest as u32), args)
+    }
+}
+
+impl ExregsResult {
+    fn to_words(self) -> Words {
+        let (thread, state, pager) = (self.thread.raw(), self.state.raw(), self.pager.raw());
+        words([thread as usize, state as usize, self.sp, self.ip, self.flags, self.handle as usize, pager as usize])
+    }
+
+    fn from_words(words: Words) -> Self {
+        let [thread, state, sp, ip, flags, handle, pager, ..] = words;
+        let id = |word| ThreadId::from_raw(word as Word);
+        let state = ThreadState::from_raw(state as Word);
+        Self { thread: id(thread), state, sp, ip, flags, handle: handle as Word, pager: id(pager) }
+    }
+}
+
 impl<M: Machine> Here<'_, M> {
     /// Reads and changes registers and the state of a thread.
     ///
@@ -52,11 +90,24 @@ impl<M: Machine> Here<'_, M> {
     /// the caller's space (feature `pagerexregs`).
     pub fn exchange_registers(&mut self, caller: TcbRef, args: Exregs) -> Result<ExregsResult, SysError> {
         let dest = self.exregs_dest(caller, args.dest).ok_or(SysError::InvalidThread)?;
+        let answer = self.at_home_of(dest, Subject::Exregs, args.to_words(dest));
+        answer.map(ExregsResult::from_words).ok_or(SysError::InvalidThread)
+    }
+
+    /// The act, at the home of the thread.
+    pub(crate) fn exregs_here(&mut self, question: Words) -> Reply {
+        let (dest, args) = Exregs::from_words(question);
+        if !self.is_here(dest) {
+            return Reply::Moved;
+        }
+        if let Some(partner) = self.obstacle(dest).filter(|_| self.aborts(dest, args.control)) {
+            return Reply::Elsewhere(partner);
+        }
         self.leave_stub(dest);
         let result = self.sample(dest, args.dest);
         self.write_registers(dest, args);
         self.abort_and_halt(dest, args.control);
-        Ok(result)
+        Reply::Done(result.to_words())
     }
 
     fn exregs_dest(&self, caller: TcbRef, dest: ThreadId) -> Option<TcbRef> {
@@ -78,10 +129,12 @@ impl<M: Machine> Here<'_, M> {
         if tcb.ip.get() != return_ip || !sp.is_multiple_of(size_of::<usize>()) {
             return;
         }
+        self.k.machine.begin_copy();
         if let Some(at) = self.k.spaces.touch(tcb.space(), sp, Rights::READ) {
             tcb.ip.set(self.k.machine.read_user_word(at));
             tcb.sp.set(sp + size_of::<usize>());
         }
+        self.k.machine.end_copy();
     }
 
     fn sample(&self, dest: TcbRef, named: ThreadId) -> ExregsResult {
@@ -120,14 +173,20 @@ impl<M: Machine> Here<'_, M> {
         }
     }
 
+    /// Whether an IPC of `dest` is aborted.
+    fn aborts(&self, dest: TcbRef, control: ExregsControl) -> bool {
+        (control.contains(ExregsControl::ABORT_SEND) && self.is_sending(dest))
+            || (control.contains(ExregsControl::ABORT_RECEIVE) && self.is_receiving(dest))
+    }
+
     fn abort_and_halt(&mut self, dest: TcbRef, control: ExregsControl) {
-        let aborts = (control.contains(ExregsControl::ABORT_SEND) && self.is_sending(dest))
-            || (control.contains(ExregsControl::ABORT_RECEIVE) && self.is_receiving(dest));
-        if aborts {
-            self.unwind(dest, Reason::Canceled);
-        }
+        let aborts = self.aborts(dest, control);
+        // Once out of its IPC it may be on its way to where it runs.
         if control.contains(ExregsControl::APPLY_HALT) {
             if control.contains(ExregsControl::HALT) { self.halt(dest) } else { self.resume(dest) }
+        }
+        if aborts {
+            self.unwind(dest, Reason::Canceled);
         }
     }
 

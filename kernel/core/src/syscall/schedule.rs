@@ -1,9 +1,12 @@
 //! Schedule (X.2, Schedule).
 
-use l4_abi::{PreemptionControl, PrioControl, ProcessorControl, ScheduleResult, SysError, ThreadId, Time, TimeControl};
+use l4_abi::{
+    PreemptionControl, PrioControl, ProcessorControl, ScheduleResult, SysError, ThreadId, Time, TimeControl, Word,
+};
 
+use crate::cross::ask::{Reply, Subject, Words, words};
 use crate::kernel::Here;
-use crate::machine::{Machine, TcbRef};
+use crate::machine::{CpuId, Machine, TcbRef};
 use crate::sched::{NEVER_ENDS, period_us};
 use crate::thread::{Status, Work};
 
@@ -31,6 +34,41 @@ pub struct ScheduleReply {
     pub time: TimeControl,
 }
 
+impl ScheduleArgs {
+    fn to_words(self, dest: TcbRef) -> Words {
+        words([
+            dest.index(),
+            self.time.raw() as usize,
+            self.processor.raw() as usize,
+            self.prio.raw() as usize,
+            self.preemption.raw() as usize,
+        ])
+    }
+
+    fn from_words(words: Words) -> (TcbRef, Self) {
+        let [dest, time, processor, prio, preemption, ..] = words;
+        let args = Self {
+            dest: ThreadId::NIL,
+            time: TimeControl::from_raw(time as Word),
+            processor: ProcessorControl::from_raw(processor as Word),
+            prio: PrioControl::from_raw(prio as Word),
+            preemption: PreemptionControl::from_raw(preemption as Word),
+        };
+        (TcbRef::new(dest as u32), args)
+    }
+}
+
+impl ScheduleReply {
+    fn to_words(self) -> Words {
+        words([self.state.raw() as usize, self.time.raw() as usize])
+    }
+
+    fn from_words(words: Words) -> Self {
+        let state = ScheduleResult::from_raw(words[0] as Word).unwrap_or(ScheduleResult::Error);
+        Self { state, time: TimeControl::from_raw(words[1] as Word) }
+    }
+}
+
 impl<M: Machine> Here<'_, M> {
     /// Reads and changes the scheduling parameters of a thread. `None`: `dest` was nilthread, which asks for nothing.
     ///
@@ -48,9 +86,23 @@ impl<M: Machine> Here<'_, M> {
         let dest = dest.or_else(|| self.k.interrupt_thread(args.dest)).ok_or(SysError::InvalidThread)?;
         self.may_schedule(caller, dest)?;
         self.check_schedule(caller, args)?;
+        let answer = self.at_home_of(dest, Subject::Schedule, args.to_words(dest)).ok_or(SysError::InvalidThread)?;
+        if let Some(processor) = args.processor.processor() {
+            self.move_thread(caller, dest, CpuId::new(processor.into()));
+        }
+        self.end_asking();
+        Ok(Some(ScheduleReply::from_words(answer)))
+    }
+
+    /// The act, at the home of the thread.
+    pub(crate) fn schedule_here(&mut self, question: Words) -> Reply {
+        let (dest, args) = ScheduleArgs::from_words(question);
+        if !self.is_here(dest) {
+            return Reply::Moved;
+        }
         let reply = self.schedule_state(dest);
         self.commit_schedule(dest, args);
-        Ok(Some(reply))
+        Reply::Done(reply.to_words())
     }
 
     fn may_schedule(&self, caller: TcbRef, dest: TcbRef) -> Result<(), SysError> {

@@ -2,10 +2,11 @@
 
 use l4_abi::{Fpage, KIP_AREA_LOG2, SysError, ThreadId, UTCB_AREA_MIN_LOG2};
 
+use crate::cross::ask::{Reply, Subject, Words, words};
 use crate::kernel::Here;
-use crate::machine::{Machine, SpaceRef, TcbRef};
+use crate::machine::{CpuId, Machine, SpaceRef, TcbRef};
 use crate::space::Space;
-use crate::thread::Work;
+use crate::thread::{Tcb, Work};
 
 /// Slots of the table of threads that one step looks at.
 const SLOTS_PER_STEP: usize = 256;
@@ -45,7 +46,10 @@ impl<M: Machine> Here<'_, M> {
         let space = self.k.space_of(thread);
         if !self.k.spaces.get(space).is_initialised() {
             self.check_areas(args.kip_area, args.utcb_area)?;
-            let done = self.k.spaces.initialise(&mut self.held, space, args.kip_area, args.utcb_area);
+            let mut done = self.k.spaces.initialise(&mut self.held, space, args.kip_area, args.utcb_area);
+            if done.is_err() && self.k.machine.reclaim(&mut self.held) {
+                done = self.k.spaces.initialise(&mut self.held, space, args.kip_area, args.utcb_area);
+            }
             done.map_err(|_| SysError::OutOfMemory)?;
         }
         match redirection {
@@ -74,7 +78,10 @@ impl<M: Machine> Here<'_, M> {
         let slot = self.k.spaces.get(space);
         let bar = self.k.spaces.bar_fast_path(space);
         let is_free_of_plain_waits = !slot.redirector().is_nil();
-        if is_free_of_plain_waits || self.end_plain_waits(space, member.index(), SLOTS_PER_STEP) == slot.threads() {
+        let is_alone = self.k.cpus.len() == 1;
+        if is_free_of_plain_waits
+            || is_alone && self.end_plain_waits(space, member.index(), SLOTS_PER_STEP) == slot.threads()
+        {
             return slot.set_redirector(redirector);
         }
         let own = self.k.tcb(caller);
@@ -91,7 +98,7 @@ impl<M: Machine> Here<'_, M> {
         let own = self.k.tcb(caller);
         let space = SpaceRef::new(own.transfer.bytes.get() as u32);
         let first = own.transfer.offset.get();
-        self.end_plain_waits(space, first, SLOTS_PER_STEP);
+        self.end_plain_waits_everywhere(space, first);
         own.transfer.offset.set(first + SLOTS_PER_STEP);
         if first + SLOTS_PER_STEP < self.k.tcbs.len() {
             return;
@@ -103,11 +110,24 @@ impl<M: Machine> Here<'_, M> {
         }
     }
 
+    /// Ends plain waits in a part of the table, each processor those of its own threads.
+    fn end_plain_waits_everywhere(&mut self, space: SpaceRef, first: usize) {
+        for cpu in 0..self.k.cpus.len() {
+            self.ask(CpuId::new(cpu as u32), Subject::EndPlainWaits, words([space.index(), first]));
+        }
+    }
+
+    pub(crate) fn end_plain_waits_here(&mut self, question: Words) -> Reply {
+        self.end_plain_waits(SpaceRef::new(question[0] as u32), question[1], SLOTS_PER_STEP);
+        Reply::Done(question)
+    }
+
     /// Makes plain waits in `space` ordinary among `count` slots from `first` on. Returns how many of its threads it saw.
     fn end_plain_waits(&self, space: SpaceRef, first: usize, count: usize) -> u32 {
         let return_ip = self.k.machine.ipc_return_ip();
         let mut seen = 0;
-        for tcb in self.k.tcbs.iter().skip(first).take(count).filter(|tcb| tcb.space.get() == Some(space)) {
+        let is_own = |tcb: &&Tcb| tcb.home() == self.id && tcb.space.get() == Some(space);
+        for tcb in self.k.tcbs.iter().skip(first).take(count).filter(is_own) {
             tcb.make_wait_ordinary(return_ip);
             seen += 1;
         }

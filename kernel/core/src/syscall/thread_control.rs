@@ -2,6 +2,7 @@
 
 use l4_abi::{SysError, ThreadId, Time, UTCB_ALIGN_LOG2, UTCB_MR0_OFFSET, UTCB_SIZE, Word};
 
+use crate::cross::ask::{Reply, Subject, Words, from_word, to_word, words};
 use crate::ipc::{Reason, STEP_BUDGET};
 use crate::kernel::Here;
 use crate::machine::{Machine, SpaceRef, TcbRef};
@@ -9,6 +10,7 @@ use crate::mapdb::Progress;
 use crate::sched::{DEFAULT_PRIORITY, DEFAULT_TIME_SLICE_US, NEVER_ENDS, period_us};
 use crate::space::SpaceKind;
 use crate::thread::{Purpose, Status, Work};
+use crate::var::AsWord;
 
 /// What the caller passes.
 #[derive(Clone, Copy, Debug)]
@@ -40,11 +42,39 @@ impl ThreadControlArgs {
 }
 
 /// Where a new thread lives.
+#[derive(Clone, Copy)]
 enum Home {
     /// In a space that exists.
     In(SpaceRef),
     /// In a space of its own, to be made.
     New,
+}
+
+/// What a modification comes to.
+struct Modification {
+    /// The space that the thread goes to.
+    moves_to: Option<SpaceRef>,
+    /// The kernel address of its new UTCB, or 0.
+    utcb: usize,
+    /// Where that is.
+    location: usize,
+    activates: bool,
+    /// It ends the IPC that the thread is in.
+    ends_ipc: bool,
+}
+
+impl ThreadControlArgs {
+    fn to_words(self, dest: TcbRef) -> Words {
+        let ids = [self.dest, self.space, self.scheduler, self.pager].map(|id| id.raw() as usize);
+        words([dest.index(), ids[0], ids[1], ids[2], ids[3], self.utcb_location as usize])
+    }
+
+    fn from_words(words: Words) -> (TcbRef, Self) {
+        let [slot, dest, space, scheduler, pager, location, ..] = words;
+        let [dest, space, scheduler, pager] =
+            [dest, space, scheduler, pager].map(|word| ThreadId::from_raw(word as Word));
+        (TcbRef::new(slot as u32), Self { dest, space, scheduler, pager, utcb_location: location as Word })
+    }
 }
 
 impl<M: Machine> Here<'_, M> {
@@ -67,17 +97,27 @@ impl<M: Machine> Here<'_, M> {
             return Err(SysError::InvalidThread);
         }
         let dest = self.k.slot(args.dest).ok_or(SysError::InvalidThread)?;
-        let exists = self.k.tcb(dest).exists();
-        match (args.space.is_nil(), exists) {
-            (true, _) if dest == caller => Err(SysError::InvalidThread),
-            (true, false) => Ok(()),
-            (true, true) => {
-                self.delete_thread(caller, dest);
-                Ok(())
-            }
-            (false, true) => self.modify_thread(caller, dest, args),
-            (false, false) => self.create_thread(dest, args),
+        let mut result = self.control(caller, dest, args);
+        if result == Err(SysError::OutOfMemory) && self.k.machine.reclaim(&mut self.held) {
+            result = self.control(caller, dest, args);
         }
+        self.end_asking();
+        result
+    }
+
+    fn control(&mut self, caller: TcbRef, dest: TcbRef, args: ThreadControlArgs) -> Result<(), SysError> {
+        if args.space.is_nil() {
+            return if dest == caller { Err(SysError::InvalidThread) } else { self.delete_thread(caller, dest) };
+        }
+        if !self.k.tcb(dest).exists() {
+            let claim = self.k.creation.claim(dest);
+            if !self.k.tcb(dest).exists() {
+                return self.create_thread(caller, dest, args);
+            }
+            // Somebody created it meanwhile.
+            drop(claim);
+        }
+        self.modify_thread(caller, dest, args)
     }
 
     /// The caller may name other threads than `dest` by their local ids.
@@ -96,7 +136,8 @@ impl<M: Machine> Here<'_, M> {
 
     // --- creation ---
 
-    fn create_thread(&mut self, dest: TcbRef, args: ThreadControlArgs) -> Result<(), SysError> {
+    /// Creates `dest`, whose slot is claimed.
+    fn create_thread(&mut self, caller: TcbRef, dest: TcbRef, args: ThreadControlArgs) -> Result<(), SysError> {
         let scheduler = args.scheduler().ok_or(SysError::InvalidThread)?;
         if self.k.tcb(dest).is_dying.get() {
             return Err(SysError::InvalidThread);
@@ -115,17 +156,73 @@ impl<M: Machine> Here<'_, M> {
             let location = args.utcb_location().ok_or(SysError::UtcbArea)?;
             self.check_utcb_location(space, location)?;
         }
-        self.k.machine.back_thread(&mut self.held, dest).map_err(|_| SysError::OutOfMemory)?;
-        let made = self.make_home(home, args);
-        let (space, utcb) = made.inspect_err(|_| self.k.machine.release_thread(&mut self.held, dest))?;
-        self.fill_tcb(dest, args.dest, space, scheduler);
+        if let Home::In(space) = home {
+            self.join(args.space, space)?;
+        }
+        let made = self.make_thread(dest, home, args);
+        let (space, utcb) = match made {
+            Ok(made) => made,
+            Err(error) => {
+                if let Home::In(space) = home {
+                    self.leave(caller, space);
+                }
+                return Err(error);
+            }
+        };
+        self.fill_tcb(dest, space, scheduler);
         if let Some(location) = args.utcb_location() {
             self.set_utcb_location(dest, location);
         }
         if let Some(pager) = args.pager() {
-            self.activate(dest, utcb, pager);
+            self.activate(dest, args.dest, utcb, pager);
         }
+        // Now others may find it.
+        self.k.tcb(dest).set_id(args.dest);
         Ok(())
+    }
+
+    /// Counts one thread more in `space`, which is the space of the thread `member`.
+    fn join(&self, member: ThreadId, space: SpaceRef) -> Result<(), SysError> {
+        let slot = self.k.spaces.get(space);
+        if !slot.try_add_thread() {
+            return Err(SysError::InvalidSpace);
+        }
+        // It may be another space in the same slot by now; then this one is left alone.
+        match self.k.thread(member) {
+            Some(member) if self.k.tcb(member).space.get() == Some(space) => Ok(()),
+            _ => {
+                slot.remove_thread();
+                Err(SysError::InvalidSpace)
+            }
+        }
+    }
+
+    /// Counts one thread less in `space`. If it was the last, the release of the space is the work of `caller`.
+    fn leave(&self, caller: TcbRef, space: SpaceRef) {
+        if self.k.spaces.get(space).remove_thread() == 0 {
+            self.release_as_work(caller, space);
+        }
+    }
+
+    /// Makes the release of `space`, which has no thread any more, the work of `caller`.
+    fn release_as_work(&self, caller: TcbRef, space: SpaceRef) {
+        let own = self.k.tcb(caller);
+        own.dying_space.set(Some(space));
+        own.peer.set(None);
+        own.cursor.reset();
+        own.work.set(Work::Delete);
+    }
+
+    /// Memory for the new thread `dest`: its space, and the kernel address of its UTCB or 0.
+    fn make_thread(
+        &mut self,
+        dest: TcbRef,
+        home: Home,
+        args: ThreadControlArgs,
+    ) -> Result<(SpaceRef, usize), SysError> {
+        self.k.machine.back_thread(&mut self.held, dest).map_err(|_| SysError::OutOfMemory)?;
+        let made = self.make_home(home, args);
+        made.inspect_err(|_| self.k.machine.release_thread(&mut self.held, dest))
     }
 
     /// The space of a new thread, made if it is a new one, and the kernel address of the UTCB of one that will be active,
@@ -134,23 +231,26 @@ impl<M: Machine> Here<'_, M> {
         match (home, args.pager(), args.utcb_location()) {
             (Home::New, ..) => {
                 let space = self.k.spaces.create(&mut self.held, SpaceKind::Ordinary);
-                space.map(|space| (space, 0)).map_err(|_| SysError::OutOfMemory)
+                let space = space.map_err(|_| SysError::OutOfMemory)?;
+                self.k.spaces.get(space).add_thread();
+                Ok((space, 0))
             }
             (Home::In(space), Some(_), Some(location)) => Ok((space, self.allocate_utcb(space, location)?)),
             (Home::In(space), ..) => Ok((space, 0)),
         }
     }
 
-    /// Makes the empty, backed slot `dest` an inactive thread of `space` with the defaults of a new thread.
-    pub(crate) fn fill_tcb(&self, dest: TcbRef, id: ThreadId, space: SpaceRef, scheduler: ThreadId) {
+    /// Makes the empty, backed slot `dest` an inactive thread with the defaults of a new thread. It is counted in `space`
+    /// already, and is not found until its `id` is set.
+    pub(crate) fn fill_tcb(&self, dest: TcbRef, space: SpaceRef, scheduler: ThreadId) {
         let tcb = self.k.tcb(dest);
-        tcb.id.set(id);
         tcb.set_status(Status::Inactive);
         tcb.purpose.set(Purpose::User);
         tcb.halted.set(false);
         tcb.space.set(Some(space));
         tcb.space_word.set(self.k.spaces.get(space).machine_word());
-        tcb.home.set(self.id.index() as u16);
+        tcb.set_home(self.id);
+        tcb.set_affinity(self.id);
         tcb.utcb.set(0);
         tcb.local_id.set(ThreadId::NIL);
         tcb.priority.set(DEFAULT_PRIORITY);
@@ -167,7 +267,6 @@ impl<M: Machine> Here<'_, M> {
         tcb.sp.set(0);
         tcb.flags.set(self.k.machine.default_flags());
         self.k.machine.reset_registers(dest);
-        self.k.spaces.get(space).add_thread();
     }
 
     pub(crate) fn set_utcb_location(&self, thread: TcbRef, location: usize) {
@@ -175,20 +274,20 @@ impl<M: Machine> Here<'_, M> {
         self.k.tcb(thread).local_id.set(ThreadId::local(mr0 as Word));
     }
 
-    /// Gives `thread` its UTCB, which is clear, and lets it wait for the start message of `pager`.
-    fn activate(&mut self, thread: TcbRef, utcb: usize, pager: ThreadId) {
-        self.install_utcb(thread, utcb, pager);
+    /// Gives `thread`, whose id will be `id`, its UTCB, which is clear, and lets it wait for the start message of `pager`.
+    fn activate(&mut self, thread: TcbRef, id: ThreadId, utcb: usize, pager: ThreadId) {
+        self.install_utcb(thread, id, utcb, pager);
         self.wait_for_start(thread, pager);
     }
 
-    /// Ties `thread` and the UTCB at the kernel address `utcb` together.
-    pub(crate) fn install_utcb(&self, thread: TcbRef, address: usize, pager: ThreadId) {
+    /// Ties `thread`, whose id is or will be `id`, and the UTCB at the kernel address `address` together.
+    pub(crate) fn install_utcb(&self, thread: TcbRef, id: ThreadId, address: usize, pager: ThreadId) {
         let tcb = self.k.tcb(thread);
         tcb.utcb.set(address);
         let utcb = self.k.utcb(thread);
         utcb.clear();
-        utcb.set_my_global_id(tcb.id.get());
-        utcb.set_processor_no(tcb.home().index() as Word);
+        utcb.set_my_global_id(id);
+        utcb.set_processor_no(tcb.affinity().index() as Word);
         utcb.set_pager(pager);
         utcb.set_word_size_mask(Word::MAX);
     }
@@ -196,6 +295,50 @@ impl<M: Machine> Here<'_, M> {
     // --- modification ---
 
     fn modify_thread(&mut self, caller: TcbRef, dest: TcbRef, args: ThreadControlArgs) -> Result<(), SysError> {
+        let answer = self.at_home_of(dest, Subject::Modify, args.to_words(dest)).ok_or(SysError::InvalidThread)?;
+        if let Some(space) = AsWord::from_word(answer[1]) {
+            self.release_as_work(caller, space);
+        }
+        from_word(answer[0])
+    }
+
+    /// The act, at the home of the thread. The answer is the result, and a space that has no thread any more.
+    pub(crate) fn modify_here(&mut self, question: Words) -> Reply {
+        let (dest, args) = ThreadControlArgs::from_words(question);
+        if !self.is_here(dest) {
+            return Reply::Moved;
+        }
+        let change = match self.decide_modification(dest, args) {
+            Ok(change) => change,
+            Err(error) => return Reply::Done(words([to_word(Err(error))])),
+        };
+        if change.ends_ipc
+            && let Some(reply) = self.not_yet(dest)
+        {
+            self.drop_modification(change);
+            return reply;
+        }
+        let emptied = self.commit_modification(dest, args, change);
+        Reply::Done(words([0, emptied.to_word()]))
+    }
+
+    /// Why `dest`, which is at home here, cannot be taken out of what it is in now. It may be on its way then.
+    fn not_yet(&mut self, dest: TcbRef) -> Option<Reply> {
+        if self.is_asking(dest) {
+            return Some(Reply::Busy);
+        }
+        if let Some(partner) = self.obstacle(dest) {
+            return Some(Reply::Elsewhere(partner));
+        }
+        if !self.runs_here(dest) {
+            self.unwind(dest, Reason::Canceled);
+            return Some(Reply::Moved);
+        }
+        None
+    }
+
+    /// What a modification comes to. What it needs of memory and of a space is there.
+    fn decide_modification(&mut self, dest: TcbRef, args: ThreadControlArgs) -> Result<Modification, SysError> {
         let tcb = self.k.tcb(dest);
         if tcb.is_active() && args.utcb_location().is_some() {
             return Err(SysError::UtcbArea);
@@ -213,22 +356,47 @@ impl<M: Machine> Here<'_, M> {
         if needs_utcb {
             self.check_modified_location(space, location, true)?;
         }
-        let utcb = match location.filter(|_| needs_utcb) {
-            Some(location) => self.allocate_utcb(space, location)?,
+        if moves {
+            self.join(args.space, space)?;
+        }
+        let utcb = match location.filter(|_| needs_utcb).map(|location| self.allocate_utcb(space, location)) {
+            Some(Err(error)) => {
+                // The space goes on: the thread that was named is in it.
+                if moves {
+                    self.k.spaces.get(space).remove_thread();
+                }
+                return Err(error);
+            }
+            Some(Ok(utcb)) => utcb,
             None => 0,
         };
+        let is_renamed = args.dest != tcb.id.get() && tcb.is_active() && tcb.purpose() != Purpose::Start;
+        let ends_ipc = is_renamed || moves && tcb.is_active();
+        Ok(Modification {
+            moves_to: moves.then_some(space),
+            utcb,
+            location: location.unwrap_or(0),
+            activates,
+            ends_ipc,
+        })
+    }
+
+    /// Gives back what a modification was to use.
+    fn drop_modification(&mut self, change: Modification) {
+        let Some(space) = change.moves_to else { return };
+        if change.utcb != 0 {
+            self.k.spaces.remove_utcb(&mut self.held, space, change.location);
+        }
+        self.k.spaces.get(space).remove_thread();
+    }
+
+    /// Returns the space that has no thread any more.
+    fn commit_modification(&mut self, dest: TcbRef, args: ThreadControlArgs, change: Modification) -> Option<SpaceRef> {
+        let tcb = self.k.tcb(dest);
         if let Some(location) = args.utcb_location() {
             self.set_utcb_location(dest, location);
         }
-        if moves {
-            self.migrate(caller, dest, space, utcb);
-        }
-        self.commit_modification(dest, args, utcb, activates);
-        Ok(())
-    }
-
-    fn commit_modification(&mut self, dest: TcbRef, args: ThreadControlArgs, utcb: usize, activates: bool) {
-        let tcb = self.k.tcb(dest);
+        let emptied = change.moves_to.and_then(|space| self.migrate(dest, space, change.utcb));
         if let Some(scheduler) = args.scheduler() {
             tcb.scheduler.set(scheduler);
         }
@@ -236,10 +404,11 @@ impl<M: Machine> Here<'_, M> {
             self.change_version(dest, args.dest);
         }
         match args.pager() {
-            Some(pager) if activates => self.activate(dest, utcb, pager),
+            Some(pager) if change.activates => self.activate(dest, args.dest, change.utcb, pager),
             Some(pager) => self.k.utcb(dest).set_pager(pager),
             None => {}
         }
+        emptied
     }
 
     fn change_version(&mut self, dest: TcbRef, id: ThreadId) {
@@ -247,14 +416,15 @@ impl<M: Machine> Here<'_, M> {
         if tcb.is_active() && tcb.purpose() != Purpose::Start {
             self.unwind(dest, Reason::Canceled);
         }
-        tcb.id.set(id);
+        tcb.set_id(id);
         if tcb.is_active() {
             self.k.utcb(dest).set_my_global_id(id);
         }
     }
 
-    /// Moves `dest` to `space`, where an active thread has its UTCB at the kernel address `utcb`.
-    fn migrate(&mut self, caller: TcbRef, dest: TcbRef, space: SpaceRef, utcb: usize) {
+    /// Moves `dest` to `space`, where it is counted already, and an active thread has its UTCB at the kernel address
+    /// `utcb`. Returns the old space if it has no thread any more.
+    fn migrate(&mut self, dest: TcbRef, space: SpaceRef, utcb: usize) -> Option<SpaceRef> {
         let tcb = self.k.tcb(dest);
         let old_space = tcb.space();
         if tcb.is_active() {
@@ -267,13 +437,7 @@ impl<M: Machine> Here<'_, M> {
         }
         tcb.space.set(Some(space));
         tcb.space_word.set(self.k.spaces.get(space).machine_word());
-        self.k.spaces.get(space).add_thread();
-        if self.k.spaces.get(old_space).remove_thread() == 0 {
-            self.k.tcb(caller).dying_space.set(Some(old_space));
-            self.k.tcb(caller).peer.set(None);
-            self.k.tcb(caller).cursor.reset();
-            self.k.tcb(caller).work.set(Work::Delete);
-        }
+        (self.k.spaces.get(old_space).remove_thread() == 0).then_some(old_space)
     }
 
     /// The thread that a space specifier names.
@@ -321,16 +485,47 @@ impl<M: Machine> Here<'_, M> {
 
     // --- deletion ---
 
-    /// Deletes `victim`: at once for everybody who might name it; threads queued on it and its space follow as work of
-    /// `caller`.
-    fn delete_thread(&mut self, caller: TcbRef, victim: TcbRef) {
+    /// Deletes `victim`, if it exists: at once for everybody who might name it; threads queued on it and its space follow
+    /// as work of `caller`.
+    fn delete_thread(&mut self, caller: TcbRef, victim: TcbRef) -> Result<(), SysError> {
+        let id = self.k.tcb(victim).id.get();
+        if id.is_nil() {
+            return Ok(());
+        }
+        let Some(answer) = self.at_home_of(victim, Subject::Delete, words([victim.index(), id.raw() as usize])) else {
+            // Somebody else deleted it, or wants to delete the caller.
+            return if self.k.tcb(victim).id.get() == id { Err(SysError::InvalidThread) } else { Ok(()) };
+        };
+        if answer[0] == 0 {
+            return Ok(());
+        }
+        let own = self.k.tcb(caller);
+        own.peer.set(Some(victim));
+        own.dying_space.set(None);
+        own.work.set(Work::Delete);
+        self.delete_step(caller);
+        Ok(())
+    }
+
+    /// The act, at the home of the thread. The answer is whether it was done.
+    pub(crate) fn delete_here(&mut self, question: Words) -> Reply {
+        let victim = TcbRef::new(question[0] as u32);
         let tcb = self.k.tcb(victim);
+        if tcb.id.get() != ThreadId::from_raw(question[1] as Word) {
+            return Reply::Done(words([0]));
+        }
+        if !self.is_here(victim) {
+            return Reply::Moved;
+        }
+        if let Some(reply) = self.not_yet(victim) {
+            return reply;
+        }
         self.unwind(victim, Reason::Canceled);
         self.dequeue(victim);
         if matches!(tcb.work(), Work::Unmap | Work::Redirect | Work::Print | Work::Preemption) {
             tcb.work.set(Work::None);
         }
-        tcb.id.set(ThreadId::NIL);
+        tcb.set_id(ThreadId::NIL);
         tcb.set_status(Status::Inactive);
         tcb.is_dying.set(true);
         if self.cpu.slice_owner.get() == Some(victim) {
@@ -338,11 +533,11 @@ impl<M: Machine> Here<'_, M> {
             self.cpu.slice_owner.set(None);
             self.cpu.must_choose.set(true);
         }
-        let own = self.k.tcb(caller);
-        own.peer.set(Some(victim));
-        own.dying_space.set(None);
-        own.work.set(Work::Delete);
-        self.delete_step(caller);
+        if self.cpu.current.get().thread() == Some(victim) {
+            self.cpu.must_choose.set(true);
+        }
+        self.k.machine.forget_thread(victim);
+        Reply::Done(words([1]))
     }
 
     /// Does a bounded part of the deletion that `deleter` carries out. If its victim was itself deleting, that comes first.
@@ -355,10 +550,9 @@ impl<M: Machine> Here<'_, M> {
         }
         let own = self.k.tcb(deleter);
         if let Some(victim) = own.peer.get() {
-            for _ in 0..STEP_BUDGET {
-                if !self.fail_one_sender(victim) {
-                    return self.bury(deleter, victim);
-                }
+            let there = self.k.tcb(victim).affinity();
+            if self.ask(there, Subject::FailSenders, words([victim.index()])) == Reply::Done(words([0])) {
+                self.bury(deleter, victim);
             }
         } else if let Some(space) = own.dying_space.get() {
             let mut budget = STEP_BUDGET;
@@ -371,6 +565,14 @@ impl<M: Machine> Here<'_, M> {
         }
     }
 
+    /// Fails a bounded number of those who wait to send to a thread that is being deleted, where they are queued. The answer
+    /// is whether there may be more.
+    pub(crate) fn fail_senders_here(&mut self, question: Words) -> Reply {
+        let victim = TcbRef::new(question[0] as u32);
+        let is_done = (0..STEP_BUDGET).any(|_| !self.fail_one_sender(victim));
+        Reply::Done(words([usize::from(!is_done)]))
+    }
+
     /// Nothing refers to `victim` any more: its slot becomes free, and its space is released if it was the last in it.
     fn bury(&mut self, deleter: TcbRef, victim: TcbRef) {
         let (own, tcb) = (self.k.tcb(deleter), self.k.tcb(victim));
@@ -380,13 +582,13 @@ impl<M: Machine> Here<'_, M> {
         }
         tcb.space.set(None);
         tcb.local_id.set(ThreadId::NIL);
+        let claim = self.k.creation.claim(victim);
         tcb.is_dying.set(false);
-        self.k.machine.forget_thread(victim);
         self.k.machine.release_thread(&mut self.held, victim);
+        drop(claim);
         own.peer.set(None);
         if self.k.spaces.get(space).remove_thread() == 0 {
-            own.cursor.reset();
-            own.dying_space.set(Some(space));
+            self.release_as_work(deleter, space);
         } else {
             own.work.set(Work::None);
         }

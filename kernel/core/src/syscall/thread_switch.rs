@@ -18,7 +18,7 @@ impl<M: Machine> Here<'_, M> {
         self.refresh_delay(caller);
         // A slice that is used up, and only drawn out by a delay, is nothing to give.
         let has_time = self.owner_of_spent_slice().is_none();
-        match dest.filter(|&thread| has_time && self.k.tcb(thread).ready_link.is_linked()) {
+        match dest.filter(|&thread| has_time && self.is_ready_here(thread)) {
             Some(thread) => self.donate_to(thread),
             None => self.yield_processor(caller),
         }

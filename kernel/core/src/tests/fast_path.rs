@@ -8,6 +8,7 @@ use super::world::{A, B, D, EVERYBODY, START_SP, Who, World, no_registers, tag};
 use crate::machine::{Machine, PhysAddr};
 use crate::sched::Current;
 use crate::syscall::Exregs;
+use crate::thread::plain_name;
 
 /// What the fast path leaves as instruction pointer of a thread that waits.
 const UNDEFINED_IP: usize = 0xDEAD_0000;
@@ -19,7 +20,8 @@ pub fn fast_ipc(w: World, who: Who, to: ThreadId, from: ThreadId, timeouts: Time
     let is_free = is_plain_message && w.k.machine.allows_fast_path.get();
     let Some(thread) = w.k.thread(to).filter(|_| is_free) else { return false };
     let dest = w.k.tcb(thread);
-    let is_expected = [tcb.id.get(), ThreadId::ANY].contains(&dest.waits_for.get());
+    let any = plain_name(ThreadId::ANY, tcb.affinity());
+    let is_expected = [tcb.plain_name.get(), any].contains(&dest.waits_for.get());
     let is_alone = match from {
         ThreadId::ANY => tcb.send_queue.get().is_none(),
         _ => from == to,
@@ -27,7 +29,7 @@ pub fn fast_ipc(w: World, who: Who, to: ThreadId, from: ThreadId, timeouts: Time
     if !is_expected || !is_alone {
         return false;
     }
-    tcb.waits_for.set(from);
+    tcb.waits_for.set(plain_name(from, tcb.affinity()));
     tcb.ip.set(UNDEFINED_IP);
     w.k.machine.saved(who.tcb()).from.set(None);
     for index in 0..=tag.untyped() {

@@ -9,6 +9,7 @@ use l4_abi::{
 use super::invariants;
 use super::machine::{Fake, IPC_RETURN_IP, KMEM_BEGIN, KMEM_END, NODES, SPACES, THREADS, Tables};
 use crate::boot::Server;
+use crate::cross::claims::Claims;
 use crate::kernel::{Here, Kernel, ThreadNumbers};
 use crate::kmem::Kmem;
 use crate::lock::Held;
@@ -170,7 +171,8 @@ impl World {
         let nodes = Table { slots: nodes, backed: table(1, Var::zero) };
         let spaces = Table { slots: table(SPACES, Space::default), backed: table(1, Var::zero) };
         let spaces = Spaces::new(machine, kmem, spaces, nodes, config);
-        let w = Self { k: leak(Kernel { machine, tcbs, cpus, spaces, kmem, numbers: NUMBERS }) };
+        let w =
+            Self { k: leak(Kernel { machine, tcbs, cpus, spaces, kmem, numbers: NUMBERS, creation: Claims::new() }) };
         w.start_server(S, ThreadId::NIL);
         w.start_server(ROOT, S.id());
         assert_eq!((NUMBERS.sigma0(), NUMBERS.root_task()), (S.id(), ROOT.id()));

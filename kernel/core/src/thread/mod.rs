@@ -1,6 +1,8 @@
 //! Threads: the control block and the states of a thread.
 //!
-//! A TCB belongs to its home processor, the only one that changes it. What a thread is doing is its [`Tcb::status`];
+//! A TCB belongs to its home processor, the only one that changes it. That is where the thread runs
+//! ([`Tcb::affinity`]), but for the time in which it is with a partner elsewhere ([`crate::cross`]); who is queued on the
+//! thread belongs to the processor where it runs, always. What a thread is doing is its [`Tcb::status`];
 //! what it still has to do in the kernel before it may run in user mode is its [`Work`].
 
 use core::sync::atomic::{AtomicU8, AtomicU16, AtomicUsize};
@@ -8,7 +10,7 @@ use core::sync::atomic::{AtomicU8, AtomicU16, AtomicUsize};
 use l4_abi::{ThreadId, Time, Utcb, Word};
 
 use crate::list::{Head, Link};
-use crate::machine::{CpuId, Machine, SpaceRef, TcbRef};
+use crate::machine::{CpuId, EXCEPTION_IMAGE_WORDS, Machine, SpaceRef, TcbRef};
 use crate::mapdb::MapCursor;
 use crate::var::{AsWord, Var, Var64};
 
@@ -18,7 +20,7 @@ pub mod lookup;
 pub const TCB_SIZE_LOG2: u32 = if usize::BITS == 64 { 9 } else { 8 };
 
 /// Words of the buffer for kernel messages: tag and the largest register image of an exception message.
-pub const KERNEL_MESSAGE_WORDS: usize = 22;
+pub const KERNEL_MESSAGE_WORDS: usize = EXCEPTION_IMAGE_WORDS + 1;
 
 macro_rules! id_as_word {
     ($t:ty => $cell:ty) => {
@@ -139,6 +141,26 @@ enum_as_word! {
     }
 }
 
+enum_as_word! {
+    /// What a thread goes on with at the processor to which it was posted.
+    pub enum Arrival {
+        /// It is ready there, or halted.
+        Ready,
+        /// Its send phase, to [`Tcb::destination`], until `deadline`.
+        Send,
+        /// Its receive phase.
+        Receive,
+        /// The transfer with `peer`, its own to carry out.
+        Transfer,
+        /// The end of that transfer, as it says.
+        Cut,
+        /// The virtual sender of its message, which may have to wait for `partner` instead; then its receive phase.
+        VirtualSender,
+        /// What it was doing: it was moved.
+        Moved,
+    }
+}
+
 /// How far the message transfer that a thread carries out has come.
 #[derive(Default)]
 pub struct TransferState {
@@ -215,14 +237,15 @@ pub struct Tcb {
     /// The global id; nilthread while the slot is empty.
     pub id: Var<ThreadId>,
     /// The partner of a *plain* wait: one of a user IPC, without timeout, by a thread that is not halted. A send to such
-    /// a thread is complete with the copy of the message. Nilthread in every other state.
+    /// a thread is complete with the copy of the message. It stands here as it is known at the processor of the waiting
+    /// thread ([`plain_name`]), so that no thread of another one finds itself in it. Nilthread in every other state.
     pub waits_for: Var<ThreadId>,
     /// The kernel's address of the UTCB, for [`Machine::utcb`]; 0 before activation.
     pub utcb: Var<usize>,
     /// The machine's word for the space (page-table root and the like).
     pub space_word: Var<usize>,
-    /// User instruction pointer; undefined during a plain wait, which returns to the stub of Ipc.
-    pub ip: Var<usize>,
+    /// What a plain wait for this thread holds, at the processor where it runs.
+    pub plain_name: Var<ThreadId>,
     /// User stack pointer.
     pub sp: Var<usize>,
     /// User flags.
@@ -232,8 +255,12 @@ pub struct Tcb {
 
     /// First of the threads that wait to send to this one.
     pub send_queue: Head,
+    /// User instruction pointer; undefined during a plain wait, which returns to the stub of Ipc.
+    pub ip: Var<usize>,
     /// The home processor.
     pub(crate) home: Var<u16>,
+    /// The processor where it runs. Changed by that processor alone.
+    pub(crate) affinity: Var<u16>,
     pub(crate) status: Var<Status>,
     pub(crate) purpose: Var<Purpose>,
     pub(crate) halted: Var<bool>,
@@ -261,6 +288,12 @@ pub struct Tcb {
     pub(crate) kernel_is_redirected: Var<bool>,
     /// How many of the threads queued here send in another's name.
     pub(crate) propagated_senders: Var<u32>,
+
+    /// The next thread that was posted to the same processor.
+    pub(crate) mail_link: Var<Option<TcbRef>>,
+    pub(crate) arrival: Var<Arrival>,
+    /// The thread is queued on nobody any more, but waits to be posted to where its partner has moved.
+    pub(crate) is_orphan: Var<bool>,
 
     pub(crate) work: Var<Work>,
     /// The other thread of a transfer, on both sides; on whom a blocked sender is queued; who is being deleted.
@@ -295,6 +328,22 @@ pub struct Tcb {
     pub(crate) scheduler: Var<ThreadId>,
 
     pub(crate) kernel_message: [Var<usize>; KERNEL_MESSAGE_WORDS],
+}
+
+/// How a plain wait for `partner`, an id or anythread, is known at processor `cpu`: other processors know none by this
+/// name. Applied to such a name it gives the partner.
+///
+/// Thread numbers leave the highest bits of an id free where ids have 64 bits. Where they have 32 there is no fast path
+/// that could mistake one for another: it has to look at the processor itself.
+#[inline(always)]
+pub fn plain_name(partner: ThreadId, cpu: CpuId) -> ThreadId {
+    ThreadId::from_raw(partner.raw() ^ plain_mark(cpu))
+}
+
+/// What makes the names of plain waits at `cpu` different from those elsewhere.
+pub const fn plain_mark(cpu: CpuId) -> Word {
+    const FREE_BITS: u32 = 8;
+    if Word::BITS == 64 { (cpu.index() as Word) << (Word::BITS - FREE_BITS) } else { 0 }
 }
 
 /// Whether no slot is claimed among the `per_page` that share a page of some table with that of `thread`.
@@ -351,7 +400,7 @@ impl Tcb {
     pub fn waiting_for(&self) -> Option<ThreadId> {
         let plain = self.waits_for.get();
         if !plain.is_nil() {
-            return Some(plain);
+            return Some(plain_name(plain, self.home()));
         }
         (self.status.get() == Status::Waiting).then(|| self.partner.get())
     }
@@ -360,6 +409,12 @@ impl Tcb {
     #[inline]
     pub fn home(&self) -> CpuId {
         CpuId::new(u32::from(self.home.get()))
+    }
+
+    /// The processor where the thread runs.
+    #[inline]
+    pub fn affinity(&self) -> CpuId {
+        CpuId::new(u32::from(self.affinity.get()))
     }
 
     /// The space the thread is in.
@@ -417,7 +472,7 @@ impl Tcb {
     pub(crate) fn begin_wait(&self, partner: ThreadId, is_plain: bool) {
         if is_plain {
             self.status.set(Status::Running);
-            self.waits_for.set(partner);
+            self.waits_for.set(plain_name(partner, self.home()));
         } else {
             self.waits_for.set(ThreadId::NIL);
             self.partner.set(partner);
@@ -432,7 +487,23 @@ impl Tcb {
         if !partner.is_nil() {
             self.ip.set(return_ip);
             self.purpose.set(Purpose::User);
-            self.begin_wait(partner, false);
+            self.begin_wait(plain_name(partner, self.home()), false);
+        }
+    }
+
+    /// Notes the global id that the send phase of the thread goes to: at another processor it is looked up again. The
+    /// kernel's messages go to `partner`; a call of Ipc has no transfer yet, whose place is used.
+    pub(crate) fn set_destination(&self, to: ThreadId) {
+        if self.purpose.get() == Purpose::User {
+            self.transfer.tag.set(to.raw() as usize);
+        }
+    }
+
+    /// Where the send phase of the thread goes to.
+    pub(crate) fn destination(&self) -> ThreadId {
+        match self.purpose.get() {
+            Purpose::User => ThreadId::from_raw(self.transfer.tag.get() as Word),
+            _ => self.partner.get(),
         }
     }
 
@@ -455,6 +526,23 @@ impl Tcb {
             _ => ThreadId::NIL,
         };
         Some(intended).filter(|id| !id.is_nil())
+    }
+
+    /// Gives the thread another id; nilthread: it is nobody any more.
+    pub(crate) fn set_id(&self, id: ThreadId) {
+        self.plain_name.set(plain_name(id, self.affinity()));
+        self.id.set(id);
+    }
+
+    /// Lets the thread run at `cpu` from now on.
+    pub(crate) fn set_affinity(&self, cpu: CpuId) {
+        self.affinity.set(cpu.index() as u16);
+        self.plain_name.set(plain_name(self.id.get(), cpu));
+    }
+
+    /// Makes `cpu` the home of the thread.
+    pub(crate) fn set_home(&self, cpu: CpuId) {
+        self.home.set(cpu.index() as u16);
     }
 
     /// Enters a state other than waiting.

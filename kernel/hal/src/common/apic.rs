@@ -162,6 +162,12 @@ impl LocalApic {
         self.command(apic_id, u32::from(vector) | COMMAND_ASSERT);
     }
 
+    /// Interrupts the processor whose APIC has number `apic_id`, wherever it is. As [`LocalApic::interrupt_processor`].
+    #[inline]
+    pub fn interrupt_non_maskably(&mut self, apic_id: u32, _: &IrqOff) {
+        self.command(apic_id, DELIVER_NMI | COMMAND_ASSERT);
+    }
+
     /// Resets the processor whose APIC has number `apic_id`: it then waits for [`LocalApic::start_processor`].
     ///
     /// # Safety

@@ -63,3 +63,12 @@ impl<T: Width> Port<T> {
         T::write(self.number, value);
     }
 }
+
+/// Whether the chipset says that memory or a device has failed (system control port B), which it also reports by a
+/// non-maskable interrupt.
+pub fn hardware_reports_an_error() -> bool {
+    const SYSTEM_CONTROL_B: u16 = 0x61;
+    const ERRORS: u8 = 0b1100_0000;
+    // SAFETY: reading the port changes nothing, on every PC.
+    unsafe { Port::<u8>::new(SYSTEM_CONTROL_B) }.read() & ERRORS != 0
+}

@@ -2,6 +2,7 @@
 
 use arrayvec::ArrayVec;
 use kcore::boot::{Range, Server, kernel_memory};
+use kcore::cross::claims::Claims;
 use kcore::kernel::{Kernel, ThreadNumbers};
 use kcore::kmem::Kmem;
 use kcore::lock::Held;
@@ -21,7 +22,7 @@ use khal::timer::Clocks;
 use khal::{cr, pic, syscall, timer};
 use l4_abi::{ServerWords, ThreadId, Word};
 
-use super::others::Starter;
+use super::others::{self, Starter};
 use super::paging::{KernelSpace, Plan, image_range};
 use crate::config::{KERNEL_THREADS, MAX_CPUS};
 use crate::interrupts::{self, Interrupts};
@@ -92,16 +93,16 @@ extern "C" fn complete_bring_up() -> ! {
     stubs::set_clock_scale(clocks.tsc_to_us());
     let cpus = start_others(*features, kernel_space, processors, clocks, &mut irq);
     let numbers = thread_numbers(&interrupts);
-    complete_kip(clocks, controllers, numbers);
-    // The others sleep: the core runs on the first processor alone.
-    start_core(Hardware::new(*features, *kernel_space, clocks, interrupts), &cpus[..1], numbers);
+    complete_kip(clocks, controllers, numbers, cpus.len());
+    start_core(Hardware::new(*features, *kernel_space, clocks, interrupts), cpus, numbers);
     start_servers(*servers, numbers);
-    greet(clocks, processors, cpus.len());
+    greet(clocks, processors);
+    others::let_them_go(cpus.len());
     dispatch::dispatch()
 }
 
 /// Says what kernel this is and what it found.
-fn greet(clocks: Clocks, processors: &Processors, count: usize) {
+fn greet(clocks: Clocks, processors: &Processors) {
     let kernel = KERNEL.get();
     console::line(format_args!("Marcona {}, {}", env!("CARGO_PKG_VERSION"), Name::detect()));
     console::line(format_args!(
@@ -111,9 +112,10 @@ fn greet(clocks: Clocks, processors: &Processors, count: usize) {
         HARDWARE.get().features().missing()
     ));
     console::line(format_args!(
-        "{} interrupt lines, {} I/O APICs, {count} processors",
+        "{} interrupt lines, {} I/O APICs, {} processors",
         kernel.numbers.system_base,
         HARDWARE.get().interrupts().io_apic_count(),
+        kernel.cpus.len()
     ));
     if processors.left_off() > 0 {
         console::line(format_args!("{} processors more than the kernel can run are left off", processors.left_off()));
@@ -218,7 +220,10 @@ fn make_area(kernel_space: &KernelSpace, apic_id: u32) {
 /// Makes a gate for each vector.
 fn fill_gates() {
     for number in 0..=255u8 {
-        let gate = (&raw const entry::gate_entries).addr() + usize::from(number) * entry::GATE_BYTES;
+        let gate = match usize::from(number) {
+            vector::NON_MASKABLE => entry::non_maskable_entry as *const () as usize,
+            vector => (&raw const entry::gate_entries).addr() + vector * entry::GATE_BYTES,
+        };
         let stack = match usize::from(number) {
             vector::NON_MASKABLE | vector::DOUBLE_FAULT | vector::MACHINE_CHECK => Some(InterruptStack::Ist1),
             _ => None,
@@ -288,9 +293,10 @@ fn thread_numbers(interrupts: &Interrupts) -> ThreadNumbers {
     ThreadNumbers { system_base, user_base: system_base + KERNEL_THREADS }
 }
 
-fn complete_kip(clocks: Clocks, controllers: &[PhysAddr], numbers: ThreadNumbers) {
+fn complete_kip(clocks: Clocks, controllers: &[PhysAddr], numbers: ThreadNumbers, processors: usize) {
     let (start, end) = image_range();
     let findings = kip::Findings {
+        processors,
         processor_khz: (clocks.tsc_khz, clocks.apic_khz),
         image: (start.0 as Word, end.0 as Word - 1),
         controllers,
@@ -310,7 +316,15 @@ fn start_core(hardware: Hardware, cpus: &'static [&'static Cpu], numbers: Thread
         kip: PhysAddr((kip::address() - layout::KERNEL_BASE) as u64),
     };
     let spaces = Spaces::new(hardware, &KMEM, space_table(space_bytes()), node_table(node_bytes()), config);
-    KERNEL.set(Kernel { machine: hardware, tcbs: tcb_table(), cpus, spaces, kmem: &KMEM, numbers });
+    KERNEL.set(Kernel {
+        machine: hardware,
+        tcbs: tcb_table(),
+        cpus,
+        spaces,
+        kmem: &KMEM,
+        numbers,
+        creation: Claims::new(),
+    });
 }
 
 fn start_servers([sigma0, root]: [ServerWords; 2], numbers: ThreadNumbers) {

@@ -24,7 +24,7 @@ use super::entry::rough_root;
 use super::paging::KernelSpace;
 use crate::area;
 use crate::machine::{DirectMap, local_apic};
-use crate::{console, dispatch, layout};
+use crate::{console, dispatch, layout, machine};
 
 const PAGE_BYTES: usize = 4096;
 
@@ -405,5 +405,12 @@ fn answer_questions() {
             continue;
         }
         ASKED.store(Question::None as u32, Ordering::Release);
+    }
+}
+
+/// Lets the processors that were started dispatch: the core is ready.
+pub fn let_them_go(count: usize) {
+    for cpu in 1..count {
+        machine::kick(CpuId::new(cpu as u32));
     }
 }

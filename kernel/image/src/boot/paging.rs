@@ -99,9 +99,10 @@ pub struct Stale {
 }
 
 impl Stale {
-    /// This processor forgets the old translation.
-    pub fn forget_here(self) {
+    /// This processor forgets the old translation. Returns the page, which others may know yet.
+    pub fn forget_here(self) -> usize {
         tlb::invalidate_page(self.address);
+        self.address
     }
 }
 

@@ -27,6 +27,8 @@ unsafe extern "C" {
     pub fn syscall_entry();
     /// 256 gate entries of [`GATE_BYTES`] each.
     pub static gate_entries: [u8; 256 * GATE_BYTES];
+    /// Where a non-maskable interrupt enters.
+    pub fn non_maskable_entry();
     /// Leaves to user mode with the registers of the running thread. The kernel stack becomes empty.
     pub fn resume_user() -> !;
 }
@@ -169,6 +171,36 @@ global_asm!(
     "pop rax",
     "add rsp, 16",
     "iretq",
+    // --- a non-maskable interrupt: from anywhere, on a stack of its own, and back ---
+    ".balign 16",
+    ".global non_maskable_entry",
+    "non_maskable_entry:",
+    "push rax",
+    "push rcx",
+    "push rdx",
+    "push rsi",
+    "push rdi",
+    "push r8",
+    "push r9",
+    "push r10",
+    "push r11",
+    "push rbp",
+    "mov rbp, rsp",
+    "and rsp, -16",
+    "cld",
+    "call {non_maskable}",
+    "mov rsp, rbp",
+    "pop rbp",
+    "pop r11",
+    "pop r10",
+    "pop r9",
+    "pop r8",
+    "pop rdi",
+    "pop rsi",
+    "pop rdx",
+    "pop rcx",
+    "pop rax",
+    "iretq",
     // --- the way out ---
     ".balign 64",
     ".global resume_user",
@@ -232,4 +264,5 @@ global_asm!(
     user_trap = sym super::user_trap,
     kernel_interrupt = sym super::kernel_interrupt,
     kernel_exception = sym super::kernel_exception,
+    non_maskable = sym super::non_maskable,
 );

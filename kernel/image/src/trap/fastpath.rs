@@ -108,7 +108,7 @@ global_asm!(
     "cmp [rcx + {tcbs} + {id}], rsi",
     "jne 9f",
     "mov r11, [rcx + {tcbs} + {waits_for}]",
-    "cmp r11, [rbp + {tcbs} + {id}]",
+    "cmp r11, [rbp + {tcbs} + {plain_name}]",
     "jne 3f",
     // Our own receive phase finds nobody queued.
     "2:",
@@ -122,6 +122,7 @@ global_asm!(
     "jne 9f",
     // From here on it happens. The caller waits.
     "mov [rbp + {tcbs} + {sp}], rsp",
+    "xor rdx, [rip + area_data + {plain_mark}]",
     "mov [rbp + {tcbs} + {waits_for}], rdx",
     "mov r11, [rbp + {tcbs} + {utcb}]",
     "mov [r11 + {mr} + 1*8], rax",
@@ -146,7 +147,7 @@ global_asm!(
     "leave_to_receiver",
     // The caller is not awaited by name.
     "3:",
-    "cmp r11, {anythread}",
+    "cmp r11, [rip + area_data + {plain_any}]",
     "je 2b",
     "jmp 9f",
     // The caller does not wait for the receiver by name.
@@ -167,6 +168,9 @@ global_asm!(
     tcbs = const layout::TCB_TABLE as isize,
     id = const offset_of!(Tcb, id),
     waits_for = const offset_of!(Tcb, waits_for),
+    plain_name = const offset_of!(Tcb, plain_name),
+    plain_mark = const offset_of!(Area, plain_mark),
+    plain_any = const offset_of!(Area, plain_any),
     utcb = const offset_of!(Tcb, utcb),
     space_word = const offset_of!(Tcb, space_word),
     sp = const offset_of!(Tcb, sp),

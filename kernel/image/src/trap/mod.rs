@@ -18,6 +18,7 @@ use l4_abi::{KERNEL_INTERFACE_OPCODE, Rights};
 use crate::dispatch::{dispatch, here};
 use crate::frame::frame;
 use crate::machine::{self, Hardware};
+use crate::shootdown;
 
 type Core<'a> = Here<'a, Hardware>;
 
@@ -96,7 +97,7 @@ fn user_exception(thread: TcbRef, vector: usize) {
         vector::BREAKPOINT => debugger::breakpoint(&mut here(), thread),
         vector::INVALID_OPCODE if is_kernel_interface(thread) => kernel_interface(thread),
         vector::GENERAL_PROTECTION if settle::settle(&here(), thread) => {}
-        vector::NON_MASKABLE | vector::MACHINE_CHECK | vector::DOUBLE_FAULT => {
+        vector::MACHINE_CHECK | vector::DOUBLE_FAULT => {
             panic!("exception {vector} of the machine in user mode")
         }
         _ => here().exception(thread),
@@ -136,6 +137,14 @@ fn kernel_interface(thread: TcbRef) {
     frame.rdx.set(l4_abi::API_FLAGS as usize);
     frame.rsi.set(l4_abi::KERNEL_ID as usize);
     tcb.ip.set(tcb.ip.get().wrapping_add(KERNEL_INTERFACE_OPCODE.len()));
+}
+
+/// A non-maskable interrupt, in user mode or anywhere in the kernel: another processor asks this one to forget
+/// translations, or did so a moment ago. It may touch nothing else.
+pub extern "C" fn non_maskable() {
+    if !shootdown::answer() && khal::port::hardware_reports_an_error() {
+        panic!("the hardware reports an error by a non-maskable interrupt");
+    }
 }
 
 /// What the processor and the gate pushed on an exception in kernel mode.

@@ -1,0 +1,138 @@
+//! Threads on their way to a processor.
+//!
+//! A thread that goes on at another processor is posted to that processor's [`Mailbox`]: any processor may post, the
+//! owner alone takes. The mailbox is a stack threaded through the TCBs, which the owner empties at once and turns round,
+//! so threads arrive in the order in which one poster posted them. A thread is in one mailbox at most, so there is always
+//! room. Posting is the release, taking the acquire: what the poster did before, the owner sees after.
+
+use core::sync::atomic::{AtomicU32, Ordering};
+
+use crate::machine::TcbRef;
+use crate::thread::Tcb;
+use crate::var::{AsWord, Var};
+
+/// The threads that were posted to one processor and have not arrived.
+pub struct Mailbox {
+    /// The one posted last.
+    top: AtomicU32,
+    /// Those taken from there, in their order, that have not been given out.
+    taken: Var<Option<TcbRef>>,
+}
+
+impl Mailbox {
+    /// No thread.
+    #[allow(clippy::new_without_default, reason = "for statics")]
+    pub const fn new() -> Self {
+        Self { top: AtomicU32::new(0), taken: Var::zero() }
+    }
+
+    fn thread(word: u32) -> Option<TcbRef> {
+        AsWord::from_word(word as usize)
+    }
+
+    /// Posts `thread`, which is in no mailbox and from now on the owner's to change. Says whether the owner must be told:
+    /// nobody has posted since it looked last.
+    #[must_use = "the owner may sleep"]
+    pub fn post(&self, tcbs: &[Tcb], thread: TcbRef) -> bool {
+        let link = &tcbs[thread.index()].mail_link;
+        let mut top = self.top.load(Ordering::Relaxed);
+        loop {
+            link.set(Self::thread(top));
+            let word = Some(thread).to_word() as u32;
+            match self.top.compare_exchange_weak(top, word, Ordering::Release, Ordering::Relaxed) {
+                Ok(_) => return top == 0,
+                Err(now) => top = now,
+            }
+        }
+    }
+
+    /// Whether nobody has arrived. Only a hint for others than the owner.
+    pub fn is_empty(&self) -> bool {
+        self.taken.get().is_none() && self.top.load(Ordering::Relaxed) == 0
+    }
+
+    /// The next thread that has arrived. For the owner alone.
+    pub fn take(&self, tcbs: &[Tcb]) -> Option<TcbRef> {
+        if self.taken.get().is_none() {
+            self.turn_round(tcbs);
+        }
+        let first = self.taken.get()?;
+        self.taken.set(tcbs[first.index()].mail_link.replace(None));
+        Some(first)
+    }
+
+    /// Takes all that were posted, the first of them first.
+    fn turn_round(&self, tcbs: &[Tcb]) {
+        if self.top.load(Ordering::Relaxed) == 0 {
+            return;
+        }
+        let mut next = Self::thread(self.top.swap(0, Ordering::Acquire));
+        let mut first = None;
+        while let Some(thread) = next {
+            next = tcbs[thread.index()].mail_link.replace(first);
+            first = Some(thread);
+        }
+        self.taken.set(first);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::sync::atomic::AtomicUsize;
+    use std::thread;
+
+    use super::*;
+
+    fn tcbs(count: usize) -> Vec<Tcb> {
+        (0..count).map(|_| Tcb::default()).collect()
+    }
+
+    fn take_all(mailbox: &Mailbox, tcbs: &[Tcb]) -> Vec<usize> {
+        core::iter::from_fn(|| mailbox.take(tcbs)).map(TcbRef::index).collect()
+    }
+
+    #[test]
+    fn threads_arrive_in_the_order_in_which_they_were_posted() {
+        let (mailbox, tcbs) = (Mailbox::new(), tcbs(8));
+        let post = |i| mailbox.post(&tcbs, TcbRef::new(i));
+        assert!(mailbox.is_empty());
+        assert_eq!((post(3), post(0), post(7)), (true, false, false));
+        assert!(!mailbox.is_empty());
+        assert_eq!(mailbox.take(&tcbs), Some(TcbRef::new(3)));
+        // Somebody posts while the others are being given out.
+        assert_eq!((post(5), post(3)), (true, false));
+        assert_eq!(take_all(&mailbox, &tcbs), [0, 7, 5, 3]);
+        assert!(mailbox.is_empty());
+        assert_eq!(mailbox.take(&tcbs), None);
+    }
+
+    /// Each thread goes round between two processors many times; none is lost, none doubled, and no poster's threads
+    /// overtake each other.
+    #[test]
+    fn many_posters_lose_nobody() {
+        const POSTERS: usize = 3;
+        const EACH: usize = 20_000;
+        let tcbs = tcbs(POSTERS * EACH);
+        let (mailbox, told) = (Mailbox::new(), AtomicUsize::new(0));
+        let mut last: BTreeMap<usize, usize> = BTreeMap::new();
+        thread::scope(|scope| {
+            for poster in 0..POSTERS {
+                let (mailbox, tcbs, told) = (&mailbox, &tcbs, &told);
+                scope.spawn(move || {
+                    for i in poster * EACH..(poster + 1) * EACH {
+                        told.fetch_add(usize::from(mailbox.post(tcbs, TcbRef::new(i as u32))), Ordering::Relaxed);
+                    }
+                });
+            }
+            let mut arrived = 0;
+            while arrived < POSTERS * EACH {
+                let Some(thread) = mailbox.take(&tcbs) else { continue };
+                let before = last.insert(thread.index() / EACH, thread.index());
+                assert!(before.is_none_or(|before| before < thread.index()), "threads do not overtake each other");
+                arrived += 1;
+            }
+        });
+        assert!(mailbox.is_empty() && told.load(Ordering::Relaxed) > 0);
+    }
+}

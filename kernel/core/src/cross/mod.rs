@@ -1,0 +1,43 @@
+//! More than one processor.
+//!
+//! A thread belongs to one processor at a time, its *home*, which alone changes its TCB. A thread that sends to one of
+//! another processor goes there ([`travel`]): its send phase, the transfer and the page faults in it take place where its
+//! partner runs, with the same code and as free of locks as between two threads of one processor. Its receive phase, and
+//! all that it does in user mode, take place where it itself runs, its *affinity*; there are its send queue and whoever
+//! waits in it. So two threads that meet are always at home at the same processor.
+//!
+//! A thread on its way is in the [`mailbox`] of the processor that it goes to. What one thread does to another by a system
+//! call other than Ipc is done at the home of the other, which the caller's processor [asks](ask) for it and waits.
+//!
+//! | who | where it is at home |
+//! |---|---|
+//! | in user mode, ready, halted, or waiting in a receive phase | its affinity |
+//! | blocked in a send phase, or with a message in transfer as the sender | the affinity of the receiver |
+//! | in a receive phase with a message in transfer | its affinity |
+//! | with a page fault in the middle of a string | until its pager has the message: the affinity of the pager; then its own; then that of the string's receiver |
+
+pub mod ask;
+pub mod claims;
+pub mod mailbox;
+mod travel;
+
+use crate::kernel::Here;
+use crate::machine::Machine;
+
+impl<M: Machine> Here<'_, M> {
+    /// What other processors want of this one, a bounded part of it. For the dispatcher, before it chooses.
+    #[inline]
+    pub fn attend(&mut self) {
+        if !self.cpu.questions.is_empty() {
+            self.serve();
+        }
+        if !self.cpu.mailbox.is_empty() {
+            self.receive_arrivals();
+        }
+        if self.cpu.orphans.get().is_some() {
+            self.release_orphans();
+        }
+        self.let_running_depart();
+        self.k.machine.complete();
+    }
+}

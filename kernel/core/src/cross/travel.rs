@@ -1,0 +1,207 @@
+//! Threads that go on at another processor.
+
+use l4_abi::IpcErrorKind;
+
+use super::ask::{Reply, Subject, Words, words};
+use crate::ipc::Cut;
+use crate::kernel::Here;
+use crate::machine::{CpuId, Machine, TcbRef};
+use crate::thread::{Arrival, Status, Tcb, Work};
+
+/// Arrivals between two looks for interrupts.
+const ARRIVALS_PER_STEP: usize = 16;
+
+impl<M: Machine> Here<'_, M> {
+    /// Whether `thread` is at home at this processor.
+    #[inline]
+    pub(crate) fn is_here(&self, thread: TcbRef) -> bool {
+        self.k.tcb(thread).home() == self.id
+    }
+
+    /// Whether `thread` runs at this processor.
+    #[inline]
+    pub(crate) fn runs_here(&self, thread: TcbRef) -> bool {
+        self.k.tcb(thread).affinity() == self.id
+    }
+
+    fn runs_at(&self, thread: TcbRef, cpu: CpuId) -> bool {
+        self.k.tcb(thread).affinity() == cpu
+    }
+
+    /// Whether `thread` is ready at this processor, and does not run.
+    pub(crate) fn is_ready_here(&self, thread: TcbRef) -> bool {
+        self.is_here(thread) && self.k.tcb(thread).ready_link.is_linked()
+    }
+
+    /// Sends `thread`, which is at home here, to processor `cpu`, where it goes on with `arrival`. From now on it is that
+    /// processor's.
+    pub(crate) fn travel(&self, thread: TcbRef, cpu: CpuId, arrival: Arrival) {
+        let tcb = self.k.tcb(thread);
+        debug_assert!(self.is_here(thread) && cpu != self.id, "a thread goes from its home to another processor");
+        debug_assert!(!tcb.timeout_link.is_linked() && !tcb.send_link.is_linked(), "nothing is left of it here");
+        self.leave_scheduling(thread);
+        // What it did to mappings is done before it can go on.
+        self.k.machine.complete();
+        tcb.arrival.set(arrival);
+        tcb.set_home(cpu);
+        let there = self.k.cpus[cpu.index()];
+        if there.mailbox.post(self.k.tcbs, thread) {
+            self.k.machine.kick(cpu);
+        }
+    }
+
+    /// Nothing of this processor's scheduling refers to `thread` any more. Time is never charged to a thread elsewhere.
+    fn leave_scheduling(&self, thread: TcbRef) {
+        self.dequeue(thread);
+        if self.cpu.delaying.get() == Some(thread) {
+            self.stop_delay();
+        }
+        if self.cpu.slice_owner.get() == Some(thread) {
+            self.charge();
+            self.cpu.slice_owner.set(None);
+            self.cpu.must_choose.set(true);
+        }
+        if self.cpu.current.get().thread() == Some(thread) {
+            self.cpu.must_choose.set(true);
+        }
+    }
+
+    /// Receives threads that were posted to this processor, a bounded number. For the dispatcher, again and again.
+    pub fn receive_arrivals(&mut self) {
+        for _ in 0..ARRIVALS_PER_STEP {
+            let Some(thread) = self.cpu.mailbox.take(self.k.tcbs) else { return };
+            self.arrive(thread);
+        }
+    }
+
+    pub(super) fn arrive(&mut self, thread: TcbRef) {
+        debug_assert!(self.is_here(thread), "a thread is posted to its home");
+        let tcb = self.k.tcb(thread);
+        match tcb.arrival.get() {
+            Arrival::Ready => self.make_ready(thread),
+            Arrival::Send => self.resume_send_phase(thread),
+            Arrival::Receive => self.resume_receive_phase(thread),
+            Arrival::Transfer => self.resume_transfer(thread),
+            Arrival::Cut => self.end_cut_elsewhere(thread),
+            Arrival::VirtualSender => self.meet_virtual_sender(thread),
+            Arrival::Moved => self.settle(thread),
+        }
+    }
+
+    // --- moves ---
+
+    /// Lets `thread` run at processor `cpu` from now on (X.2, Schedule, processor control).
+    pub(crate) fn move_thread(&mut self, caller: TcbRef, thread: TcbRef, cpu: CpuId) {
+        let tcb = self.k.tcb(thread);
+        if thread == caller && self.is_here(thread) {
+            if self.runs_at(thread, cpu) {
+                return;
+            }
+            while self.k.cpus[cpu.index()].orphans.get().is_some() {
+                self.wait_a_moment();
+            }
+            // It goes when it has its result.
+            tcb.set_affinity(cpu);
+            return self.settle_affinity(thread, cpu);
+        }
+        let id = tcb.id.get();
+        while tcb.id.get() == id && tcb.affinity() != cpu {
+            let words = words([thread.index(), cpu.index()]);
+            match self.ask(tcb.affinity(), Subject::Move, words) {
+                Reply::Done(_) => return,
+                _ => self.wait_a_moment(),
+            }
+        }
+    }
+
+    /// The act, at the processor where the thread runs.
+    pub(crate) fn move_here(&mut self, question: Words) -> Reply {
+        let (thread, cpu) = (TcbRef::new(question[0] as u32), CpuId::new(question[1] as u32));
+        if !self.runs_here(thread) {
+            return Reply::Moved;
+        }
+        if cpu == self.id {
+            return Reply::Done(question);
+        }
+        // Those who are queued on a thread that comes back to them could not be told from those who are not.
+        if self.is_asking(thread) || self.k.cpus[cpu.index()].orphans.get().is_some() {
+            return Reply::Busy;
+        }
+        self.k.tcb(thread).set_affinity(cpu);
+        self.settle_affinity(thread, cpu);
+        if self.is_here(thread) {
+            self.depart(thread);
+        }
+        Reply::Done(question)
+    }
+
+    /// `thread` runs at `cpu` from now on, and no more here: who is queued on it follows.
+    fn settle_affinity(&self, thread: TcbRef, cpu: CpuId) {
+        let tcb = self.k.tcb(thread);
+        self.k.machine.let_go(thread);
+        if tcb.is_active() && tcb.utcb.get() != 0 {
+            self.k.utcb(thread).set_processor_no(cpu.index() as l4_abi::Word);
+        }
+        self.orphans().append(&self.send_queue(thread));
+        tcb.propagated_senders.set(0);
+        self.k.machine.route_line(thread, cpu);
+    }
+
+    /// `thread`, which is at home here and runs elsewhere from now on, goes there, unless it is with a partner.
+    fn depart(&mut self, thread: TcbRef) {
+        let tcb = self.k.tcb(thread);
+        let is_with_partner = self.is_sending(thread) || tcb.work() == Work::Transfer || tcb.outer_peer.get().is_some();
+        if is_with_partner || tcb.status() == Status::Receiving {
+            return;
+        }
+        tcb.make_wait_ordinary(self.k.machine.ipc_return_ip());
+        if !tcb.timeout_link.is_linked() {
+            tcb.deadline.set(u64::MAX);
+        }
+        self.cpu.timeouts.cancel(self.k.tcbs, thread);
+        self.travel(thread, tcb.affinity(), Arrival::Moved);
+    }
+
+    /// The running thread has nothing to do here any more if it runs elsewhere from now on. For the dispatcher.
+    pub fn let_running_depart(&mut self) {
+        let running = self.running().filter(|&thread| !self.runs_here(thread));
+        if let Some(thread) = running.filter(|&thread| self.k.tcb(thread).work() == Work::None) {
+            self.depart(thread);
+        }
+    }
+
+    /// Sends a few of those who were queued on moved threads after them. For the dispatcher, again and again.
+    pub fn release_orphans(&mut self) {
+        for _ in 0..ARRIVALS_PER_STEP {
+            let Some(thread) = self.orphans().first() else { return };
+            let dest = self.k.tcb(thread).peer.get().expect("a blocked sender is queued on its partner");
+            self.leave_send_queue(thread);
+            self.travel(thread, self.k.tcb(dest).affinity(), Arrival::Send);
+        }
+    }
+
+    /// `thread` was moved here, in the state it was in; its wait goes on until its deadline.
+    fn settle(&mut self, thread: TcbRef) {
+        let tcb = self.k.tcb(thread);
+        if tcb.status() == Status::Waiting && tcb.deadline.get() != u64::MAX {
+            self.cpu.timeouts.start(self.k.tcbs, thread, tcb.deadline.get());
+        }
+        if self.is_runnable(thread) {
+            self.enqueue(thread);
+        }
+    }
+}
+
+impl Tcb {
+    /// Notes how the transfer ends, elsewhere: in the place of what is not needed any more.
+    pub(crate) fn set_cut(&self, cut: Cut) {
+        self.transfer.buffer.set(cut.sender.raw());
+        self.transfer.buffer_part.set(cut.receiver.raw());
+    }
+
+    /// How the transfer ends.
+    pub(crate) fn cut(&self) -> Cut {
+        let kind = |raw| IpcErrorKind::from_raw(raw).expect("a cut is two numbers of errors");
+        Cut { sender: kind(self.transfer.buffer.get()), receiver: kind(self.transfer.buffer_part.get()) }
+    }
+}
