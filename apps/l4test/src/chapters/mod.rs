@@ -7,42 +7,58 @@ mod authority;
 mod cancel;
 mod debugger;
 mod exceptions;
+mod exchange_registers;
 mod faults;
 mod hostile;
+mod interrupts;
 mod ipc;
+mod ipc_errors;
+mod ipc_words;
 mod kernel_memory;
 mod kip;
 mod memory;
 mod processors;
 mod redirection;
 mod schedule;
+mod schedule_words;
 mod sigma0;
 mod space;
+mod space_control;
 mod strings;
 mod thread;
 mod thread_control;
 mod timeouts;
+mod unmap_words;
+mod wild;
 
 /// All chapters, those first that others rely on.
 pub const ALL: &[&[Test]] = &[
     kip::TESTS,
     thread::TESTS,
     thread_control::TESTS,
+    exchange_registers::TESTS,
     space::TESTS,
     kernel_memory::TESTS,
+    space_control::TESTS,
     ipc::TESTS,
+    ipc_words::TESTS,
+    ipc_errors::TESTS,
     redirection::TESTS,
     timeouts::TESTS,
     cancel::TESTS,
     faults::TESTS,
     strings::TESTS,
     memory::TESTS,
+    unmap_words::TESTS,
     sigma0::TESTS,
     schedule::TESTS,
+    schedule_words::TESTS,
     exceptions::TESTS,
     arch::TESTS,
     processors::TESTS,
+    interrupts::TESTS,
     authority::TESTS,
     debugger::TESTS,
     hostile::TESTS,
+    wild::TESTS,
 ];

@@ -25,6 +25,11 @@ pub fn contains(address: Word) -> bool {
     (start()..end()).contains(&address)
 }
 
+/// Whether a part of the image is in an fpage.
+pub fn overlaps(fpage: &Fpage) -> bool {
+    !fpage.is_nil() && fpage.base() < end() && fpage.last() >= start()
+}
+
 /// The item that maps all of the image to where it is, at once.
 pub fn map_item() -> MapItem {
     assert!(end() - start() <= 1 << PLACE_LOG2, "the image is not larger than its place");

@@ -9,3 +9,4 @@ pub mod memory;
 pub mod messages;
 pub mod spaces;
 pub mod threads;
+pub mod timer;

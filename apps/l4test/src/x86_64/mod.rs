@@ -279,7 +279,7 @@ pub const INVALID_OPCODE_LEN: Word = 2;
 ///
 /// # Safety
 /// What the call does to memory and threads is as the caller wants it.
-unsafe fn call_stub(stub: Word, registers: &mut Registers) {
+pub unsafe fn call_stub(stub: Word, registers: &mut Registers) {
     // SAFETY: the callee finds the stub's address above its return address and its seven words; the rest is as
     // `registers` and our caller say.
     unsafe {
