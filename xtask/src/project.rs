@@ -98,6 +98,8 @@ pub const CRATES: &[Crate] = &[
     // A conformance suite must do what hostile programs do; its chapters forbid `unsafe`, its world and assembly cannot.
     with_unsafe(entry("l4test", Kind::Program, HostTests::Library, &["l4-abi", "l4", "l4-rt"])),
     entry("drivers", Kind::Program, HostTests::No, &["l4", "l4-rt"]),
+    // The emulator's interface is one of pointers.
+    with_unsafe(entry("plugin", Kind::Tool, HostTests::Library, &[])),
     entry("xtask", Kind::Tool, HostTests::All, &[]),
     entry("xtask-launch", Kind::Tool, HostTests::No, &[]),
 ];
