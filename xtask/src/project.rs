@@ -94,9 +94,11 @@ pub const CRATES: &[Crate] = &[
     with_unsafe(entry("kickstart", Kind::System, HostTests::Library, &["l4-abi", "kformats"])),
     with_unsafe(entry("kernel", Kind::System, HostTests::No, &["l4-abi", "kcore", "kformats", "khal"])),
     entry("sigma0", Kind::System, HostTests::Library, &["l4-abi", "l4", "l4-rt"]),
-    entry("pingpong", Kind::Program, HostTests::Library, &["l4-abi", "l4", "l4-rt"]),
+    entry("measure", Kind::MachineLibrary, HostTests::Library, &["l4", "l4-rt"]),
+    entry("pingpong", Kind::Program, HostTests::Library, &["l4", "l4-rt", "measure"]),
     // A conformance suite must do what hostile programs do; its chapters forbid `unsafe`, its world and assembly cannot.
     with_unsafe(entry("l4test", Kind::Program, HostTests::Library, &["l4-abi", "l4", "l4-rt"])),
+    entry("bench", Kind::Program, HostTests::Library, &["l4", "l4-rt", "measure"]),
     entry("drivers", Kind::Program, HostTests::No, &["l4", "l4-rt"]),
     // The emulator's interface is one of pointers.
     with_unsafe(entry("plugin", Kind::Tool, HostTests::Library, &[])),

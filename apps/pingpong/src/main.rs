@@ -14,17 +14,15 @@
 #![forbid(unsafe_code)]
 
 mod menu;
-mod pager;
 mod players;
 mod stage;
 
 use l4_rt::{exit, println};
+use measure::pager;
 use pingpong::options::Options;
 
 /// Exit status for a bad command line, or for what this machine cannot do.
 const STATUS_USAGE: u8 = 2;
-/// Exit status for a call that failed.
-const STATUS_FAILURE: u8 = 1;
 
 l4_rt::entry!(main);
 
@@ -33,8 +31,6 @@ fn main() {
         println!("{error}");
         exit(STATUS_USAGE)
     });
-    // The pager thread cannot ask sigma0 for pages that belong to this thread: it finds all of them mapped.
-    l4_rt::touch_image();
     pager::start();
     if options.is_menu {
         menu::run(options);
@@ -52,12 +48,4 @@ fn run_all(options: &Options) {
             exit(STATUS_USAGE);
         }
     }
-}
-
-/// The result of a call that has to succeed.
-fn must<T, E: core::fmt::Debug>(what: &str, result: Result<T, E>) -> T {
-    result.unwrap_or_else(|error| {
-        println!("pingpong: {what} failed: {error:?}");
-        exit(STATUS_FAILURE)
-    })
 }

@@ -2,6 +2,8 @@
 
 use core::fmt;
 
+use measure::figure::Tick;
+
 /// Most untyped words of a message.
 pub const MRS_MAX: u64 = 63;
 /// Most rounds of a measurement.
@@ -47,41 +49,6 @@ impl Mode {
     /// Whether both threads are in one space.
     pub const fn is_in_one_space(self) -> bool {
         matches!(self, Self::Intra | Self::Lipc)
-    }
-}
-
-/// What the time-stamp counter counts here.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Tick {
-    /// Nobody said.
-    Tsc,
-    /// Instructions: the emulator lets one nanosecond pass with each.
-    Instructions,
-    /// Cycles of the processor.
-    Cycles,
-    /// Nothing that says something: emulation as fast as it goes.
-    Meaningless,
-}
-
-impl Tick {
-    /// The unit as the command line and JSON write it.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Tsc => "tsc",
-            Self::Instructions => "instructions",
-            Self::Cycles => "cycles",
-            Self::Meaningless => "meaningless",
-        }
-    }
-
-    /// The sentence for the head of a table.
-    pub const fn sentence(self) -> &'static str {
-        match self {
-            Self::Tsc => "ticks are TSC ticks",
-            Self::Instructions => "a tick is an instruction",
-            Self::Cycles => "a tick is a cycle",
-            Self::Meaningless => "ticks are meaningless here: the emulator does not count",
-        }
     }
 }
 
@@ -149,10 +116,7 @@ impl Options {
             Some(("rounds", number)) => {
                 self.rounds = number.parse().ok().filter(|rounds| (1..=ROUNDS_MAX).contains(rounds))?;
             }
-            Some(("tick", unit)) => {
-                let ticks = [Tick::Instructions, Tick::Cycles, Tick::Meaningless];
-                self.tick = ticks.into_iter().find(|tick| tick.name() == unit)?;
-            }
+            Some(("tick", unit)) => self.tick = Tick::of_name(unit)?,
             Some(_) => return None,
             None => self.take_flag(word)?,
         }

@@ -9,12 +9,16 @@ use l4::message::Msg;
 use l4::thread::Stack;
 use l4::time::{sleep_forever, system_clock_us};
 use l4::{MsgTag, ThreadId, Word, arch, ipc};
+use measure::stage::{must, root};
 use pingpong::options::{Mode, Options};
 
-use crate::{must, stage};
+use crate::stage;
 
 /// Round trips in front of each measurement, after which code, stacks and caches are warm.
 const WARM_UP_ROUNDS: u64 = 2;
+
+/// A call and its answer enter the kernel twice.
+const ENTRIES_PER_ROUND: i32 = 2;
 
 /// What ping and pong have to know; set by root before they start.
 pub struct Settings {
@@ -75,9 +79,11 @@ pub extern "C" fn ping() -> ! {
     for mrs in SETTINGS.rows() {
         SETTINGS.call(pong, mrs, WARM_UP_ROUNDS);
         let start_us = system_clock_us();
+        arch::mark::begin::<ENTRIES_PER_ROUND>();
         let start = arch::timestamp();
         SETTINGS.call(pong, mrs, rounds);
         let ticks = arch::timestamp() - start;
+        arch::mark::end();
         let us = system_clock_us() - start_us;
         tell_root(&[mrs as Word, ticks as Word, us as Word]);
     }
@@ -98,5 +104,5 @@ pub extern "C" fn pong() -> ! {
 
 fn tell_root(words: &[Word]) {
     Msg::of_words(MsgTag::NIL, words).load();
-    must("telling root", ipc::send(stage::root()));
+    must("telling root", ipc::send(root()));
 }

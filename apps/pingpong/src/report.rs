@@ -2,29 +2,9 @@
 
 use core::fmt;
 
-use crate::options::{Format, Mode, Tick};
+use measure::figure::{Hundredths, Json, Tick};
 
-/// A number with two decimals.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Hundredths(u64);
-
-impl Hundredths {
-    /// `value / divisor`, rounded to the nearest hundredth.
-    pub const fn quotient(value: u64, divisor: u64) -> Self {
-        let hundredths = (value as u128 * 100 + divisor as u128 / 2) / divisor as u128;
-        Self(hundredths as u64)
-    }
-}
-
-impl fmt::Display for Hundredths {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (whole, rest) = (self.0 / 100, self.0 % 100);
-        match f.width() {
-            Some(width) => write!(f, "{whole:width$}.{rest:02}", width = width.saturating_sub(3)),
-            None => write!(f, "{whole}.{rest:02}"),
-        }
-    }
-}
+use crate::options::{Format, Mode};
 
 /// What all rows of a run have in common.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,6 +21,21 @@ pub struct Run {
     pub arch: &'static str,
     /// Number of processors.
     pub cpus: usize,
+}
+
+impl Run {
+    /// The figure of a row.
+    fn json(&self, mrs: u64, ticks: Hundredths) -> Json<'_> {
+        Json {
+            bench: "ipc",
+            mode: self.mode.name(),
+            mrs: Some(mrs),
+            arch: self.arch,
+            cpus: self.cpus,
+            tick: self.tick,
+            value: Some(ticks),
+        }
+    }
 }
 
 /// A row: a message of some words, sent there and back in each round.
@@ -91,15 +86,7 @@ impl fmt::Display for Line<'_> {
         match run.format {
             Format::Table => writeln!(f, "{:>4} | {ticks:12} | {us:12}", row.mrs),
             Format::Lines => writeln!(f, "IPC ({:2} MRs): {ticks} ticks, {us}us", row.mrs),
-            Format::Json => writeln!(
-                f,
-                r#"{{"bench":"ipc","arch":"{}","cpus":{},"mode":"{}","mrs":{},"unit":"{}","value":{ticks},"us":{us}}}"#,
-                run.arch,
-                run.cpus,
-                run.mode.name(),
-                row.mrs,
-                run.tick.name(),
-            ),
+            Format::Json => writeln!(f, r#"{},"us":{us}}}"#, run.json(row.mrs, ticks)),
         }
     }
 }
@@ -115,16 +102,6 @@ mod tests {
     }
 
     const ROW: Row = Row { mrs: 7, ticks: 123_456, us: 1234 };
-
-    #[test]
-    fn quotients_have_two_decimals_rounded() {
-        let rows =
-            [(0, 1, "0.00"), (1, 3, "0.33"), (2, 3, "0.67"), (123_456, 2000, "61.73"), (u64::MAX, u64::MAX, "1.00")];
-        for (value, divisor, text) in rows {
-            assert_eq!(format!("{}", Hundredths::quotient(value, divisor)), text);
-        }
-        assert_eq!(format!("{:8}|", Hundredths::quotient(61, 1)), "   61.00|");
-    }
 
     #[test]
     fn table_has_columns() {

@@ -1,29 +1,14 @@
 //! Making ping and pong, and printing what they find.
 
-use l4::thread::{delete, my_global_id, thread_control};
-use l4::{
-    Fpage, MsgTag, Rights, SpaceControl, ThreadId, UTCB_MR0_OFFSET, Word, ipc, kip, schedule, space, thread, utcb,
-};
+use l4::thread::delete;
+use l4::{MsgTag, ThreadId, ipc, kip, schedule, utcb};
 use l4_rt::print;
+use measure::pager;
+use measure::stage::{make_second, make_space, must, thread_after_root};
 use pingpong::options::{Mode, Options};
 use pingpong::report::{Head, Line, Row, Run};
 
-use crate::{must, pager, players};
-
-/// Version of all threads made here.
-const VERSION: Word = 2;
-/// First address of the UTCB area of ping's and pong's spaces.
-const UTCB_AREA_BASE: Word = 0x8000_0000;
-
-/// The first thread of the root task.
-pub fn root() -> ThreadId {
-    kip::root_task_id()
-}
-
-/// The id of the `n`th thread after root.
-pub fn thread_after_root(n: Word) -> ThreadId {
-    ThreadId::global(root().thread_no() + n, VERSION)
-}
+use crate::players;
 
 /// The id of ping.
 pub fn ping() -> ThreadId {
@@ -33,11 +18,6 @@ pub fn ping() -> ThreadId {
 /// The id of pong.
 pub fn pong() -> ThreadId {
     thread_after_root(3)
-}
-
-/// The UTCB location of the `n`th thread after the calling one, in its own space.
-pub fn utcb_after_mine(n: Word) -> Word {
-    thread::my_local_id().raw() - UTCB_MR0_OFFSET as Word + n * kip().utcb_info.size_bytes()
 }
 
 /// Whether the machine has what a mode needs.
@@ -62,7 +42,8 @@ pub fn run(options: &Options, mode: Mode) {
         must("moving pong", schedule::set_processor_no(pong(), other as u16));
     }
     print!("{}", Head(&run));
-    pager::start_players();
+    pager::start_thread(ping(), players::ping, players::ping_sp());
+    pager::start_thread(pong(), players::pong, players::pong_sp());
     while let Some(row) = next_row() {
         print!("{}", Line(&run, row));
     }
@@ -78,33 +59,10 @@ fn next_row() -> Option<Row> {
 
 /// Makes ping and pong, in one space or two, waiting for their start messages.
 fn make_players(mode: Mode) {
-    let second_utcb = UTCB_AREA_BASE + kip().utcb_info.size_bytes();
-    make_space("ping", ping());
+    make_space(ping());
     if mode.is_in_one_space() {
-        let created = thread_control(pong(), ping(), my_global_id(), pager::id(), Some(second_utcb));
-        must("creating pong", created);
+        make_second(pong(), ping());
     } else {
-        make_space("pong", pong());
+        make_space(pong());
     }
-}
-
-/// Makes a thread in a new space of its own: inactive first, as the space is not set up; then with its pager.
-fn make_space(name: &str, id: ThreadId) {
-    must(name, thread_control(id, id, my_global_id(), ThreadId::NIL, Some(UTCB_AREA_BASE)));
-    let areas = (area(kip_base(), kip().kip_area_info.size_log2()), area(UTCB_AREA_BASE, utcb_area_log2()));
-    must(name, space::space_control(id, SpaceControl::NONE, areas.0, areas.1, ThreadId::NIL));
-    must(name, thread_control(id, id, ThreadId::NIL, pager::id(), None));
-}
-
-fn kip_base() -> Word {
-    core::ptr::from_ref(kip()).addr() as Word
-}
-
-/// Twice the smallest area.
-fn utcb_area_log2() -> u32 {
-    kip().utcb_info.area_log2() + 1
-}
-
-fn area(base: Word, size_log2: u32) -> Fpage {
-    Fpage::new(base, size_log2, Rights::ALL).expect("areas are at multiples of their size")
 }

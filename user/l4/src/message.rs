@@ -1,5 +1,7 @@
 //! Building and reading messages (X.2, Messages, Buffers).
 
+use core::sync::atomic::AtomicU8;
+
 use l4_abi::{Acceptor, BR_COUNT, CtrlXferItem, Fpage, ItemKind, MR_COUNT, MapItem, MsgTag, StringItem, Word};
 
 use crate::utcb;
@@ -285,6 +287,18 @@ pub unsafe fn accept_strings(window: Fpage, buffers: &MsgBuffer) {
         utcb().set_br(i, *word);
     }
     utcb().set_acceptor(Acceptor::map_grant(window).with_strings());
+}
+
+/// Accepts one string into `buffer` from now on, and no mappings: memory that any sender may change, as it is made of
+/// atomics.
+///
+/// # Panics
+/// If the buffer is longer than an item can say.
+pub fn accept_string(buffer: &'static [AtomicU8]) {
+    let mut buffers = MsgBuffer::new();
+    buffers.append(buffer.len(), &[buffer.as_ptr().expose_provenance()]);
+    // SAFETY: nothing is mapped; whoever reads the buffer expects that it changes, and it is never given back.
+    unsafe { accept_strings(Fpage::NIL, &buffers) };
 }
 
 /// What is accepted now.

@@ -1,6 +1,7 @@
 //! The amd64 ABI: KernelInterface, the system-call registers, the way to the UTCB.
 
 pub mod kdb;
+pub mod mark;
 mod syscall;
 
 use core::arch::asm;

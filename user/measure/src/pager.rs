@@ -1,7 +1,8 @@
-//! The pager of ping and pong.
+//! The pager of threads in other spaces than root's.
 //!
-//! It understands two messages: from root, where ping and pong begin, which it passes on as their start messages; and
-//! page faults, which it answers with the same page of the root's space.
+//! It understands two messages: from root, where a thread begins, which it passes on as the thread's start message; and
+//! page faults, which it answers with the same page of the root's space. So those threads run the image of the root task,
+//! and share its data.
 
 use l4::message::Msg;
 use l4::protocol::{PAGE_FAULT, start_tag};
@@ -9,7 +10,7 @@ use l4::thread::{Entry, Stack, global_id_of, spawn};
 use l4::{Fpage, MapItem, MsgTag, Rights, ThreadId, Word, ipc, utcb};
 use l4_rt::{exit, println};
 
-use crate::{STATUS_FAILURE, must, players, stage};
+use crate::stage::{self, STATUS_FAILURE, must};
 
 const PAGE_LOG2: u32 = 12;
 
@@ -20,16 +21,17 @@ pub fn id() -> ThreadId {
     stage::thread_after_root(1)
 }
 
-/// Makes the pager, in the root's space.
+/// Makes the pager, in the root's space. Called by root, once.
 pub fn start() {
+    // Other threads than root cannot ask sigma0 for pages of the image: the pager finds all of them mapped.
+    l4_rt::touch_image();
     must("creating the pager", spawn(id(), stage::utcb_after_mine(1), &STACK, serve));
 }
 
-/// Has ping and pong start. Called by root.
-pub fn start_players() {
-    let entries: [Entry; 2] = [players::ping, players::pong];
-    Msg::of_words(MsgTag::NIL, &entries.map(|entry| entry as usize as Word)).load();
-    must("starting ping and pong", ipc::send(id()));
+/// Has a thread of another space start that waits for its start message. Called by root.
+pub fn start_thread(thread: ThreadId, entry: Entry, sp: Word) {
+    Msg::of_words(MsgTag::NIL, &[thread.raw(), entry as usize as Word, sp]).load();
+    must("starting a thread", ipc::send(id()));
 }
 
 extern "C" fn serve() -> ! {
@@ -43,10 +45,10 @@ extern "C" fn serve() -> ! {
                 outcome.from
             }
             Ok(outcome) if global_id_of(outcome.from) == Ok(stage::root()) => {
-                send_starts(utcb().mr(1), utcb().mr(2));
+                send_start(ThreadId::from_raw(utcb().mr(1)), utcb().mr(2), utcb().mr(3));
                 ThreadId::NIL
             }
-            // A stranger's message, or an answer that nobody waits for any more: root has deleted ping and pong.
+            // A stranger's message, or an answer that nobody waits for any more: root has deleted the thread.
             _ => ThreadId::NIL,
         };
     }
@@ -57,17 +59,13 @@ fn page_fault(from: ThreadId, address: Word, ip: Word) {
     let Some(page) = Fpage::new(address >> PAGE_LOG2 << PAGE_LOG2, PAGE_LOG2, Rights::ALL)
         .filter(|_| l4_rt::image_contains(address as usize))
     else {
-        println!("pingpong: thread {} faults at {address:#x}, from {ip:#x}", from.thread_no());
+        println!("thread {} faults at {address:#x}, from {ip:#x}", from.thread_no());
         exit(STATUS_FAILURE)
     };
     Msg::new(0).append_map(MapItem::map(page, page.base())).load();
 }
 
-/// Sends the start messages.
-fn send_starts(ping_ip: Word, pong_ip: Word) {
-    for (thread, ip, sp) in [(stage::ping(), ping_ip, players::ping_sp()), (stage::pong(), pong_ip, players::pong_sp())]
-    {
-        Msg::of_words(start_tag(), &[ip, sp]).load();
-        must("a start message", ipc::send(thread));
-    }
+fn send_start(thread: ThreadId, ip: Word, sp: Word) {
+    Msg::of_words(start_tag(), &[ip, sp]).load();
+    must("a start message", ipc::send(thread));
 }
