@@ -18,7 +18,48 @@
 //! of the kernel model reaches it with 32-bit displacements. User code may read or execute the two pages that say so,
 //! and nothing else.
 
+use core::arch::global_asm;
+
 use crate::config::MAX_CPUS;
+use crate::frame::FRAME_SIZE_LOG2;
+use kcore::mapdb::Node;
+use kcore::thread::TCB_SIZE_LOG2;
+
+// The map for tools that see addresses only: absolute symbols of the image, NAME where a table begins and NAME_stride
+// for the distance of its slots.
+global_asm!(
+    ".macro layout name, start, stride",
+    ".global layout_\\name",
+    ".global layout_\\name\\()_stride",
+    ".set layout_\\name, \\start",
+    ".set layout_\\name\\()_stride, \\stride",
+    ".endm",
+    "layout physical, {physical}, 4096",
+    "layout tcb, {tcb}, {tcb_stride}",
+    "layout frame, {frame}, {frame_stride}",
+    "layout space, {space}, {space_stride}",
+    "layout node, {node}, {node_stride}",
+    "layout area, {area}, {area_stride}",
+    "layout utcb_slot, {utcb_slot}, 4096",
+    "layout stubs, {stubs}, 4096",
+    "layout local_apic, {local_apic}, 4096",
+    "layout io_apic, {io_apic}, 4096",
+    physical = const KERNEL_BASE as isize,
+    tcb = const TCB_TABLE as isize,
+    tcb_stride = const 1 << TCB_SIZE_LOG2,
+    frame = const FRAME_TABLE as isize,
+    frame_stride = const 1 << FRAME_SIZE_LOG2,
+    space = const SPACE_TABLE as isize,
+    space_stride = const SPACE_TABLE_BYTES >> MAX_THREADS_LOG2,
+    node = const NODE_TABLE as isize,
+    node_stride = const size_of::<Node>(),
+    area = const AREAS as isize,
+    area_stride = const AREA_BYTES,
+    utcb_slot = const UTCB_SLOTS as isize,
+    stubs = const STUB_PAGE as isize,
+    local_apic = const LOCAL_APIC_PAGE as isize,
+    io_apic = const IO_APIC_PAGES as isize,
+);
 
 /// Where physical address 0 is mapped; only the image and kernel memory are. The linker script knows it too.
 pub const KERNEL_BASE: usize = 0xFFFF_FFFF_8000_0000;
