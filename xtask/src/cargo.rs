@@ -17,6 +17,8 @@ pub struct Report {
     pub ok: bool,
     /// The programs, with the names of their targets.
     pub executables: Vec<(String, PathBuf)>,
+    /// The dynamic libraries, with the names of their targets.
+    pub dynamic_libraries: Vec<(String, PathBuf)>,
     /// Warnings and errors of the compiler or the linter, of this build or an earlier one of the same code.
     pub diagnostics: Vec<Diagnostic>,
     /// What cargo itself said.
@@ -52,6 +54,8 @@ enum Event {
     CompilerArtifact {
         target: Target,
         executable: Option<PathBuf>,
+        #[serde(default)]
+        filenames: Vec<PathBuf>,
     },
     #[serde(other)]
     Other,
@@ -118,8 +122,10 @@ impl Report {
     /// Enters a line of cargo's; lines that are not JSON come from build scripts and the like.
     fn enter(&mut self, line: &str) {
         match serde_json::from_str(line) {
-            Ok(Event::CompilerArtifact { target, executable: Some(file) }) => {
-                self.executables.push((target.name, file));
+            Ok(Event::CompilerArtifact { target, executable, filenames }) => {
+                self.executables.extend(executable.map(|file| (target.name.clone(), file)));
+                let libraries = filenames.into_iter().filter(|file| file.extension().is_some_and(|own| own == "so"));
+                self.dynamic_libraries.extend(libraries.map(|file| (target.name.clone(), file)));
             }
             // The count of warnings at the end has no place and no code; it is none itself.
             Ok(Event::CompilerMessage { message }) if !is_summary(&message) => {
@@ -158,6 +164,7 @@ mod tests {
         for line in [
             r#"{"reason":"compiler-artifact","target":{"name":"l4","kind":["lib"]},"executable":null,"fresh":true}"#,
             r#"{"reason":"compiler-artifact","target":{"name":"kernel"},"executable":"/t/kernel","fresh":true}"#,
+            r#"{"reason":"compiler-artifact","target":{"name":"plugin"},"filenames":["/t/p.rlib","/t/p.so"]}"#,
             r#"{"reason":"compiler-message","message":{"message":"unused","rendered":"warning: unused\n",
                 "spans":[{"file_name":"a/b.rs","line_start":7,"is_primary":true}]}}"#,
             r#"{"reason":"compiler-message","message":{"message":"1 warning emitted","rendered":"","spans":[]}}"#,
@@ -167,6 +174,7 @@ mod tests {
             report.enter(line);
         }
         assert_eq!(report.executables, [("kernel".to_owned(), PathBuf::from("/t/kernel"))]);
+        assert_eq!(report.dynamic_libraries, [("plugin".to_owned(), PathBuf::from("/t/p.so"))]);
         let expected = Diagnostic {
             place: Some((PathBuf::from("a/b.rs"), 7)),
             message: "unused".to_owned(),

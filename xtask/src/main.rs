@@ -1,6 +1,7 @@
 //! `cargo xtask`: builds, runs, tests and checks the project. One file or folder per subcommand.
 #![forbid(unsafe_code)]
 
+mod bench;
 mod build;
 mod cargo;
 mod elf;
@@ -39,6 +40,8 @@ enum Command {
     Run(Box<run::Args>),
     /// Run all tests, on the host and in the emulator; last line `N passed, N failed`
     Test(test::Args),
+    /// Measure: instructions, lines and privileged operations of what the kernel does
+    Bench(bench::Args),
     /// Build the images below target/marcona/, bootable by hand
     Build(build::Args),
     /// Check formatting, lints, crate arrows, the unsafe list, links, the map of the specification
@@ -83,6 +86,7 @@ fn main() -> ExitCode {
     let result = match cli.command {
         Some(Command::Run(args)) => run::run(&args),
         Some(Command::Test(args)) => test::run(&args),
+        Some(Command::Bench(args)) => bench::run(&args),
         Some(Command::Build(args)) => build::run(&args),
         Some(Command::Tidy(args)) => tidy::run(&args),
         None => Cli::command().print_help().map(|()| ExitCode::SUCCESS).map_err(Into::into),

@@ -111,6 +111,8 @@ pub struct Machine {
     pub gdb: Option<u16>,
     /// Open a window.
     pub display: bool,
+    /// Load this plugin, with its arguments behind commas; only with [`Accel::Tcg`].
+    pub plugin: Option<String>,
 }
 
 impl Machine {
@@ -134,6 +136,9 @@ impl Machine {
             false => add("-display", "none"),
         }
         add("-serial", if console.input == Input::Terminal { "mon:stdio" } else { "stdio" });
+        if let Some(plugin) = &self.plugin {
+            add("-plugin", plugin);
+        }
         if let Some(port) = self.gdb {
             add("-gdb", &format!("tcp:127.0.0.1:{port}"));
             words.push("-S".into());
@@ -441,6 +446,7 @@ mod tests {
             modules: vec![Module::new("kernel"), Module::new("sigma0")],
             gdb: None,
             display: false,
+            plugin: None,
         };
         change(&mut machine);
         let words = machine.options(&Console { input, is_shown: false });

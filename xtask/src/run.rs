@@ -17,8 +17,11 @@ const OVERRUN_STATUS: u8 = 124;
 /// The time that a run may take when nobody watches.
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(120);
 
-/// The program that is booted when none is named; it takes the word `tick=` on its command line.
+/// The program that is booted when none is named.
 const DEFAULT_PROGRAM: &str = "pingpong";
+
+/// The programs that take the word `tick=` on their command line.
+const MEASURING: [&str; 2] = [DEFAULT_PROGRAM, "bench"];
 
 /// The processors that QEMU's translator can have.
 const MAX_CPUS: i64 = 255;
@@ -26,7 +29,7 @@ const MAX_CPUS: i64 = 255;
 /// Options of `run`.
 #[derive(clap::Args, Debug)]
 pub struct Args {
-    /// Root task: pingpong (default), l4test
+    /// Root task: pingpong (default), l4test, bench, drivers
     program: Option<String>,
     /// Command line of the root task; l4test explains its own with `help`
     #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
@@ -79,6 +82,9 @@ pub struct Args {
     /// Open a window
     #[arg(long)]
     display: bool,
+    /// Plugin for QEMU, its arguments behind commas
+    #[arg(long, value_name = "FILE[,ARGS]")]
+    plugin: Option<String>,
     /// Print the QEMU command line and stop
     #[arg(long)]
     print: bool,
@@ -133,6 +139,7 @@ struct Plan {
     sigma0: Option<PathBuf>,
     modules: Vec<Module>,
     input: Input,
+    plugin: Option<String>,
 }
 
 impl Plan {
@@ -143,6 +150,9 @@ impl Plan {
         }
         if args.icount && args.accel == Wanted::Kvm {
             usage!("--icount counts the instructions of --accel tcg: leave out --accel kvm");
+        }
+        if args.plugin.is_some() && args.accel == Wanted::Kvm {
+            usage!("--plugin watches the translator of --accel tcg: leave out --accel kvm");
         }
         let program = match (&args.program, &args.root) {
             (Some(name), Some(_)) => usage!("{name} and --root are two root tasks: leave out one"),
@@ -159,6 +169,7 @@ impl Plan {
             kernel: file(&args.kernel)?,
             sigma0: file(&args.sigma0)?,
             modules: args.modules.iter().map(|text| module(text)).collect::<Result<_>>()?,
+            plugin: args.plugin.as_deref().map(plugin).transpose()?,
             input: match &args.input {
                 Some(text) => Input::Typed(Typing { text: typed(text)?, prompt: None }),
                 None if io::stdin().is_terminal() => Input::Terminal,
@@ -191,17 +202,18 @@ impl Plan {
             modules: system.into_iter().chain([root]).chain(self.modules.iter().cloned()).collect(),
             gdb: args.gdb,
             display: args.display,
+            plugin: self.plugin.clone(),
         })
     }
 }
 
-/// The root task's command line. The benchmark cannot see what its ticks are, so it is told.
+/// The root task's command line. A program that measures cannot see what its ticks are, so it is told.
 fn root_args(args: &Args, program: Option<&str>, accel: Accel) -> String {
-    let tick = match (program, accel) {
-        (Some(DEFAULT_PROGRAM), _) if args.icount => Some("tick=instructions"),
-        (Some(DEFAULT_PROGRAM), Accel::Kvm) => Some("tick=cycles"),
-        (Some(DEFAULT_PROGRAM), Accel::Tcg) => Some("tick=meaningless"),
-        _ => None,
+    let tick = match accel {
+        _ if !program.is_some_and(|name| MEASURING.contains(&name)) => None,
+        _ if args.icount => Some("tick=instructions"),
+        Accel::Kvm => Some("tick=cycles"),
+        Accel::Tcg => Some("tick=meaningless"),
     };
     args.args.as_deref().into_iter().chain(tick).collect::<Vec<_>>().join(" ")
 }
@@ -209,7 +221,7 @@ fn root_args(args: &Args, program: Option<&str>, accel: Accel) -> String {
 fn accel(args: &Args) -> Result<Accel> {
     match args.accel {
         Wanted::Tcg => Ok(Accel::Tcg),
-        Wanted::Auto if args.icount => Ok(Accel::Tcg),
+        Wanted::Auto if args.icount || args.plugin.is_some() => Ok(Accel::Tcg),
         Wanted::Auto => Ok(if kvm::works() { Accel::Kvm } else { Accel::Tcg }),
         Wanted::Kvm if kvm::works() => Ok(Accel::Kvm),
         Wanted::Kvm => usage!("KVM does not work on this machine: say --accel tcg"),
@@ -249,6 +261,13 @@ fn without_space(path: PathBuf) -> Result<PathBuf> {
 fn module(text: &str) -> Result<Module> {
     let (file, args) = text.split_once(' ').unwrap_or((text, ""));
     Ok(Module { file: existing(Path::new(file))?, args: args.to_owned() })
+}
+
+/// The plugin's file, as an absolute path, and its arguments.
+fn plugin(text: &str) -> Result<String> {
+    let (file, args) = text.split_once(',').unwrap_or((text, ""));
+    let file = existing(Path::new(file))?.display().to_string();
+    Ok(if args.is_empty() { file } else { format!("{file},{args}") })
 }
 
 /// The bytes that `text` stands for.
@@ -324,6 +343,7 @@ mod tests {
         check(&["--icount"], Some("pingpong"), Accel::Tcg, "tick=instructions");
         check(&["--args", "inter mrs=0..7"], Some("pingpong"), Accel::Kvm, "inter mrs=0..7 tick=cycles");
         check(&["--icount", "--args", "list"], Some("l4test"), Accel::Tcg, "list");
+        check(&["--icount"], Some("bench"), Accel::Tcg, "tick=instructions");
         check(&["--icount"], None, Accel::Tcg, "");
     }
 
@@ -338,6 +358,8 @@ mod tests {
         check(&["nosuch"], "there are pingpong, l4test");
         check(&["--cpus", "4", "--sockets", "3"], "take a multiple");
         check(&["--icount", "--accel", "kvm"], "leave out --accel kvm");
+        check(&["--plugin", "/dev/null", "--accel", "kvm"], "leave out --accel kvm");
+        check(&["--plugin", "/no/such.so,out=/dev/null"], "there is no file /no/such.so:");
         check(&["pingpong", "--root", "/dev/null"], "leave out one");
         check(&["--kernel", "/no/such"], "there is no file /no/such");
         check(&["--module", "/no/such with arguments"], "there is no file /no/such:");

@@ -34,7 +34,7 @@ pub struct Toolchain {
 impl Toolchain {
     /// Looks for the parts, and installs packages for what is missing.
     pub fn find() -> Result<Self> {
-        let active = env::var("RUSTC").unwrap_or_else(|_| "rustc".to_owned());
+        let active = active_rustc();
         let active_sysroot = ask(&active, &["--print", "sysroot"])?;
         let linker = linker(&active_sysroot)?;
         if has_prebuilt_core(&ask(&active, &["--print", "target-libdir", "--target", TARGET])?) {
@@ -50,6 +50,14 @@ impl Toolchain {
             "the system's compiler has no source or is older than 1.88: type `rustup component add rust-src`",
         )?;
         Ok(Self { rustc: Some(SYSTEM_RUSTC), builds_core: true, linker, sysroot })
+    }
+
+    /// The compiler's name and version.
+    pub fn version(&self) -> Result<String> {
+        let rustc = self.rustc.map_or_else(active_rustc, str::to_owned);
+        let output = Command::new(&rustc).env_remove("LD_LIBRARY_PATH").arg("--version").output();
+        let output = output.with_context(|| format!("cannot start {rustc}"))?;
+        Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
     }
 
     /// A cargo command that compiles for bare metal what is added as `-p PACKAGE`.
@@ -80,6 +88,11 @@ impl Toolchain {
             "-Clink-arg=-melf_x86_64".to_owned(),
         ]
     }
+}
+
+/// The compiler that cargo uses when it is not told.
+fn active_rustc() -> String {
+    env::var("RUSTC").unwrap_or_else(|_| "rustc".to_owned())
 }
 
 /// What the compiler prints for `arguments`, as a path.

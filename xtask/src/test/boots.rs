@@ -94,6 +94,7 @@ pub fn machine(lab: &Lab, cpu: &str, memory_mib: u64) -> Machine {
         modules: ["kernel", "sigma0", "pingpong"].map(|name| Module::new(lab.image(name))).into(),
         gdb: None,
         display: false,
+        plugin: None,
     }
 }
 

@@ -30,6 +30,11 @@ const WRONG: &[(&str, &[&str], &str)] = &[
     ("a_build_for_an_architecture_to_come", &["build", "--arch", "x86_32"], "say x86_64"),
     ("tests_on_an_architecture_to_come", &["test", "--arch", "x86_32"], "say x86_64"),
     ("a_json_file_nowhere", &["test", "--json", "no/such/folder/file"], "name another file"),
+    ("an_unknown_bench", &["bench", "no_such_bench"], "there are ipc, null_call"),
+    ("a_part_as_all_figures", &["bench", "ipc", "--bless"], "leave out the name"),
+    ("figures_in_a_file_nowhere", &["bench", "--json", "no/such/folder/file"], "name another file"),
+    ("a_missing_plugin", &["run", "--plugin", "no/such/plugin.so,out=x"], "name one that exists"),
+    ("a_plugin_on_kvm", &["run", "--plugin", "Cargo.toml", "--accel", "kvm"], "leave out --accel kvm"),
     ("an_unknown_option_of_tidy", &["tidy", "--no-such-option"], "cargo xtask tidy --help"),
 ];
 
@@ -69,8 +74,15 @@ fn refused(arguments: &[&str], mend: &str) -> Result<()> {
 }
 
 fn help(_: &Lab) -> Result<()> {
-    let all: [&[&str]; 6] =
-        [&[], &["--help"], &["run", "--help"], &["test", "--help"], &["build", "--help"], &["tidy", "--help"]];
+    let all: [&[&str]; 7] = [
+        &[],
+        &["--help"],
+        &["run", "--help"],
+        &["test", "--help"],
+        &["bench", "--help"],
+        &["build", "--help"],
+        &["tidy", "--help"],
+    ];
     for arguments in all {
         let output = xtask(arguments)?;
         let lines = String::from_utf8_lossy(&output.stdout).lines().count();

@@ -2,6 +2,7 @@
 //!
 //! Each test of every kind is one [`Outcome`] with a name `GROUP::NAME`; the filter is a part of that name.
 
+mod bench;
 mod boots;
 mod commands;
 mod foreign;
@@ -254,7 +255,7 @@ impl Case {
 /// All tests of this tool that are functions.
 fn cases() -> impl Iterator<Item = Case> {
     let boots = boots::cases().into_iter().chain(images::cases()).chain(l4test::cases()).chain(foreign::cases());
-    boots.chain(commands::cases())
+    boots.chain(commands::cases()).chain(bench::cases())
 }
 
 /// The names of all tests but those of the program l4test, and of the rules.
