@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 use std::fmt;
 use std::io::{self, Read, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::thread::{self, JoinHandle};
@@ -116,6 +116,25 @@ pub struct Machine {
 }
 
 impl Machine {
+    /// A machine with one full processor, emulated, that boots `root` with the images in `dir`.
+    pub fn new(dir: &Path, root: Module) -> Self {
+        let [kernel, sigma0] = ["kernel", "sigma0"].map(|name| Module::new(dir.join(name)));
+        Self {
+            cpus: 1,
+            sockets: 1,
+            memory_mib: 256,
+            cpu: "max".to_owned(),
+            accel: Accel::Tcg,
+            icount: false,
+            kickstart: dir.join("kickstart"),
+            boot_args: String::new(),
+            modules: vec![kernel, sigma0, root],
+            gdb: None,
+            display: false,
+            plugin: None,
+        }
+    }
+
     /// QEMU's options; `console` decides where the serial line goes.
     pub fn options(&self, console: &Console) -> Vec<OsString> {
         let (cpus, sockets, memory) = (self.cpus, self.sockets, self.memory_mib);
@@ -410,9 +429,10 @@ fn end(status: ExitStatus, words: &str, is_silent: bool) -> End {
 #[cfg(test)]
 mod tests {
     use std::os::unix::process::ExitStatusExt;
+    use std::path::Path;
     use std::process::ExitStatus;
 
-    use super::{Accel, Console, End, Input, Machine, Module, end};
+    use super::{Console, End, Input, Machine, Module, end};
 
     #[test]
     fn the_status_of_the_program_comes_back() {
@@ -434,20 +454,7 @@ mod tests {
     }
 
     fn options(change: impl FnOnce(&mut Machine), input: Input) -> String {
-        let mut machine = Machine {
-            cpus: 1,
-            sockets: 1,
-            memory_mib: 256,
-            cpu: "max".to_owned(),
-            accel: Accel::Tcg,
-            icount: false,
-            kickstart: "kickstart".into(),
-            boot_args: String::new(),
-            modules: vec![Module::new("kernel"), Module::new("sigma0")],
-            gdb: None,
-            display: false,
-            plugin: None,
-        };
+        let mut machine = Machine::new(Path::new(""), Module::new("root"));
         change(&mut machine);
         let words = machine.options(&Console { input, is_shown: false });
         words.iter().map(|word| word.to_string_lossy()).collect::<Vec<_>>().join(" ")
@@ -456,7 +463,7 @@ mod tests {
     #[test]
     fn commas_in_module_arguments_reach_the_guest() {
         let root = Module { file: "a,b".into(), args: "x=1,2 y".to_owned() };
-        let line = options(|machine| machine.modules.push(root), Input::Nothing);
+        let line = options(|machine| machine.modules[2] = root, Input::Nothing);
         assert!(line.ends_with("-kernel kickstart -initrd kernel,sigma0,a,,b x=1,,2 y"), "{line}");
     }
 
@@ -470,6 +477,7 @@ mod tests {
         check("-smp 8,sockets=4,cores=2,threads=1", |machine| (machine.cpus, machine.sockets) = (8, 4));
         check("-icount shift=0,sleep=off -rtc base=2000-01-01,clock=vm", |machine| machine.icount = true);
         check("-gdb tcp:127.0.0.1:99 -S", |machine| machine.gdb = Some(99));
+        check("-plugin p.so,out=f", |machine| machine.plugin = Some("p.so,out=f".to_owned()));
         check("-vga std", |machine| machine.display = true);
         check("-display none -serial stdio", |_| ());
         assert!(options(|_| (), Input::Terminal).contains("-serial mon:stdio"));

@@ -227,21 +227,9 @@ impl Rig {
     }
 
     fn machine(&self, program: &str, args: &str) -> Machine {
-        let mut modules: Vec<_> = ["kernel", "sigma0", program].map(|name| Module::new(self.images.join(name))).into();
-        modules[2].args = format!("{args} tick=instructions").trim_start().to_owned();
-        Machine {
-            cpus: 1,
-            sockets: 1,
-            memory_mib: 256,
-            cpu: "max".to_owned(),
-            accel: Accel::Tcg,
-            icount: true,
-            kickstart: self.images.join("kickstart"),
-            modules,
-            gdb: None,
-            display: false,
-            plugin: None,
-        }
+        let args = format!("{args} tick=instructions").trim_start().to_owned();
+        let machine = Machine::new(&self.images, Module { file: self.images.join(program), args });
+        Machine { icount: true, ..machine }
     }
 
     /// The plugin as QEMU's option has it: commas in paths are doubled.

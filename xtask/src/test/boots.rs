@@ -82,20 +82,8 @@ pub fn cases() -> Vec<Case> {
 
 /// The machine on which tests boot; the root task is pingpong without arguments.
 pub fn machine(lab: &Lab, cpu: &str, memory_mib: u64) -> Machine {
-    Machine {
-        cpus: 1,
-        sockets: 1,
-        memory_mib,
-        cpu: cpu.to_owned(),
-        accel: Accel::Tcg,
-        icount: false,
-        kickstart: lab.image("kickstart"),
-        boot_args: String::new(),
-        modules: ["kernel", "sigma0", "pingpong"].map(|name| Module::new(lab.image(name))).into(),
-        gdb: None,
-        display: false,
-        plugin: None,
-    }
+    let machine = Machine::new(&lab.dir, Module::new(lab.image("pingpong")));
+    Machine { memory_mib, cpu: cpu.to_owned(), ..machine }
 }
 
 fn pingpong(lab: &Lab, cpu: &str, memory_mib: u64, args: &str) -> Machine {
