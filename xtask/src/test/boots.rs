@@ -48,6 +48,10 @@ const KERNEL_MEMORY: &[(&str, u64, &str, u64)] = &[
     ("kernel_memory_can_be_in_pieces_up_to_where_the_kernel_reaches", 1024, "maxmem=128M kmem=16M", (16 + 384) << 10),
 ];
 
+/// Machines by their processors and the sockets over which these are spread: the numbers of their local APICs have gaps where
+/// a socket has no power of two of them.
+const PROCESSORS: &[(u32, u32)] = &[(1, 1), (2, 1), (4, 1), (8, 2), (40, 4), (64, 2), (255, 1)];
+
 /// All tests of this file.
 pub fn cases() -> Vec<Case> {
     let rows = ROWS.iter().map(|&(name, cpu, memory, args, modes)| {
@@ -71,13 +75,16 @@ pub fn cases() -> Vec<Case> {
         Case::new("boot::lives_cost_the_same_each_time", "X.2, System calls, kernel memory", lives),
         Case::new("boot::the_menu_takes_typed_keys", "", menu),
         Case::new("boot::drivers_get_their_interrupts", "X.2, Interrupt protocol", drivers),
-        Case::new("boot::all_processors_start", "", many_processors),
         Case::new("boot::the_debugger_s_services_print", "Kernel debugger, output", debugger_output),
         Case::new("boot::the_debugger_s_services_read_keys", "Kernel debugger, input", debugger_input),
         Case::new("boot::traps_on_a_plain_processor", "X.2, Exception protocol, instructions", traps),
         Case::new("boot::the_probe_for_kvm_answers", "", probe_answers),
     ];
-    rows.chain(memory).chain(others).collect()
+    let processors = PROCESSORS.iter().map(|&(cpus, sockets)| {
+        let name = format!("boot::pingpong_on_{cpus}_processors");
+        Case::new(name, "X.2, Processors", move |lab| on_processors(lab, cpus, sockets))
+    });
+    rows.chain(memory).chain(others).chain(processors).collect()
 }
 
 /// The machine on which tests boot; the root task is pingpong without arguments.
@@ -260,16 +267,17 @@ fn drivers(lab: &Lab) -> Result<()> {
     Ok(())
 }
 
-/// Processors are found and started: with numbers that have gaps, and as many as there can be.
-fn many_processors(lab: &Lab) -> Result<()> {
-    for (cpus, sockets) in [(4, 1), (40, 4), (255, 1)] {
-        let mut machine = pingpong(lab, "max", 512, "inter mrs=0..0");
-        (machine.cpus, machine.sockets) = (cpus, sockets);
-        let ended = machine.boot(&Console::none(), Some(PATIENCE))?;
-        check_success(&ended)?;
-        let line = format!(", {cpus} processors");
-        ensure!(ended.console.contains(&line), "no `{line}`\n{}", tail(&ended.console));
-    }
+/// All processors are found and started, and threads of two of them call each other.
+fn on_processors(lab: &Lab, cpus: u32, sockets: u32) -> Result<()> {
+    let modes: &[&str] = if cpus > 1 { &["inter", "xcpu"] } else { &["inter"] };
+    let mut machine = pingpong(lab, "max", 512, &format!("{} mrs=0..0 rounds=100 json", modes.join(" ")));
+    (machine.cpus, machine.sockets) = (cpus, sockets);
+    let ended = machine.boot(&Console::none(), Some(PATIENCE))?;
+    check_success(&ended)?;
+    let line = format!(", {cpus} processors");
+    ensure!(ended.console.contains(&line), "no `{line}`\n{}", tail(&ended.console));
+    let measured: Vec<String> = rows(&ended.console).into_iter().map(|row| row.mode).collect();
+    ensure!(measured == modes, "it measures {measured:?}\n{}", tail(&ended.console));
     Ok(())
 }
 
