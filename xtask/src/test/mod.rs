@@ -126,8 +126,14 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         None => None,
     };
     let filter = Filter(args.filter.clone());
-    let mut tally =
-        Tally { progress: Progress::start("testing"), filter: filter.clone(), json, passed: 0, failed: vec![] };
+    let mut tally = Tally {
+        progress: Progress::start("testing"),
+        filter: filter.clone(),
+        clauses: tidy::ClauseMap::load()?,
+        json,
+        passed: 0,
+        failed: vec![],
+    };
     host::run(&filter, &mut tally)?;
     emulator(&filter, &mut tally)?;
     for (name, check) in tidy::CHECKS {
@@ -166,6 +172,8 @@ impl Filter {
 pub struct Tally {
     progress: Progress,
     filter: Filter,
+    /// For tests that do not say themselves what they are about.
+    clauses: tidy::ClauseMap,
     json: Option<File>,
     passed: usize,
     failed: Vec<String>,
@@ -173,10 +181,13 @@ pub struct Tally {
 
 impl Tally {
     /// Enters an outcome, unless nobody asked for it. What keeps tests from running counts always.
-    fn enter(&mut self, outcome: Outcome) -> Result<()> {
+    fn enter(&mut self, mut outcome: Outcome) -> Result<()> {
         let is_obstacle = outcome.result == Verdict::Failed && outcome.is_build;
         if !is_obstacle && !self.filter.takes(&outcome.test) {
             return Ok(());
+        }
+        if outcome.clause.is_empty() {
+            outcome.clause = self.clauses.clauses_of(&outcome.test);
         }
         let word = match outcome.result {
             Verdict::Ok => "ok",

@@ -44,6 +44,29 @@ pub fn check() -> Result<Vec<Finding>> {
     Ok(findings)
 }
 
+/// Which clauses tests are about, as the rows say that name them.
+pub struct ClauseMap(Vec<(String, String)>);
+
+impl ClauseMap {
+    /// The map as it is now.
+    pub fn load() -> Result<Self> {
+        Ok(Self::of_text(&sources::read(&project::root().join(MAP))?))
+    }
+
+    fn of_text(map: &str) -> Self {
+        let pairs = rows(map).into_iter().flat_map(|row| quoted(row.tests).map(move |test| (test, row.clause.name)));
+        Self(pairs.map(|(test, clause)| (test.to_owned(), clause.to_owned())).collect())
+    }
+
+    /// The clauses of the rows that name a test most closely; empty if none does.
+    pub fn clauses_of(&self, test: &str) -> String {
+        let rows = || self.0.iter().filter(|(name, _)| is_within(test, name));
+        let closest = rows().map(|(name, _)| name.len()).max();
+        let clauses = rows().filter(|(name, _)| Some(name.len()) == closest).map(|(_, clause)| clause.as_str());
+        clauses.collect::<Vec<_>>().join("; ")
+    }
+}
+
 /// A clause in the list.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 struct Clause<'a> {
@@ -276,7 +299,7 @@ fn at(file: &str, line: usize, what: String) -> Finding {
 mod tests {
     use std::path::Path;
 
-    use super::{check_program, clauses, compare_order, rows, tests_in};
+    use super::{ClauseMap, check_program, clauses, compare_order, rows, tests_in};
 
     const LIST: &str = "# Text.\n\n## One\nX.2, A\nX.2, A, more\n\n## Two\nX.2, B\n";
     const HEAD: &str = "| clause | state | code | tests | deviation |\n|---|---|---|---|---|\n";
@@ -348,6 +371,19 @@ mod tests {
 
     const SHAPE: &str = "docs/spec.md:7: the row of `X.2, A` is not `clause | state | code | tests | deviation`: the \
                          state begins with `complete`, `partly`, `not here`, and `-` stands for no deviation";
+
+    #[test]
+    fn tests_have_the_clauses_of_the_rows_that_name_them() {
+        let row = |clause, tests| format!("| {clause} | complete | `src` | {tests} | - |\n");
+        let one = format!("{}{}", row("X.2, A", "`k::a`, `k::b::first`"), row("X.2, A, more", "`k::a`"));
+        let map = ClauseMap::of_text(&map(&one, &row("X.2, B", "`k::a::second`, `k`")));
+        let check = |test, expected| assert_eq!(map.clauses_of(test), expected, "{test}");
+        check("k::a::first", "X.2, A; X.2, A, more");
+        check("k::a::second", "X.2, B");
+        check("k::b::first", "X.2, A");
+        check("k::b::second", "X.2, B");
+        check("kk::a::first", "");
+    }
 
     const CHAPTER: &str = "//! Text.\nuse x;\nchapter! { ipc:\n    \"X.2, A\" => [first],\n    \"X.2, B\" => [\n        \
                            second,\n        third,\n    ],\n}\nfn first() {}\n";

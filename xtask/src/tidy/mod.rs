@@ -17,7 +17,7 @@ use anyhow::{Result, bail};
 use crate::progress::Progress;
 use crate::project;
 
-pub use clauses::program_names;
+pub use clauses::{ClauseMap, program_names};
 
 /// Options of `tidy`.
 #[derive(clap::Args)]
