@@ -17,6 +17,9 @@ use crate::packages;
 /// The emulator's name in the search path.
 pub const PROGRAM: &str = "qemu-system-x86_64";
 
+/// The processors that QEMU's translator can have.
+pub const MAX_CPUS: i64 = 255;
+
 /// The port that ends the emulation: a guest that writes n lets QEMU exit with status 2n + 1.
 pub const EXIT_PORT: u8 = 0xF4;
 

@@ -23,9 +23,6 @@ const DEFAULT_PROGRAM: &str = "pingpong";
 /// The programs that take the word `tick=` on their command line.
 const MEASURING: [&str; 2] = [DEFAULT_PROGRAM, "bench"];
 
-/// The processors that QEMU's translator can have.
-const MAX_CPUS: i64 = 255;
-
 /// Options of `run`.
 #[derive(clap::Args, Debug)]
 pub struct Args {
@@ -41,10 +38,10 @@ pub struct Args {
     #[arg(long, value_enum, default_value = "x86_64", hide_possible_values = true, value_name = "x86_64|x86_32")]
     arch: Arch,
     /// Processors in all
-    #[arg(long, value_name = "N", default_value = "1", value_parser = clap::value_parser!(u32).range(1..=MAX_CPUS))]
+    #[arg(long, value_name = "N", default_value = "1", value_parser = clap::value_parser!(u32).range(1..=qemu::MAX_CPUS))]
     cpus: u32,
     /// Sockets over which the processors are spread
-    #[arg(long, value_name = "S", default_value = "1", value_parser = clap::value_parser!(u32).range(1..=MAX_CPUS))]
+    #[arg(long, value_name = "S", default_value = "1", value_parser = clap::value_parser!(u32).range(1..=qemu::MAX_CPUS))]
     sockets: u32,
     /// Memory in MiB
     #[arg(long, value_name = "MIB", default_value = "256", value_parser = clap::value_parser!(u64).range(8..=1 << 20))]

@@ -58,9 +58,12 @@ pub struct Figure {
     pub value: f64,
     /// What the plugin saw, per operation.
     pub counts: Option<Seen>,
-    arch: String,
-    cpus: u32,
-    unit: String,
+    /// Name of the architecture.
+    pub arch: String,
+    /// Number of processors.
+    pub cpus: u32,
+    /// What the value is counted in.
+    pub unit: String,
 }
 
 /// What the plugin saw in an operation.
@@ -70,6 +73,8 @@ pub struct Seen {
     pub counts: Counts,
     /// Instructions of each function of the kernel.
     pub functions: BTreeMap<String, f64>,
+    /// The names of the places where the ways through the kernel begin.
+    pub ways: Vec<String>,
     /// The lines of data, by name, with the part of the operations that touch them.
     pub data: Vec<(String, f64)>,
     /// The lines of code.
@@ -155,6 +160,8 @@ pub struct Rig {
     plugin: PathBuf,
     symbols: Symbols,
     compiler: String,
+    /// Processors of the machine.
+    cpus: u32,
     /// Known after the first boot.
     has_plugin: OnceLock<bool>,
 }
@@ -170,7 +177,13 @@ impl Rig {
     pub fn of_images(images: PathBuf) -> Result<Self> {
         let symbols = Symbols::read(&images.join("kernel.debug"))?;
         let compiler = Toolchain::find()?.version()?;
-        Ok(Self { images, plugin: build_plugin()?, symbols, compiler, has_plugin: OnceLock::new() })
+        Ok(Self { images, plugin: build_plugin()?, symbols, compiler, cpus: 1, has_plugin: OnceLock::new() })
+    }
+
+    /// Takes a machine with so many processors.
+    #[must_use]
+    pub fn with_cpus(self, cpus: u32) -> Self {
+        Self { cpus, ..self }
     }
 
     /// The compiler of the images.
@@ -198,7 +211,8 @@ impl Rig {
         let mut figures = Vec::new();
         if name.is_none_or(|name| name == IPC) {
             progress.note("pingpong");
-            figures.extend(self.boot("pingpong", "json")?.0);
+            let modes = if self.cpus > 1 { "inter intra xcpu json" } else { "json" };
+            figures.extend(self.boot("pingpong", modes)?.0);
         }
         if name != Some(IPC) {
             progress.note("bench");
@@ -229,7 +243,7 @@ impl Rig {
     fn machine(&self, program: &str, args: &str) -> Machine {
         let args = format!("{args} tick=instructions").trim_start().to_owned();
         let machine = Machine::new(&self.images, Module { file: self.images.join(program), args });
-        Machine { icount: true, ..machine }
+        Machine { cpus: self.cpus, icount: true, ..machine }
     }
 
     /// The plugin as QEMU's option has it: commas in paths are doubled.
@@ -268,7 +282,8 @@ impl Rig {
             let first = counts.executed.iter().find(|(at, _)| at + 15 >= *line).map_or(*line, |(at, _)| *at);
             (format!("{line:#x} {}", self.symbols.function(first.max(*line))), *part)
         });
-        Seen { functions, data, code: code.collect(), counts }
+        let ways = counts.ways.iter().map(|way| self.symbols.entry(way.at)).collect();
+        Seen { functions, ways, data, code: code.collect(), counts }
     }
 }
 
@@ -290,7 +305,7 @@ pub mod tests {
     /// A figure of ipc with one word, and instructions of functions in an operation.
     pub fn figure(value: f64, functions: &[(&str, f64)]) -> Figure {
         let functions = functions.iter().map(|(name, count)| ((*name).to_owned(), *count)).collect();
-        let counts = Seen { counts: Counts::default(), functions, data: vec![], code: vec![] };
+        let counts = Seen { counts: Counts::default(), functions, ways: vec![], data: vec![], code: vec![] };
         Figure {
             bench: "ipc".to_owned(),
             mode: "inter".to_owned(),

@@ -37,9 +37,12 @@ pub struct Args {
     /// List the lines of data and code that each operation touches
     #[arg(long)]
     lines: bool,
-    /// List the functions of the kernel, with their instructions per operation
+    /// List functions of the kernel with their instructions, and ways through it
     #[arg(long)]
     functions: bool,
+    /// Processors; of two or more, two exchange messages, too
+    #[arg(long, value_name = "N", default_value = "1", value_parser = clap::value_parser!(u32).range(1..=qemu::MAX_CPUS))]
+    cpus: u32,
     /// Accept the figures: writes xtask/baseline.json, which tests compare with
     #[arg(long)]
     bless: bool,
@@ -54,6 +57,9 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     if args.bless && args.name.is_some() {
         usage!("--bless accepts all figures: leave out the name");
     }
+    if args.bless && args.cpus > 1 {
+        usage!("--bless accepts the figures of one processor: leave out --cpus");
+    }
     let names = figures::names()?;
     if let Some(name) = args.name.as_deref().filter(|name| !names.iter().any(|own| own == name)) {
         usage!("nothing is called {name}: there are {}", names.join(", "));
@@ -66,7 +72,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         None => None,
     };
     qemu::ensure()?;
-    let rig = Rig::build()?;
+    let rig = Rig::build()?.with_cpus(args.cpus);
     let figures = rig.measure(args.name.as_deref())?;
     if !rig.has_plugin() {
         eprintln!("this QEMU takes no plugins of version 1: only instructions in all are counted");

@@ -73,16 +73,16 @@ fn ipc(area: &Area<'_>, figures: &[&Figure]) -> Result<()> {
     chart.configure_series_labels().background_style(WHITE).border_style(BLACK).draw().map_err(failed)
 }
 
-/// Instructions of each operation, of the kernel and of user code, as bars on a logarithmic scale.
+/// Instructions of the kernel in each operation, as bars on a logarithmic scale.
 fn operations(area: &Area<'_>, figures: &[&Figure]) -> Result<()> {
-    let most = figures.iter().map(|figure| total(figure)).fold(10.0, f64::max);
-    let count = figures.len();
+    let most = figures.iter().map(|figure| instructions(figure)).fold(10.0, f64::max);
+    let bars = figures.len();
     let mut chart = ChartBuilder::on(area)
-        .caption("Instructions per operation (not cycles): dark in the kernel, light in user code", ("sans-serif", 18))
+        .caption("Instructions of the kernel per operation (not cycles)", ("sans-serif", 22))
         .margin(16)
         .x_label_area_size(40)
         .y_label_area_size(230)
-        .build_cartesian_2d((1.0..most * 2.0).log_scale(), 0.0..count as f64)
+        .build_cartesian_2d((1.0..most * 2.0).log_scale(), 0.0..bars as f64)
         .map_err(failed)?;
     chart
         .configure_mesh()
@@ -92,19 +92,18 @@ fn operations(area: &Area<'_>, figures: &[&Figure]) -> Result<()> {
         .draw()
         .map_err(failed)?;
     for (index, figure) in figures.iter().enumerate() {
-        let bottom = (count - index) as f64 - 0.85;
-        let bar =
-            |end: f64, color: RGBColor| Rectangle::new([(1.0, bottom), (end.max(1.0), bottom + 0.7)], color.filled());
-        let (kernel, all) = (figure.counts.as_ref().map_or(0.0, |seen| seen.counts.kernel), total(figure));
-        chart.draw_series([bar(all, RGBColor(160, 190, 220)), bar(kernel, RGBColor(40, 80, 140))]).map_err(failed)?;
+        let bottom = (bars - index) as f64 - 0.85;
+        let count = instructions(figure);
+        let bar = Rectangle::new([(1.0, bottom), (count.max(1.0), bottom + 0.7)], RGBColor(40, 80, 140).filled());
+        chart.draw_series([bar]).map_err(failed)?;
         let (_, y) = chart.backend_coord(&(1.0, bottom + 0.6));
-        let name = format!("{}: {all:.0}", figure.name());
+        let name = format!("{}: {count:.0}", figure.name());
         area.draw_text(&name, &("sans-serif", 13).into_text_style(area), (16, y)).map_err(failed)?;
     }
     Ok(())
 }
 
-/// Instructions of an operation.
-fn total(figure: &Figure) -> f64 {
-    figure.counts.as_ref().map_or(figure.value, |seen| seen.counts.kernel + seen.counts.user)
+/// Instructions of the kernel in an operation; without the plugin the value has to do.
+fn instructions(figure: &Figure) -> f64 {
+    figure.counts.as_ref().map_or(figure.value, |seen| seen.counts.kernel)
 }

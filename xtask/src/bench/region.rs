@@ -42,7 +42,12 @@ struct Touched {
 #[derive(Deserialize, Debug)]
 struct Entries {
     at: Address,
-    count: u64,
+    count: u32,
+    instructions: u64,
+    least: u64,
+    most: u64,
+    data_lines: u64,
+    code_lines: u64,
 }
 
 /// An address, written with 0x.
@@ -80,10 +85,29 @@ pub struct Counts {
     pub data: Lines,
     /// Lines of code.
     pub code: Lines,
-    /// Where the kernel was entered, and how often.
-    pub entered: Vec<(u64, f64)>,
+    /// The ways through the kernel, by the place where they begin.
+    pub ways: Vec<Way>,
     /// How often each instruction of the kernel was executed, by address.
     pub executed: Vec<(u64, f64)>,
+}
+
+/// A way through the kernel, from user mode to user mode, on average.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Way {
+    /// Address of its first instruction.
+    pub at: u64,
+    /// How often an operation takes it.
+    pub times: f64,
+    /// Its instructions.
+    pub instructions: f64,
+    /// The fewest instructions.
+    pub least: u64,
+    /// The most instructions.
+    pub most: u64,
+    /// Lines of data.
+    pub data_lines: f64,
+    /// Lines of code.
+    pub code_lines: f64,
 }
 
 /// Lines of 64 bytes that an operation touches.
@@ -115,6 +139,22 @@ pub fn parse(text: &str) -> Result<Vec<Counts>> {
     regions.collect()
 }
 
+impl Entries {
+    fn way(&self, operations: f64) -> Way {
+        let Self { at, count, instructions, least, most, data_lines, code_lines } = *self;
+        let mean = |sum: u64| sum as f64 / f64::from(count.max(1));
+        Way {
+            at: at.0,
+            times: f64::from(count) / operations,
+            instructions: mean(instructions),
+            least,
+            most,
+            data_lines: mean(data_lines),
+            code_lines: mean(code_lines),
+        }
+    }
+}
+
 impl From<Region> for Counts {
     fn from(region: Region) -> Self {
         let operations = f64::from(region.operations.max(1));
@@ -128,14 +168,14 @@ impl From<Region> for Counts {
         Self {
             kernel: per_operation(instructions),
             user: per_operation(region.user.instructions),
-            entries: per_operation(region.entries.iter().map(|entries| entries.count).sum()),
+            entries: per_operation(region.entries.iter().map(|entries| u64::from(entries.count)).sum()),
             loads: per_operation(loads),
             stores: per_operation(stores),
             locked: per_operation(locked),
             privileged: privileged.into_iter().map(|(name, count)| (name, per_operation(count))).collect(),
             data: lines(region.data),
             code: lines(region.code),
-            entered: region.entries.iter().map(|entries| (entries.at.0, per_operation(entries.count))).collect(),
+            ways: region.entries.iter().map(|entries| entries.way(operations)).collect(),
             executed: region.executed.iter().map(|(at, count)| (at.0, per_operation(*count))).collect(),
         }
     }
@@ -145,15 +185,22 @@ impl From<Region> for Counts {
 mod tests {
     use super::parse;
 
-    const LINE: &str = r#"{"region":0,"operations":2,"kernel":{"instructions":12,"loads":4,"stores":3,"locked":1,"privileged":{"mov to cr3":2}},"user":{"instructions":7},"data":{"sum":5,"most":3,"lines":[["0xfffffffff0000000",2,3,3]]},"code":{"sum":4,"most":2,"lines":[["0xffffffff80600000",2,6,0]]},"entries":[{"at":"0xffffffff80600000","count":2,"instructions":6}],"executed":[["0xffffffff80600000",12]]}"#;
+    const LINE: &str = r#"{"region":0,"operations":2,"kernel":{"instructions":12,"loads":4,"stores":3,"locked":1,"privileged":{"mov to cr3":2}},"user":{"instructions":7},"data":{"sum":5,"most":3,"lines":[["0xfffffffff0000000",2,3,3]]},"code":{"sum":4,"most":2,"lines":[["0xffffffff80600000",2,6,0]]},"entries":[{"at":"0xffffffff80600000","count":4,"instructions":12,"least":2,"most":4,"data_lines":5,"code_lines":4}],"executed":[["0xffffffff80600000",12]]}"#;
 
     #[test]
     fn sums_become_means_of_an_operation() {
         let counts = parse(LINE).expect("sound JSON").remove(0);
         assert_eq!((counts.kernel, counts.user, counts.loads, counts.stores, counts.locked), (6.0, 3.5, 2.0, 1.5, 0.5));
-        assert_eq!((counts.data.mean, counts.data.most, counts.entries, counts.privileged()), (2.5, 3, 1.0, 1.0));
+        assert_eq!((counts.data.mean, counts.data.most, counts.entries, counts.privileged()), (2.5, 3, 2.0, 1.0));
         assert_eq!(counts.data.lines, [(0xFFFF_FFFF_F000_0000, 1.0)]);
         assert_eq!(counts.executed, [(0xFFFF_FFFF_8060_0000, 6.0)]);
+    }
+
+    #[test]
+    fn ways_are_means_of_themselves() {
+        let way = parse(LINE).expect("sound JSON").remove(0).ways.remove(0);
+        assert_eq!((way.times, way.instructions, way.least, way.most), (2.0, 3.0, 2, 4));
+        assert_eq!((way.data_lines, way.code_lines), (1.25, 1.0));
     }
 
     #[test]

@@ -13,6 +13,11 @@ const LAYOUT: &str = "layout_";
 /// What the names of those end with that tell the distance of the slots of a table.
 const STRIDE: &str = "_stride";
 
+/// The entries of the gates, one for each vector in their order.
+const GATES: &str = "gate_entries";
+/// Their distance.
+const GATE_BYTES: u64 = 16;
+
 /// The symbols of the kernel.
 #[derive(Debug, Default)]
 pub struct Symbols {
@@ -83,6 +88,15 @@ impl Symbols {
         last(&self.code, address, |symbol| symbol.address).map_or("unknown code", |symbol| symbol.name.as_str())
     }
 
+    /// The name of a place where the kernel is entered.
+    pub fn entry(&self, address: u64) -> String {
+        match last(&self.code, address, |symbol| symbol.address) {
+            Some(symbol) if symbol.name == GATES => format!("vector {}", (address - symbol.address) / GATE_BYTES),
+            Some(symbol) => symbol.name.clone(),
+            None => format!("{address:#x}"),
+        }
+    }
+
     /// What a line of data is part of.
     pub fn data(&self, address: u64) -> String {
         let own = last(&self.data, address, |symbol| symbol.address);
@@ -108,10 +122,26 @@ fn last<T>(list: &[T], address: u64, key: impl Fn(&T) -> u64) -> Option<&T> {
     list.partition_point(|element| key(element) <= address).checked_sub(1).map(|index| &list[index])
 }
 
-/// The name as the source has it, without what tells instances of the same code apart.
+/// The name as the source has it, without generic arguments: instances of the same code are one.
 fn demangled(name: &str) -> String {
-    let name = format!("{:#}", rustc_demangle::demangle(name));
-    name.replace("kernel::machine::Hardware", "_").replace("<_>", "").replace("::<0>", "").replace("::<1>", "")
+    let full = format!("{:#}", rustc_demangle::demangle(name));
+    let (mut short, mut depth) = (String::new(), 0_u32);
+    for letter in full.chars() {
+        // What follows a name or a path is a list of arguments; what does not is the type of a method.
+        let is_list = short.ends_with(|last: char| last.is_alphanumeric() || last == '_' || last == ':');
+        match letter {
+            '<' if depth > 0 || is_list => depth += 1,
+            // An arrow closes nothing.
+            '>' if depth > 0 => depth -= u32::from(!short.ends_with('-')),
+            _ if depth == 0 => {
+                let is_behind_list = short.ends_with("::") && matches!(letter, ':' | '>');
+                short.truncate(if is_behind_list { short.len() - 2 } else { short.len() });
+                short.push(letter);
+            }
+            _ => {}
+        }
+    }
+    short.trim_end_matches("::").to_owned()
 }
 
 #[cfg(test)]
@@ -123,7 +153,7 @@ mod tests {
         let symbol = |address, bytes, name: &str| Symbol { address, bytes, name: name.to_owned() };
         let table = |address, stride, name: &str| Table { address, stride, name: name.to_owned() };
         let symbols = Symbols {
-            code: vec![symbol(0x100, 0x20, "first"), symbol(0x140, 0, "second")],
+            code: vec![symbol(0x100, 0x20, "first"), symbol(0x140, 0, "second"), symbol(0x200, 0, "gate_entries")],
             data: vec![symbol(0x1008, 0x100, "STATE")],
             tables: vec![table(0x8000, 0x200, "tcb"), table(0x9000, 0x1000, "area")],
         };
@@ -131,6 +161,7 @@ mod tests {
             [0x100, 0x13F, 0x150, 0x10].map(|at| symbols.function(at)),
             ["first", "first", "second", "unknown code"]
         );
+        assert_eq!([0x140, 0x2E0, 0x10].map(|at| symbols.entry(at)), ["second", "vector 14", "0x10"]);
         assert_eq!(symbols.data(0x1040), "STATE + 0x38");
         assert_eq!(symbols.data(0x1000), "STATE - 0x8");
         assert_eq!(symbols.data(0x8440), "tcb 0x2 + 0x40");
@@ -144,5 +175,12 @@ mod tests {
         let mangled = "_RNvMNtCsewqfwNyAQ3o_5kcore3ipcINtNtB4_6kernel4HereNtNtCsdWlcbR3l4j7_6kernel7machine8HardwareE10send_phaseBQ_";
         assert_eq!(demangled(mangled), "<kcore::kernel::Here>::send_phase");
         assert_eq!(demangled("resume_user"), "resume_user");
+        let mangled =
+            "_RINvMNtCsewqfwNyAQ3o_5kcore5mapdbNtB3_5MapDb5allocKh1_NtNtCsdWlcbR3l4j7_6kernel7machine8HardwareEBU_";
+        assert_eq!(demangled(mangled), "<kcore::mapdb::MapDb>::alloc");
+        assert_eq!(
+            demangled("_RNvMNtCsewqfwNyAQ3o_6kernel7machineNtB2_8Hardware4back"),
+            "<kernel::machine::Hardware>::back"
+        );
     }
 }

@@ -3,6 +3,7 @@
 use std::io::{self, Write};
 
 use super::Figure;
+use super::region::Way;
 
 /// Sizes of messages that a table of everything shows.
 const MRS: [u32; 13] = [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 16, 32, 63];
@@ -50,7 +51,7 @@ pub fn print_lines(out: &mut impl Write, figures: &[Figure]) -> io::Result<()> {
     Ok(())
 }
 
-/// Prints what the functions of the kernel contribute to each figure's operation, the most first.
+/// Prints what the functions of the kernel contribute to each figure's operation, the most first, and the ways through it.
 pub fn print_functions(out: &mut impl Write, figures: &[Figure]) -> io::Result<()> {
     for (figure, seen) in figures.iter().filter_map(|figure| Some((figure, figure.counts.as_ref()?))) {
         writeln!(out, "\n{}: {:.2} instructions of the kernel", figure.name(), seen.counts.kernel)?;
@@ -58,6 +59,14 @@ pub fn print_functions(out: &mut impl Write, figures: &[Figure]) -> io::Result<(
         functions.sort_by(|one, other| other.1.total_cmp(one.1));
         for (name, count) in functions {
             writeln!(out, "{count:>11.2}  {name}")?;
+        }
+        for (name, way) in seen.ways.iter().zip(&seen.counts.ways) {
+            let Way { times, instructions, least, most, data_lines, code_lines, .. } = way;
+            writeln!(
+                out,
+                "{times:>11.2}  times in by {name}: {instructions:.2} instructions ({least} to {most}), \
+                 {data_lines:.2} lines of data, {code_lines:.2} of code"
+            )?;
         }
         for (name, count) in &seen.counts.privileged {
             writeln!(out, "{count:>11.2}  times {name}")?;
