@@ -16,6 +16,7 @@ mod ipc_errors;
 mod ipc_words;
 mod kernel_memory;
 mod kip;
+mod layout;
 mod memory;
 mod processors;
 mod redirection;
@@ -34,6 +35,7 @@ mod wild;
 /// All chapters, those first that others rely on.
 pub const ALL: &[&[Test]] = &[
     kip::TESTS,
+    layout::TESTS,
     thread::TESTS,
     thread_control::TESTS,
     exchange_registers::TESTS,

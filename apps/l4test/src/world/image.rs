@@ -2,8 +2,8 @@
 
 use l4::{Fpage, MapItem, Rights, Word};
 
-/// log2 of the image's place: 2 MiB that it begins and does not leave, by the linker script.
-const PLACE_LOG2: u32 = 21;
+/// log2 of the image's place: 4 MiB that it begins and does not leave, by the linker script.
+const PLACE_LOG2: u32 = 22;
 
 unsafe extern "C" {
     /// First byte of the image, by the linker script.
