@@ -18,6 +18,7 @@ pub mod list;
 pub mod lock;
 pub mod machine;
 pub mod mapdb;
+pub mod options;
 pub mod pool;
 pub mod sched;
 pub mod space;

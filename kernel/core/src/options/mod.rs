@@ -1,0 +1,100 @@
+//! What can be chosen when the kernel is booted: words of its command line.
+//!
+//! The command line is that of the first boot module, the kernel itself. Its words are `NAME=VALUE`, separated by blanks;
+//! a `NAME` alone says yes. What a word means wrongly is complained about and otherwise ignored, as a kernel that runs
+//! without a wish is worth more than one that does not: so every line, however damaged, gives options.
+
+use core::fmt;
+
+use kformats::multiboot::{self, Physical};
+
+mod source;
+#[cfg(test)]
+mod tests;
+
+pub use source::KnownMemory;
+
+/// What the user chose.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Options {
+    /// `ioflexpages`: user code reaches only the I/O ports that were mapped to its space by I/O fpages. Otherwise it
+    /// reaches all of them, and there are no I/O fpages.
+    pub io_fpages: bool,
+}
+
+/// What is wrong with a command line.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Complaint<'a> {
+    /// No option has this name.
+    Unknown(&'a [u8]),
+    /// The option does not take this value.
+    BadValue(&'a [u8]),
+    /// There is no line to read.
+    Unreadable(multiboot::Error),
+}
+
+impl Options {
+    /// The options on the command line to which `boot_info`, a word of the kernel interface page, leads; nothing on the
+    /// way is trusted. `complain` is called for each thing that is wrong.
+    pub fn of_boot(memory: &impl Physical, boot_info: u64, mut complain: impl FnMut(Complaint<'_>)) -> Self {
+        let mut options = Self::default();
+        let read = source::with_command_line(memory, boot_info, |line| options = Self::parse(line, &mut complain));
+        if let Err(error) = read {
+            complain(Complaint::Unreadable(error));
+        }
+        options
+    }
+
+    /// The options on a command line. A first word without `=` that is no option is the kernel's file name, which some
+    /// Multiboot loaders put there.
+    pub fn parse<'a>(line: &'a [u8], mut complain: impl FnMut(Complaint<'a>)) -> Self {
+        let mut options = Self::default();
+        let words = line.split(u8::is_ascii_whitespace).filter(|word| !word.is_empty());
+        for (position, word) in words.enumerate() {
+            match options.set(word) {
+                Err(Complaint::Unknown(_)) if position == 0 && !word.contains(&b'=') => {}
+                Err(complaint) => complain(complaint),
+                Ok(()) => {}
+            }
+        }
+        options
+    }
+
+    fn set<'a>(&mut self, word: &'a [u8]) -> Result<(), Complaint<'a>> {
+        let (name, value) = match word.iter().position(|byte| *byte == b'=') {
+            Some(equals) => (&word[..equals], &word[equals + 1..]),
+            None => (word, &b"yes"[..]),
+        };
+        let truth = || truth(value).ok_or(Complaint::BadValue(word));
+        match name {
+            b"ioflexpages" => self.io_fpages = truth()?,
+            _ => return Err(Complaint::Unknown(word)),
+        }
+        Ok(())
+    }
+}
+
+/// The same words as the loader's.
+fn truth(value: &[u8]) -> Option<bool> {
+    match value {
+        b"yes" | b"on" | b"enable" => Some(true),
+        b"no" | b"off" | b"disable" => Some(false),
+        _ => None,
+    }
+}
+
+/// Bytes of a word that a complaint shows.
+const SHOWN_BYTES: usize = 64;
+
+impl fmt::Display for Complaint<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fn shown(word: &[u8]) -> core::slice::EscapeAscii<'_> {
+            word[..word.len().min(SHOWN_BYTES)].escape_ascii()
+        }
+        match *self {
+            Self::Unknown(word) => write!(f, "\"{}\" is no option and is ignored", shown(word)),
+            Self::BadValue(word) => write!(f, "\"{}\" is ignored: it takes yes or no", shown(word)),
+            Self::Unreadable(error) => write!(f, "options are ignored: {error}"),
+        }
+    }
+}
