@@ -95,10 +95,17 @@ impl Fpage {
         !self.is_nil() && self.base() <= address && address <= self.last()
     }
 
+    /// Whether this is an I/O fpage by its size field, whatever its other bits say. A kernel without I/O fpages takes it for
+    /// memory, less than a page.
+    #[doc(alias = "L4_IsIoFpage")]
+    pub const fn is_io(self) -> bool {
+        self.size_field() == SIZE_IO
+    }
+
     /// This word as an I/O fpage; `None` for memory, and for a size beyond the 2^16 ports.
     pub const fn as_io(self) -> Option<IoFpage> {
         let size_log2 = (self.0 >> 10 & SIZE_MASK) as u32;
-        if self.size_field() != SIZE_IO || size_log2 > IoFpage::COMPLETE.size_log2 {
+        if !self.is_io() || size_log2 > IoFpage::COMPLETE.size_log2 {
             return None;
         }
         let port = (self.0 >> 16 & 0xFFFF) as u32 >> size_log2 << size_log2;

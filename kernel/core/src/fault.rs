@@ -1,9 +1,10 @@
-//! Faults of user code: page faults and exceptions become IPC to the thread's pager and exception handler (X.2, Page
-//! fault protocol, Exception protocol). So do preemptions that somebody wants to know of (X.2, Preemption protocol).
+//! Faults of user code: page faults, faults at I/O ports and exceptions become IPC to the thread's pager and exception
+//! handler (X.2, Page fault protocol, I/O port faults, Exception protocol). So do
+//! preemptions that somebody wants to know of (X.2, Preemption protocol).
 //!
 //! The messages go through the kernel's buffer in the TCB, so no virtual register of the faulting thread changes.
 
-use l4_abi::{MsgTag, Rights, Word, protocol};
+use l4_abi::{IoFpage, MsgTag, Rights, Word, protocol};
 
 use crate::kernel::Here;
 use crate::machine::{EXCEPTION_IMAGE_WORDS, Machine, NoMemory, TcbRef, UserRegs};
@@ -38,6 +39,29 @@ impl<M: Machine> Here<'_, M> {
         tcb.purpose.set(Purpose::PageFault);
         tcb.begin_wait(tcb.id.get(), false);
         self.cpu.timeouts.start(self.k.tcbs, thread, self.k.machine.now_us() + MEMORY_WAIT_US);
+    }
+
+    /// The running thread `thread` tried to use the 2^`size_log2` ports from `port` on, 1, 2 or 4 of them, at instruction
+    /// `ip`. If one of them is closed to its space its pager is asked for it; sigma0's ports are opened here. `false` if none
+    /// is: then they are not what was wrong.
+    ///
+    /// Ports that are not aligned are no I/O fpage. They are asked for one by one, each at another fault.
+    pub fn io_fault(&mut self, thread: TcbRef, port: u16, size_log2: u32, ip: usize) -> bool {
+        let space = self.k.space_of(thread);
+        // Behind the last port there is none that could be opened.
+        let last = port.saturating_add((1 << size_log2) - 1);
+        let Some(closed) = self.k.spaces.closed_port(space, port, last) else { return false };
+        if self.k.spaces.get(space).is_sigma0() {
+            if self.k.spaces.open_ports_of_sigma0(&mut self.held, space) == Err(NoMemory) {
+                self.wait_for_memory(thread);
+            }
+            return true;
+        }
+        let ports = IoFpage::new(port, size_log2).or(IoFpage::new(closed, 0)).expect("one port is aligned");
+        self.set_kernel_message(thread, protocol::io_page_fault_tag(), &[ports.fpage().raw(), ip as Word]);
+        let pager = self.k.utcb(thread).pager();
+        self.kernel_call(thread, pager, Purpose::IoFault);
+        true
     }
 
     /// The running thread `thread` raised an exception; its register image goes to its exception handler.

@@ -13,16 +13,18 @@ pub mod rank {
     pub const NONE: u8 = 0;
     /// The tables of one address space may be filled.
     pub const SPACE: u8 = 1;
+    /// The ports of all spaces.
+    pub const PORTS: u8 = 2;
     /// The mapping trees of one region of physical memory.
-    pub const TREE: u8 = 2;
+    pub const TREE: u8 = 3;
     /// The free list of mapping nodes.
-    pub const NODES: u8 = 3;
+    pub const NODES: u8 = 4;
     /// The page tables of the kernel's own part of the address space.
-    pub const KERNEL_TABLES: u8 = 4;
+    pub const KERNEL_TABLES: u8 = 5;
     /// The frames of kernel memory.
-    pub const KMEM: u8 = 5;
+    pub const KMEM: u8 = 6;
     /// The interrupt controllers.
-    pub const LINES: u8 = 6;
+    pub const LINES: u8 = 7;
 }
 
 /// Proof that the locks held have rank `R` at most. Not `Copy`: while a higher lock is held, the proof is borrowed.

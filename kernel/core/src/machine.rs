@@ -162,6 +162,32 @@ pub trait Mmu: PhysMem + Tlb {
 
     /// As [`Mmu::release_nodes`], for the table of spaces.
     fn release_spaces(&self, kmem: &Kmem, held: &mut Held<{ rank::SPACE }>, first: SpaceRef);
+
+    /// Whether user code reaches only the I/O ports that are mapped to its space, by I/O fpages. A machine where it is
+    /// otherwise leaves this and the next two alone.
+    fn has_io_fpages(&self) -> bool {
+        false
+    }
+
+    /// Lets code in `space`, whose root table is `root`, reach the I/O ports whose bits in the two frames at `bits` are
+    /// clear, in order of their numbers, each byte's lowest bit first. Before that it reaches none. The bits may change at
+    /// any time, and nobody need be told. What is needed for that comes from `kmem`.
+    ///
+    /// # Errors
+    /// [`NoMemory`] when kernel memory is exhausted; nothing has changed.
+    fn open_port_map(
+        &self,
+        _kmem: &Kmem,
+        _held: &mut Held<{ rank::PORTS }>,
+        _space: SpaceRef,
+        _root: PhysAddr,
+        _bits: [PhysAddr; 2],
+    ) -> Result<(), NoMemory> {
+        Ok(())
+    }
+
+    /// Gives what [`Mmu::open_port_map`] took for the space with root table `root`, which no processor uses, back to `kmem`.
+    fn close_port_map(&self, _kmem: &Kmem, _held: &mut Held<{ rank::PORTS }>, _root: PhysAddr) {}
 }
 
 /// Kernel memory is exhausted; nothing has changed.

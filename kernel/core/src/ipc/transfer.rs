@@ -9,7 +9,7 @@ use super::{Woken, received_tag, without_result_flags};
 use crate::kernel::Here;
 use crate::machine::{Machine, TcbRef, UserRegs};
 use crate::mapdb::Progress;
-use crate::space::Transfer;
+use crate::space::{PortTransfer, Transfer};
 use crate::thread::{Arrival, Purpose, Status, Work};
 
 /// Pages or mappings that one step of a long operation may touch. About ten microseconds of work.
@@ -64,7 +64,8 @@ impl<M: Machine> Here<'_, M> {
         match self.k.tcb(receiver).purpose() {
             Purpose::User => Acceptor::from_raw(self.k.utcb(receiver).br(0)).rcv_window(),
             Purpose::PageFault => Fpage::COMPLETE,
-            Purpose::Start
+            Purpose::IoFault
+            | Purpose::Start
             | Purpose::Exception
             | Purpose::Preemption
             | Purpose::PreemptionFault
@@ -171,16 +172,29 @@ impl<M: Machine> Here<'_, M> {
         }
         let words = [self.sent_word(sender, position), self.sent_word(sender, position + 1)];
         let item = MapItem::from_words(words).ok_or(IpcErrorKind::Overflow)?;
+        // Everybody takes ports, to where they are (X.2, Acceptor, I/O fpages).
+        let is_io = item.fpage.is_io() && self.k.spaces.has_io_fpages();
         let window = self.receive_window(receiver);
-        if window.is_nil() {
+        if window.is_nil() && !is_io {
             return Err(IpcErrorKind::Overflow);
         }
         self.deliver_word(receiver, position, words[0]);
         self.deliver_word(receiver, position + 1, words[1]);
         let (source, dest) = (self.k.space_of(sender), self.k.space_of(receiver));
-        let transfer = Transfer { source, dest, item, window };
         let cursor = &self.k.tcb(carrier).cursor;
-        Ok(match self.k.spaces.map(&mut self.held, &transfer, cursor, budget) {
+        let progress = match (is_io, item.fpage.as_io()) {
+            (false, _) => {
+                let transfer = Transfer { source, dest, item, window };
+                self.k.spaces.map(&mut self.held, &transfer, cursor, budget)
+            }
+            (true, Some(ports)) => {
+                let transfer = PortTransfer { source, dest, ports, kind: item.kind };
+                self.k.spaces.map_ports(&mut self.held, &transfer, cursor, budget)
+            }
+            // More ports than there are.
+            (true, None) => Progress::Done,
+        };
+        Ok(match progress {
             Progress::Again => ItemStep::Leave,
             Progress::NoMemory if self.k.machine.reclaim(&mut self.held) => ItemStep::Leave,
             // Mapping reports no errors: without memory for it, the rest of the item is not mapped.
@@ -312,7 +326,7 @@ impl<M: Machine> Here<'_, M> {
             }
             Purpose::Exception => self.load_exception_reply(receiver, tag.untyped()),
             Purpose::Preemption => self.resume_after_preemption(receiver),
-            Purpose::PageFault | Purpose::PreemptionFault | Purpose::Interrupt | Purpose::Input => {}
+            Purpose::PageFault | Purpose::IoFault | Purpose::PreemptionFault | Purpose::Interrupt | Purpose::Input => {}
         }
     }
 

@@ -61,6 +61,8 @@ pub struct MapCursor {
 pub(crate) enum Phase {
     /// Before the first step.
     Begin,
+    /// A release flushes the ports.
+    Ports,
     /// A grant takes the send fpage away from the granter; a release frees the tables.
     End,
 }
@@ -73,7 +75,8 @@ impl AsWord for Phase {
     }
     #[inline(always)]
     fn from_word(word: usize) -> Self {
-        if word == Phase::Begin as usize { Phase::Begin } else { Phase::End }
+        const ALL: [Phase; 3] = [Phase::Begin, Phase::Ports, Phase::End];
+        ALL[word]
     }
 }
 

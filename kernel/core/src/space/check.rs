@@ -15,7 +15,7 @@ pub struct Census {
     pub spaces: usize,
     /// Mappings of users.
     pub mappings: usize,
-    /// Frames of tables, of their shadows and of UTCBs.
+    /// Frames of tables, of their shadows, of UTCBs and of ports.
     pub frames: usize,
 }
 
@@ -57,6 +57,7 @@ impl<M: Mmu> Spaces<'_, M> {
             let space = self.get(index);
             if space.is_used.get() {
                 census.spaces += 1;
+                self.check_ports(index, &mut census.frames)?;
                 let table = Table { index, space, rest };
                 self.check_table(&table, Self::top(), (space.root.get(), space.shadow.get()), 0, &mut census)?;
             }
@@ -149,6 +150,6 @@ impl<M: Mmu> Spaces<'_, M> {
     }
 }
 
-fn require(holds: bool, what: &'static str, space: SpaceRef, address: u64) -> Result<(), Broken> {
+pub(super) fn require(holds: bool, what: &'static str, space: SpaceRef, address: u64) -> Result<(), Broken> {
     if holds { Ok(()) } else { Err(Broken { what, space, address }) }
 }

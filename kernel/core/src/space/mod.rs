@@ -32,6 +32,7 @@ use crate::var::{AsWord, Var};
 mod check;
 mod kernel_pages;
 mod map;
+mod ports;
 mod release;
 mod roots;
 mod tables;
@@ -41,6 +42,7 @@ mod unmap;
 
 pub use check::{Broken, Census, Rest};
 pub use map::Transfer;
+pub use ports::PortTransfer;
 pub use tables::Mapping;
 pub(crate) use tables::{Place, Slot};
 
@@ -88,6 +90,7 @@ pub struct Space {
     /// Who gets what leaves the space; nilthread: whoever it is sent to.
     redirector: Var<ThreadId>,
     lock: Lock<{ rank::SPACE }>,
+    ports: ports::Ports,
     /// In a free slot, the next one.
     next_free: Var<Option<SpaceRef>>,
     page: PageHead,
@@ -256,6 +259,7 @@ pub struct Spaces<'k, M> {
     machine: &'k M,
     kmem: &'k Kmem,
     mapdb: MapDb<'k>,
+    ports: ports::PortsOfAll,
     config: SpaceConfig,
     /// Guards which slots are in use.
     lock: Lock<{ rank::SPACE }>,
@@ -277,6 +281,7 @@ impl<'k, M: Mmu> Spaces<'k, M> {
             machine,
             kmem,
             mapdb: MapDb::new(nodes, M::Format::size_log2(LEVEL_MAX)),
+            ports: ports::PortsOfAll::default(),
             config,
             lock: Lock::new(),
             table: Pool::new(table),

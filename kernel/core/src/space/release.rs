@@ -1,8 +1,8 @@
-//! The end of a space: its mappings are flushed, then its tables and the kernel's pages are freed (X.2, ThreadControl,
+//! The end of a space: its mappings and ports are flushed, then its tables and the kernel's pages are freed (X.2, ThreadControl,
 //! deletion of the last thread of a space).
 
 use kformats::paging::{Entry, PAGE_LOG2};
-use l4_abi::{Fpage, Rights};
+use l4_abi::{Fpage, IoFpage, Rights};
 
 use super::tables::KernelPage;
 use super::{Slot, Space, Spaces, spend};
@@ -28,6 +28,12 @@ impl<M: Mmu> Spaces<'_, M> {
             drop(guard);
             let everything = Fpage::COMPLETE.with_rights(Rights::ALL);
             if self.unmap(held, space, everything, UnmapScope::Flush, cursor, budget) == Progress::Done {
+                cursor.enter(Phase::Ports);
+            }
+            return Progress::Again;
+        }
+        if cursor.phase.get() == Phase::Ports {
+            if self.unmap_ports(held, space, IoFpage::COMPLETE, UnmapScope::Flush, cursor, budget) == Progress::Done {
                 self.machine.invalidate_all(space);
                 cursor.enter(Phase::End);
             }
@@ -44,6 +50,7 @@ impl<M: Mmu> Spaces<'_, M> {
             let next = self.free_table_at(held, slot, address);
             cursor.pages.set((next >> PAGE_LOG2) as usize);
         }
+        self.free_ports(held, space);
         self.free_pair(held, slot.root.get(), slot.shadow.get());
         self.free_slot(held, space);
         Progress::Done

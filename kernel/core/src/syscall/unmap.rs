@@ -6,7 +6,7 @@ use crate::ipc::STEP_BUDGET;
 use crate::kernel::Here;
 use crate::machine::{Machine, TcbRef};
 use crate::mapdb::{Progress, UnmapScope};
-use crate::thread::Work;
+use crate::thread::{Tcb, Work};
 
 impl<M: Machine> Here<'_, M> {
     /// Revokes mappings of the fpages in the caller's message registers, in steps.
@@ -41,7 +41,7 @@ impl<M: Machine> Here<'_, M> {
         while usize::from(tcb.transfer.position.get()) < control.count().min(MR_COUNT) {
             let index = usize::from(tcb.transfer.position.get());
             let fpage = Fpage::from_raw(utcb.mr(index));
-            match self.k.spaces.unmap(&mut self.held, tcb.space(), fpage, scope, &tcb.cursor, &mut budget) {
+            match self.unmap_fpage(tcb, fpage, scope, &mut budget) {
                 Progress::Again => return,
                 Progress::Done | Progress::NoMemory => utcb.set_mr(index, fpage.with_rights(tcb.cursor.status()).raw()),
             }
@@ -50,5 +50,18 @@ impl<M: Machine> Here<'_, M> {
         }
         tcb.work.set(Work::None);
         self.k.machine.unmap_return(caller, utcb);
+    }
+
+    /// Revokes what is mapped of memory or ports; ports whatever the rights, which they do not have.
+    fn unmap_fpage(&mut self, tcb: &Tcb, fpage: Fpage, scope: UnmapScope, budget: &mut u32) -> Progress {
+        let (space, spaces) = (tcb.space(), &self.k.spaces);
+        if !fpage.is_io() || !spaces.has_io_fpages() {
+            return spaces.unmap(&mut self.held, space, fpage, scope, &tcb.cursor, budget);
+        }
+        match fpage.as_io() {
+            Some(ports) => spaces.unmap_ports(&mut self.held, space, ports, scope, &tcb.cursor, budget),
+            // More ports than there are.
+            None => Progress::Done,
+        }
     }
 }

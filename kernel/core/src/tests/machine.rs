@@ -62,6 +62,8 @@ pub struct Fake {
     tables: Tables,
     /// How often words of kernel memory were read and written.
     pub accesses: Cell<usize>,
+    /// Whether there are I/O fpages.
+    pub io_fpages: Cell<bool>,
     /// What is behind the tables.
     pub backing: Backing,
     /// What was printed.
@@ -116,6 +118,7 @@ impl Fake {
             kmem,
             tables,
             accesses: Cell::new(0),
+            io_fpages: Cell::new(false),
             backing: Backing::default(),
             console: RefCell::default(),
             console_room: Cell::new(usize::MAX),
@@ -223,6 +226,10 @@ impl Mmu for Fake {
 
     fn release_spaces(&self, kmem: &Kmem, held: &mut Held<{ rank::SPACE }>, first: SpaceRef) {
         self.backing.release(self, kmem, held, (Kind::Spaces, first.index() / SPACES_PER_PAGE));
+    }
+
+    fn has_io_fpages(&self) -> bool {
+        self.io_fpages.get()
     }
 }
 

@@ -495,7 +495,7 @@ fn purpose(tcb: &Tcb) -> &'static str {
     match tcb.purpose() {
         Purpose::User => "",
         Purpose::Start => "start: ",
-        Purpose::PageFault => "fault: ",
+        Purpose::PageFault | Purpose::IoFault => "fault: ",
         Purpose::Exception => "exception: ",
         Purpose::Preemption => "preemption: ",
         Purpose::PreemptionFault => "preemption fault: ",

@@ -88,6 +88,8 @@ enum_as_word! {
         Start,
         /// A page fault of its own.
         PageFault,
+        /// An access of its own to a port that is closed.
+        IoFault,
         /// An exception of its own.
         Exception,
         /// Its total quantum is over: a preemption message to its scheduler.

@@ -63,6 +63,8 @@ pub struct Fake<F> {
     pub invalidated: RefCell<BTreeSet<(usize, usize, u32)>>,
     pub backing: Backing,
     nodes: Vec<Node>,
+    /// Root tables with a port map: a frame that it needs, and the bits it shows.
+    pub port_maps: RefCell<BTreeMap<PhysAddr, (PhysAddr, [PhysAddr; 2])>>,
     format: F,
 }
 
@@ -76,6 +78,7 @@ impl<F: TestFormat> Fake<F> {
             invalidated: RefCell::default(),
             backing: Backing::default(),
             nodes: (0..1 << 14).map(|_| Node::default()).collect(),
+            port_maps: RefCell::default(),
             format: F::FORMAT,
         }
     }
@@ -176,6 +179,28 @@ impl<F: TestFormat> Mmu for Fake<F> {
     fn release_spaces(&self, kmem: &Kmem, held: &mut Held<{ rank::SPACE }>, first: SpaceRef) {
         self.backing.release(self, kmem, held, (Kind::Spaces, first.index()));
     }
+
+    fn has_io_fpages(&self) -> bool {
+        true
+    }
+
+    fn open_port_map(
+        &self,
+        kmem: &Kmem,
+        held: &mut Held<{ rank::PORTS }>,
+        _space: SpaceRef,
+        root: PhysAddr,
+        bits: [PhysAddr; 2],
+    ) -> Result<(), NoMemory> {
+        let frame = kmem.alloc(self, held).ok_or(NoMemory)?;
+        assert_eq!(self.port_maps.borrow_mut().insert(root, (frame, bits)), None, "a space has one port map");
+        Ok(())
+    }
+
+    fn close_port_map(&self, kmem: &Kmem, held: &mut Held<{ rank::PORTS }>, root: PhysAddr) {
+        let (frame, _) = self.port_maps.borrow_mut().remove(&root).expect("the space has a port map");
+        kmem.free(self, held, frame);
+    }
 }
 
 /// The kernel's entries of a root table.
@@ -266,7 +291,7 @@ impl<'a, F: TestFormat> World<'a, F> {
     }
 
     /// Runs an operation to its end, in steps. Nothing is left to do for an access status: it comes with the cursor.
-    fn complete(
+    pub fn complete(
         &self,
         mut step: impl FnMut(&mut Held<{ rank::NONE }>, &MapCursor, &mut u32) -> Progress,
     ) -> (Progress, Rights) {
@@ -391,7 +416,11 @@ impl<'a, F: TestFormat> World<'a, F> {
         let (used, pages) = self.spaces.mapdb().pool().check();
         let spaces_pages = self.parts.fake.backing.count() - pages;
         assert_eq!((used, spaces_pages), (census.mappings, census.spaces.min(1)), "tables have what they need");
-        assert_eq!(census.frames + pages + spaces_pages, in_use, "frames leak");
+        assert_eq!(
+            census.frames + pages + spaces_pages + self.parts.fake.port_maps.borrow().len(),
+            in_use,
+            "frames leak"
+        );
         for slot in self.parts.table.iter().filter(|slot| slot.is_used.get()) {
             for index in kernel_entries::<F>() {
                 assert_eq!(self.parts.fake.read(PhysAddr(slot.root().0 + (index << F::ENTRY_LOG2))), KERNEL_ENTRY);

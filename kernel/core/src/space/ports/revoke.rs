@@ -1,0 +1,359 @@
+//! Closing ports, with all that is derived from them: unmap, flush, the second half of a grant.
+//!
+//! Ports of a space are closed by clearing their bits. That leaves *orphans*: open ports that came from there. They are
+//! found by going through the ranges of all spaces, in rounds, until a round finds none. A range can only have orphans if
+//! its parent lost ports in this round or in the one before, so most ranges cost one look. Rounds end: each one closes
+//! ports, and as long as something is pending, none is opened.
+
+use super::*;
+use crate::mapdb::{MapCursor, Progress, UnmapScope};
+use crate::space::spend;
+use crate::var::AsWord;
+
+/// Words of bits that cost as much as a look at a range.
+const WORDS_PER_LOOK: usize = 32;
+
+/// What closing begins with.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Closing {
+    /// Unmap: what is derived from the ports.
+    Derived,
+    /// Flush: the ports themselves.
+    Own,
+    /// Grant: the ports go to this space, which has room for ranges.
+    Granted(SpaceRef),
+}
+
+/// What is to be done next.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Stage {
+    /// Nothing.
+    Settled,
+    /// Grant: ports that the receiver has from elsewhere are closed there.
+    Yield,
+    /// Grant: the receiver gets the ports.
+    Give,
+    /// Grant: what is derived from the granter's ports goes over to the receiver.
+    Adopt,
+    /// The ports themselves are closed.
+    Close,
+    /// Orphans are closed.
+    Orphans,
+    /// The same, then [`Stage::Give`].
+    OrphansThenGive,
+}
+
+impl AsWord for Stage {
+    type Cell = core::sync::atomic::AtomicU8;
+    fn to_word(self) -> usize {
+        self as usize
+    }
+    fn from_word(word: usize) -> Self {
+        use Stage::*;
+        const ALL: [Stage; 7] = [Settled, Yield, Give, Adopt, Close, Orphans, OrphansThenGive];
+        ALL[word]
+    }
+}
+
+/// What is left to do of the last operation that closed ports. Changed under the lock alone.
+#[derive(Default)]
+pub(super) struct Pending {
+    stage: Var<Stage>,
+    /// Number of the operation.
+    ticket: Var<usize>,
+    /// Whose ports, and which.
+    of: Var<Option<SpaceRef>>,
+    first: Var<u16>,
+    last: Var<u16>,
+    /// Unmap: also ports from `of` that are open there.
+    is_derived_only: Var<bool>,
+    /// Grant: to whom.
+    to: Var<Option<SpaceRef>>,
+    /// Grant: the first port that the receiver has not been given.
+    given: Var<u32>,
+    /// Number of the round.
+    round: Var<u32>,
+    /// Whether it closed a port.
+    has_closed: Var<bool>,
+    /// The next range to look at.
+    at_space: Var<Option<SpaceRef>>,
+    at_range: Var<u32>,
+}
+
+impl Pending {
+    pub(super) fn is_settled(&self) -> bool {
+        self.stage.get() == Stage::Settled
+    }
+
+    /// The space whose ports they are.
+    fn of(&self) -> SpaceRef {
+        self.of.get().expect("an operation is about a space")
+    }
+
+    fn ports(&self) -> (u16, u16) {
+        (self.first.get(), self.last.get())
+    }
+
+    /// Goes on with space `next` if `gone` is where the next range would be.
+    pub(super) fn skip(&self, gone: SpaceRef, next: Option<SpaceRef>) {
+        if self.at_space.get() == Some(gone) {
+            self.enter(self.stage.get(), next);
+        }
+    }
+
+    /// Enters a stage that looks at ranges, with this one first.
+    fn enter(&self, stage: Stage, at_space: Option<SpaceRef>) {
+        self.stage.set(stage);
+        self.at_space.set(at_space);
+        self.at_range.set(0);
+    }
+}
+
+impl<M: Mmu> Spaces<'_, M> {
+    /// Revokes ports: those derived from `ports` of `space`, with flush these themselves, too. `cursor` is reset before the
+    /// first step.
+    pub fn unmap_ports(
+        &self,
+        held: &mut Held<{ rank::NONE }>,
+        space: SpaceRef,
+        ports: IoFpage,
+        scope: UnmapScope,
+        cursor: &MapCursor,
+        budget: &mut u32,
+    ) -> Progress {
+        let slot = self.get(space);
+        if !slot.may_have_ports() {
+            return Progress::Done;
+        }
+        let _guard = self.ports.lock.lock(held);
+        // sigma0 keeps its own.
+        let is_own = scope == UnmapScope::Flush && !slot.is_sigma0();
+        self.close(space, ports, if is_own { Closing::Own } else { Closing::Derived }, cursor, budget)
+    }
+
+    /// Begins to close ports if `cursor` is at its beginning, and does what is left of it. Needs the lock.
+    pub(super) fn close(
+        &self,
+        space: SpaceRef,
+        ports: IoFpage,
+        what: Closing,
+        cursor: &MapCursor,
+        budget: &mut u32,
+    ) -> Progress {
+        let pending = &self.ports.pending;
+        if cursor.pages.get() == 0 {
+            if !self.settle(budget) {
+                return Progress::Again;
+            }
+            self.begin(space, ports, what);
+            cursor.pages.set(pending.ticket.get());
+        }
+        let is_done = pending.ticket.get() != cursor.pages.get() || self.settle(budget);
+        if is_done { Progress::Done } else { Progress::Again }
+    }
+
+    fn begin(&self, of: SpaceRef, ports: IoFpage, what: Closing) {
+        let pending = &self.ports.pending;
+        // 0 is the cursor's beginning.
+        pending.ticket.set(pending.ticket.get().wrapping_add(1).max(1));
+        pending.of.set(Some(of));
+        pending.first.set(ports.port());
+        pending.last.set(ports.last());
+        pending.is_derived_only.set(what == Closing::Derived);
+        match what {
+            Closing::Derived => self.begin_round(Stage::Orphans),
+            Closing::Own => pending.enter(Stage::Close, Some(of)),
+            Closing::Granted(to) => {
+                pending.to.set(Some(to));
+                pending.given.set(ports.port().into());
+                pending.enter(Stage::Yield, Some(to));
+            }
+        }
+    }
+
+    /// Does what is pending; `false` if there is more to do. Needs the lock.
+    pub(super) fn settle(&self, budget: &mut u32) -> bool {
+        let pending = &self.ports.pending;
+        while !pending.is_settled() {
+            if !spend(budget) {
+                return false;
+            }
+            match pending.stage.get() {
+                Stage::Settled => {}
+                Stage::Yield => self.yield_range(budget),
+                Stage::Give => self.give_run(budget),
+                Stage::Adopt => self.adopt_range(),
+                Stage::Close => self.close_range(budget),
+                Stage::Orphans => self.close_orphans(Stage::Settled, budget),
+                Stage::OrphansThenGive => self.close_orphans(Stage::Give, budget),
+            }
+        }
+        true
+    }
+
+    fn begin_round(&self, stage: Stage) {
+        let pending = &self.ports.pending;
+        pending.round.set(pending.round.get().wrapping_add(1));
+        pending.has_closed.set(false);
+        pending.enter(stage, self.ports.first.get());
+    }
+
+    /// The next range to look at, with its space; `None` at the end of the list of spaces.
+    fn next_range(&self) -> Option<(SpaceRef, u32)> {
+        let pending = &self.ports.pending;
+        loop {
+            let space = pending.at_space.get()?;
+            let (ports, index) = (&self.get(space).ports, pending.at_range.get());
+            if index < ports.count.get() {
+                return Some((space, index));
+            }
+            pending.at_space.set(ports.next.get());
+            pending.at_range.set(0);
+        }
+    }
+
+    /// Closes ports from `first` to `last` of a range, in each word those that `mask_of` says, and lets the range begin and
+    /// end with what is left. Goes on to the next range.
+    fn close_in_range(
+        &self,
+        space: SpaceRef,
+        index: u32,
+        (first, last): (u16, u16),
+        mask_of: impl Fn(usize) -> usize,
+        budget: &mut u32,
+    ) {
+        let (slot, pending) = (self.get(space), &self.ports.pending);
+        let mut has_closed = false;
+        for (word, mask) in bits::words(first, last) {
+            has_closed |= self.close_in_word(slot, word, mask & mask_of(word));
+        }
+        charge(budget, first, last);
+        if has_closed {
+            slot.ports.lost_in.set(pending.round.get());
+            pending.has_closed.set(true);
+        }
+        if !has_closed || self.tighten(slot, index) {
+            pending.at_range.set(index + 1);
+        }
+    }
+
+    /// Looks at one range for orphans.
+    fn close_orphans(&self, then: Stage, budget: &mut u32) {
+        let pending = &self.ports.pending;
+        let Some((space, index)) = self.next_range() else {
+            return match pending.has_closed.get() {
+                true => self.begin_round(pending.stage.get()),
+                false => pending.enter(then, None),
+            };
+        };
+        let range = self.range(self.get(space), index);
+        let (first, last) = pending.ports();
+        let parent = self.get(range.parent);
+        let is_revoked = pending.is_derived_only.get() && range.parent == pending.of();
+        let has_lost = pending.round.get().wrapping_sub(parent.ports.lost_in.get()) <= 1;
+        match range.part(first, last).filter(|_| is_revoked || has_lost) {
+            Some(part) if is_revoked => self.close_in_range(space, index, part, |_| usize::MAX, budget),
+            Some(part) => self.close_in_range(space, index, part, |word| !self.open_word(parent, word), budget),
+            None => pending.at_range.set(index + 1),
+        }
+    }
+
+    /// Closes what is to be closed in one range of the space itself.
+    fn close_range(&self, budget: &mut u32) {
+        let pending = &self.ports.pending;
+        let of = pending.of();
+        let (first, last) = pending.ports();
+        match self.own_range(of, first, last) {
+            Some((index, part)) => self.close_in_range(of, index, part, |_| usize::MAX, budget),
+            None => self.begin_round(Stage::Orphans),
+        }
+    }
+
+    /// The next range of `space` that has ports from `first` to `last`, and which part of it is that.
+    fn own_range(&self, space: SpaceRef, first: u16, last: u16) -> Option<(u32, (u16, u16))> {
+        let slot = self.get(space);
+        let index = self.ports.pending.at_range.get().max(self.range_from(slot, first));
+        let range = (index < slot.ports.count.get()).then(|| self.range(slot, index))?;
+        Some((index, range.part(first, last)?))
+    }
+
+    // --- grant ---
+
+    /// Closes what the receiver has of the granted ports in one of its ranges, unless that came from where the granter has
+    /// them, or the granter has them from the receiver.
+    fn yield_range(&self, budget: &mut u32) {
+        let pending = &self.ports.pending;
+        let (of, to) = (pending.of(), pending.to.get().expect("a grant has a receiver"));
+        let (first, last) = pending.ports();
+        let Some((index, part)) = self.own_range(to, first, last) else {
+            return self.begin_round(Stage::OrphansThenGive);
+        };
+        let (granter, parent) = (self.get(of), self.range(self.get(to), index).parent);
+        let keeps = |word: usize| self.open_from(granter, [parent, to], part, word);
+        self.close_in_range(to, index, part, |word| self.open_word(granter, word) & !keeps(word), budget);
+    }
+
+    /// Word `index` of the ports that `space` has from one of `parents`, of those in `part`.
+    fn open_from(&self, space: &Space, parents: [SpaceRef; 2], (first, last): (u16, u16), index: usize) -> usize {
+        let (begin, end) = (index * bits::WORD_PORTS, index * bits::WORD_PORTS + bits::WORD_PORTS - 1);
+        let (first, last) = (usize::from(first).max(begin) as u16, usize::from(last).min(end) as u16);
+        let ranges = self.range_from(space, first)..space.ports.count.get();
+        let parts = ranges.map(|at| self.range(space, at)).take_while(|range| range.first <= last);
+        let mask = parts.filter(|range| parents.contains(&range.parent)).filter_map(|range| range.part(first, last));
+        let mask = mask.fold(0, |mask, (from, to)| mask | bits::words(from, to).fold(0, |all, (_, bits)| all | bits));
+        mask & self.open_word(space, index)
+    }
+
+    /// Gives the receiver the next ports that it has not, all from one range of the granter.
+    fn give_run(&self, budget: &mut u32) {
+        let pending = &self.ports.pending;
+        let (of, to) = (self.get(pending.of()), self.get(pending.to.get().expect("a grant has a receiver")));
+        let last = pending.last.get();
+        let given = u16::try_from(pending.given.get()).ok().filter(|&given| given <= last);
+        let Some(open) = given.and_then(|given| self.first_open(of, given, last)) else {
+            return pending.enter(Stage::Adopt, self.ports.first.get());
+        };
+        let range = self.range(of, self.range_from(of, open));
+        let last = last.min(range.last);
+        match self.open_run(to, of, range.parent, open, last) {
+            Ok(end) => {
+                let end = end.unwrap_or(last);
+                charge(budget, open, end);
+                pending.given.set(u32::from(end) + 1);
+            }
+            // The granter keeps what it has.
+            Err(Full) => pending.enter(Stage::Settled, None),
+        }
+    }
+
+    /// Lets what one range has of the granter's ports be derived from the receiver's.
+    fn adopt_range(&self) {
+        let pending = &self.ports.pending;
+        let (of, to) = (pending.of(), pending.to.get().expect("a grant has a receiver"));
+        let Some((space, index)) = self.next_range() else {
+            return pending.enter(Stage::Close, Some(of));
+        };
+        let slot = self.get(space);
+        if self.range(slot, index).parent != of || space == to {
+            return pending.at_range.set(index + 1);
+        }
+        let (first, last) = pending.ports();
+        let (count, has_closed) = self.adopt(slot, index, first, last, to);
+        if has_closed {
+            slot.ports.lost_in.set(pending.round.get());
+        }
+        pending.at_range.set(index + count);
+    }
+}
+
+/// Takes from the budget what work on the bits of ports from `first` to `last` costs beyond a look.
+pub(super) fn charge(budget: &mut u32, first: u16, last: u16) {
+    let looks = usize::from(last - first) / (bits::WORD_PORTS * WORDS_PER_LOOK);
+    *budget = budget.saturating_sub(looks as u32);
+}
+
+impl Default for Stage {
+    fn default() -> Self {
+        Self::Settled
+    }
+}
