@@ -34,6 +34,9 @@ pub struct Args {
     /// Command line of kickstart, as in kmem=64M
     #[arg(long, value_name = "TEXT")]
     boot_args: Option<String>,
+    /// Options of the kernel, such as ioflexpages=yes
+    #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
+    kernel_args: Option<String>,
     /// Architecture
     #[arg(long, value_enum, default_value = "x86_64", hide_possible_values = true, value_name = "x86_64|x86_32")]
     arch: Arch,
@@ -186,7 +189,9 @@ impl Plan {
             file: or_ours(&self.root, self.program.as_deref().unwrap_or_default()),
             args: root_args(args, self.program.as_deref(), accel),
         };
-        let system = [or_ours(&self.kernel, "kernel"), or_ours(&self.sigma0, "sigma0")].map(Module::new);
+        let kernel =
+            Module { file: or_ours(&self.kernel, "kernel"), args: args.kernel_args.clone().unwrap_or_default() };
+        let sigma0 = Module::new(or_ours(&self.sigma0, "sigma0"));
         Ok(Machine {
             cpus: args.cpus,
             sockets: args.sockets,
@@ -196,7 +201,7 @@ impl Plan {
             icount: args.icount,
             kickstart: dir.join("kickstart"),
             boot_args: args.boot_args.clone().unwrap_or_default(),
-            modules: system.into_iter().chain([root]).chain(self.modules.iter().cloned()).collect(),
+            modules: [kernel, sigma0, root].into_iter().chain(self.modules.iter().cloned()).collect(),
             gdb: args.gdb,
             display: args.display,
             plugin: self.plugin.clone(),

@@ -43,7 +43,7 @@ impl<M: Machine> Here<'_, M> {
 
     /// The running thread `thread` tried to use the 2^`size_log2` ports from `port` on, 1, 2 or 4 of them, at instruction
     /// `ip`. If one of them is closed to its space its pager is asked for it; sigma0's ports are opened here. `false` if none
-    /// is: then they are not what was wrong.
+    /// is.
     ///
     /// Ports that are not aligned are no I/O fpage. They are asked for one by one, each at another fault.
     pub fn io_fault(&mut self, thread: TcbRef, port: u16, size_log2: u32, ip: usize) -> bool {

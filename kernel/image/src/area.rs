@@ -10,7 +10,7 @@ use kcore::machine::{CpuId, TcbRef};
 use kcore::sched::Cpu;
 use kcore::thread::plain_name;
 use kcore::var::Var;
-use khal::desc::{Gdt, InterruptStack, Selector, Tss};
+use khal::desc::{Gdt, Selector};
 use l4_abi::ThreadId;
 
 use crate::layout;
@@ -43,8 +43,6 @@ pub struct Area {
     pub batch: Batch,
     /// Its descriptor table.
     pub gdt: Gdt,
-    /// Its task state.
-    pub tss: Tss,
 }
 
 const _: () = assert!(size_of::<Area>() <= layout::AREA_DATA_BYTES);
@@ -69,7 +67,6 @@ impl Area {
             plain_any: Var::zero(),
             batch: Batch::new(),
             gdt: Gdt::new(),
-            tss: Tss::new(),
         }
     }
 
@@ -152,9 +149,6 @@ pub unsafe fn init(cpu: CpuId, apic_id: u32) {
     area.plain_mark.set(plain_name(ThreadId::NIL, cpu).raw() as usize);
     area.plain_any.set(plain_name(ThreadId::ANY, cpu).raw() as usize);
     area.cpu.start();
-    area.tss.set_kernel_stack(layout::area(cpu.index()) + layout::AREA_STACK_TOP);
-    // Of the exceptions that come here each ends everything: they can share a stack.
-    area.tss.set_interrupt_stack(InterruptStack::Ist1, layout::area(cpu.index()) + layout::AREA_INTERRUPT_STACK_TOP);
 }
 
 /// The area of processor `cpu`.

@@ -23,20 +23,24 @@ const MEMORY_DESCRIPTORS: usize = 128;
 const PAGE_MASK: u64 = 4095;
 /// Version of the kernel.
 const VERSION: (u8, u8, u16) = (0, 1, 0);
-/// Version text, then the names of features, then an empty string. `pagerexregs`: ExchangeRegisters also works on
-/// threads that the caller's space pages.
-const STRINGS: &[u8] = b"Marcona 0.1.0 x86_64\0pagerexregs\0\0";
+/// Version text, then the names of features. `pagerexregs`: ExchangeRegisters also works on threads that the caller's space
+/// pages.
+const STRINGS: &[u8] = b"Marcona 0.1.0 x86_64\0pagerexregs\0";
+/// The feature of I/O fpages.
+const IO_FPAGES: &[u8] = b"ioflexpages\0";
+/// Room for all of them, and the empty string behind the last.
+const STRINGS_BYTES: usize = 64;
 
 #[repr(C, align(4096))]
 struct Page {
     kip: Kip,
     kernel: KernelDescriptor,
-    strings: [u8; STRINGS.len()],
+    strings: [u8; STRINGS_BYTES],
     memory: [MemoryDescriptor; MEMORY_DESCRIPTORS],
     processors: [ProcessorDescriptor; PROCESSORS],
 }
 
-const _: () = assert!(size_of::<Page>() == KIP_SIZE);
+const _: () = assert!(size_of::<Page>() == KIP_SIZE && STRINGS.len() + IO_FPAGES.len() < STRINGS_BYTES);
 
 #[repr(transparent)]
 struct KipPage(UnsafeCell<Page>);
@@ -66,7 +70,7 @@ static KIP: KipPage = KipPage(UnsafeCell::new(Page {
         version: KernelDescriptor::version_word(VERSION.0, VERSION.1, VERSION.2),
         supplier: KernelDescriptor::supplier_word(*b"Mrcn"),
     },
-    strings: *STRINGS.as_array().expect("the array has the length of the text"),
+    strings: [0; STRINGS_BYTES],
     memory: [MemoryDescriptor::ZERO; MEMORY_DESCRIPTORS],
     processors: [ProcessorDescriptor { external_khz: 0, internal_khz: 0, reserved: [0; 2] }; PROCESSORS],
 }));
@@ -111,6 +115,8 @@ pub struct Findings<'a> {
     pub user_last: Word,
     /// Borders of the thread numbers.
     pub numbers: ThreadNumbers,
+    /// Whether there are I/O fpages.
+    pub has_io_fpages: bool,
 }
 
 /// Fills in what only the kernel knows. The loader's memory descriptors stay and are overridden by the kernel's.
@@ -120,6 +126,8 @@ pub struct Findings<'a> {
 pub unsafe fn complete(findings: &Findings<'_>) {
     // SAFETY: nobody else uses it, by contract.
     let page = unsafe { &mut *KIP.0.get() };
+    let strings: &[&[u8]] = if findings.has_io_fpages { &[STRINGS, IO_FPAGES] } else { &[STRINGS] };
+    page.strings.iter_mut().zip(strings.iter().copied().flatten()).for_each(|(to, from)| *to = *from);
     page.kip.system_calls = stubs::system_calls();
     let ThreadNumbers { system_base, user_base } = findings.numbers;
     page.kip.thread_info = ThreadInfo::new(THREAD_ID_BITS, system_base.into(), user_base.into());

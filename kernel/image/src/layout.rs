@@ -2,6 +2,8 @@
 //!
 //! ```text
 //! 0                    user area, 2^47 bytes
+//! FFFFFEFFFFFF8000      32 KiB  task states            of the processors, if there are I/O fpages
+//! FFFFFF0000000000      12 KiB  port map               the same, each space its own; task states refer to it
 //! FFFFFFFF80000000     512 MiB  physical memory from 0: the image, kernel memory; nothing else is mapped
 //! FFFFFFFFA0000000     128 MiB  TCB table              2^18 slots of 512 bytes   gaps read as zero
 //! FFFFFFFFB0000000     256 MiB  frame table            2^18 slots of 1024 bytes  gaps read as zero
@@ -14,9 +16,13 @@
 //! FFFFFFFFFFD00000      64 KiB  I/O APICs              a page each, not cached
 //! ```
 //!
-//! All of it lies below one entry of the root table, the last, which every space has, and in the last 2 GiB, where code
-//! of the kernel model reaches it with 32-bit displacements. User code may read or execute the two pages that say so,
-//! and nothing else.
+//! All of it but the first two lies below one entry of the root table, the last, which every space has, and in the last
+//! 2 GiB, where code of the kernel model reaches it with 32-bit displacements. User code may read or execute the two pages
+//! that say so, and nothing else.
+//!
+//! A task state names its port map by a distance of 16 bits, and the map of the space that runs must be there. So the task
+//! states end where one entry of the root table does, which every space has, and the map begins where the next one does,
+//! which is the space's own: whoever loads the root table of a space has its map.
 
 use core::arch::global_asm;
 
@@ -140,6 +146,13 @@ pub const LOCAL_APIC_PAGE: usize = 0xFFFF_FFFF_FFC0_0000;
 pub const IO_APIC_PAGES: usize = 0xFFFF_FFFF_FFD0_0000;
 /// The I/O APICs that there is room for.
 pub const IO_APICS_MAX: usize = 16;
+
+/// The port map of the space that runs: a bit for each port, set if it is closed, and behind the last ones that are set.
+pub const PORT_MAP: usize = 0xFFFF_FF00_0000_0000;
+/// The task states of the processors, by number.
+pub const TASK_STATES: usize = PORT_MAP - TASK_STATES_BYTES;
+/// Bytes of the task states.
+pub const TASK_STATES_BYTES: usize = 32 << 10;
 
 /// User addresses are below 2 to this power.
 pub const USER_ADDRESS_BITS: u32 = 47;

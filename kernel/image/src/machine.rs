@@ -11,6 +11,7 @@ use kcore::machine::{
     CpuId, EXCEPTION_IMAGE_WORDS, Machine, Mmu, NoMemory, NodeRef, PhysAddr, PhysMem, SpaceRef, TcbRef, Tlb, UserRegs,
 };
 use kcore::mapdb::Node;
+use kcore::options::Options;
 use kcore::pool;
 use kcore::space::Space;
 use kcore::thread::{Tcb, is_page_vacant};
@@ -34,6 +35,7 @@ use crate::frame::{FRAME_SIZE_LOG2, Frame, frame};
 use crate::interrupts::Interrupts;
 use crate::layout;
 use crate::once::BootCell;
+use crate::port_map;
 use crate::shootdown;
 use crate::stubs;
 use crate::trap::vector;
@@ -47,6 +49,7 @@ pub struct Hardware {
     tsc_to_us: Scale,
     us_to_apic: Scale,
     context_flush: Option<ContextFlush>,
+    options: Options,
     interrupts: Interrupts,
     /// For each of [`THREAD_TABLES`] a thread whose page there is kept though no thread has a slot in it: to give it back and
     /// take it again means to interrupt all processors. Guarded by `tables`.
@@ -58,15 +61,23 @@ pub static HARDWARE: BootCell<Hardware> = BootCell::new();
 
 /// The word of a space says "keep the cached translations" when it is loaded (Intel SDM 3A, MOV to CR3).
 const KEEP_TRANSLATIONS: usize = 1 << 63;
-/// User flags of a fresh thread: interrupts on, all ports open (amd64 ABI, thread start state).
-const DEFAULT_FLAGS: usize = 0x3202;
+/// User flags of a fresh thread: interrupts on (amd64 ABI, thread start state).
+const DEFAULT_FLAGS: usize = 0x202;
+/// The same, and all ports open to it: those without I/O fpages.
+const DEFAULT_FLAGS_WITH_PORTS: usize = DEFAULT_FLAGS | 3 << 12;
 const PAGE_BYTES: usize = 4096;
 /// `armed_for` when the timer is off.
 const NOT_ARMED: u64 = 0;
 
 impl Hardware {
-    /// The machine with these features, tables, clocks and interrupt controllers.
-    pub fn new(features: Features, kernel_space: KernelSpace, clocks: Clocks, interrupts: Interrupts) -> Self {
+    /// The machine with these options, features, tables, clocks and interrupt controllers.
+    pub fn new(
+        options: Options,
+        features: Features,
+        kernel_space: KernelSpace,
+        clocks: Clocks,
+        interrupts: Interrupts,
+    ) -> Self {
         Self {
             features,
             kernel_space,
@@ -74,6 +85,7 @@ impl Hardware {
             tsc_to_us: clocks.tsc_to_us(),
             us_to_apic: clocks.us_to_apic(khal::apic::Divider::By2.divisor()),
             context_flush: features.contains(Features::PCID).then(|| ContextFlush::best(features)),
+            options,
             interrupts,
             spares: [const { Var::zero() }; THREAD_TABLES.len()],
         }
@@ -297,8 +309,9 @@ impl Mmu for Hardware {
     }
 
     fn init_root(&self, root: PhysAddr) {
-        let (index, entry) = self.kernel_space.root_entry();
-        self.write(PhysAddr(root.0 + (index * size_of::<usize>()) as u64), entry as usize);
+        for (index, entry) in self.kernel_space.root_entries() {
+            self.write(PhysAddr(root.0 + (index * size_of::<usize>()) as u64), entry as usize);
+        }
     }
 
     /// With PCID the first 4095 spaces have an identifier each and keep their translations; the others share
@@ -326,6 +339,28 @@ impl Mmu for Hardware {
 
     fn release_spaces(&self, kmem: &Kmem, held: &mut Held<{ rank::SPACE }>, first: SpaceRef) {
         self.release(kmem, self.tables.lock(held).held(), space_address(first));
+    }
+
+    fn has_io_fpages(&self) -> bool {
+        self.options.io_fpages
+    }
+
+    fn open_port_map(
+        &self,
+        kmem: &Kmem,
+        held: &mut Held<{ rank::PORTS }>,
+        space: SpaceRef,
+        root: PhysAddr,
+        [low, high]: [PhysAddr; 2],
+    ) -> Result<(), NoMemory> {
+        let end = self.kernel_space.ones().expect("with I/O fpages there are port maps");
+        port_map::open(self, self.format(), kmem, held, root, [low, high, end])?;
+        (0..port_map::PAGES).for_each(|page| self.invalidate(space, port_map::page(page), PAGE_BYTES.ilog2()));
+        Ok(())
+    }
+
+    fn close_port_map(&self, kmem: &Kmem, held: &mut Held<{ rank::PORTS }>, root: PhysAddr) {
+        port_map::close(self, self.format(), kmem, held, root);
     }
 }
 
@@ -428,7 +463,7 @@ impl Machine for Hardware {
     }
 
     fn default_flags(&self) -> usize {
-        DEFAULT_FLAGS
+        if self.options.io_fpages { DEFAULT_FLAGS } else { DEFAULT_FLAGS_WITH_PORTS }
     }
 
     fn user_flags(&self, old: usize, wanted: usize) -> usize {

@@ -16,8 +16,11 @@ mod kip;
 mod layout;
 mod machine;
 mod once;
+mod options;
+mod port_map;
 mod shootdown;
 mod stubs;
+mod task_state;
 mod trap;
 
 use kcore::kernel::Kernel;

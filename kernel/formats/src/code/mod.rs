@@ -1,7 +1,8 @@
-//! The few instructions of user code that a kernel looks at, from their bytes: what stands behind a breakpoint, and what
-//! faults although the kernel can carry it out (Intel SDM 2A, Instruction Format).
+//! The few instructions of user code that a kernel looks at, from their bytes: what stands behind a breakpoint, what
+//! faults although the kernel can carry it out, and what wants an I/O port (Intel SDM 2A, Instruction Format).
 //!
 //! The bytes are those that can be read, and so may end anywhere; they are those of 64-bit code.
 
 pub mod breakpoint;
 pub mod faulting;
+pub mod port_access;

@@ -5,7 +5,7 @@
 //! each processor has its own, and each 8-byte word of them changes at once.
 
 use core::arch::asm;
-use core::sync::atomic::{AtomicU64, Ordering};
+use core::sync::atomic::{AtomicU16, AtomicU64, Ordering};
 
 use crate::msr::Msr;
 
@@ -70,7 +70,7 @@ impl Gdt {
     /// 1. No other processor uses the table or the task state.
     /// 2. Both stay mapped where they are in every space from now on.
     pub unsafe fn load(&'static self, tss: &'static Tss, user_gs_base: usize) {
-        let [low, high] = tss_descriptor(tss.hardware_address());
+        let [low, high] = tss_descriptor(tss.hardware_address(), tss.limit());
         self.0[Selector::TSS.index()].store(low, Ordering::Relaxed);
         self.0[Selector::TSS.index() + 1].store(high, Ordering::Relaxed);
         let pointer = TablePointer::new(self);
@@ -158,10 +158,10 @@ impl TablePointer {
     }
 }
 
-/// The two words that describe an available 64-bit task state of [`Tss::HARDWARE_BYTES`] at `base`.
-const fn tss_descriptor(base: u64) -> [u64; 2] {
+/// The two words that describe an available 64-bit task state at `base`, whose last byte has offset `limit`.
+const fn tss_descriptor(base: u64, limit: u16) -> [u64; 2] {
     const AVAILABLE_PRESENT: u64 = 0x89 << 40;
-    let limit = Tss::HARDWARE_BYTES as u64 - 1;
+    let limit = limit as u64;
     let low = (base & 0xFF_FFFF) << 16 | (base >> 24 & 0xFF) << 56;
     [low | limit | AVAILABLE_PRESENT, base >> 32]
 }
@@ -178,7 +178,8 @@ pub enum InterruptStack {
     Ist3 = 3,
 }
 
-/// The task state: which stacks the processor takes when it enters the kernel. No port is open by it.
+/// The task state: which stacks the processor takes when it enters the kernel, and where it finds which ports are open to
+/// user code that may not use all.
 ///
 /// The hardware's structure begins 4 bytes in: its 8-byte fields are then aligned and can be atomics.
 #[repr(C, align(128))]
@@ -190,13 +191,15 @@ pub struct Tss {
     interrupt_stacks: [AtomicU64; 7],
     reserved2: u64,
     reserved3: u16,
-    port_map_offset: u16,
+    port_map_offset: AtomicU16,
 }
 
 impl Tss {
     /// Size of what the processor sees.
     const HARDWARE_BYTES: usize = 104;
     const HARDWARE_OFFSET: usize = 4;
+    /// Size of a port map: a bit for each port. The processor reads a byte more.
+    const PORT_MAP_BYTES: u16 = 0x2000;
 
     /// No stacks yet.
     #[allow(clippy::new_without_default, reason = "for statics")]
@@ -210,7 +213,7 @@ impl Tss {
             reserved2: 0,
             reserved3: 0,
             // At or beyond the end: there is no map, and ports obey IOPL alone.
-            port_map_offset: Self::HARDWARE_BYTES as u16,
+            port_map_offset: AtomicU16::new(Self::HARDWARE_BYTES as u16),
         }
     }
 
@@ -224,6 +227,29 @@ impl Tss {
     /// Where `rsp` points when a gate asks for `stack`.
     pub fn set_interrupt_stack(&self, stack: InterruptStack, top: usize) {
         self.interrupt_stacks[stack as usize - 1].store(top as u64, Ordering::Relaxed);
+    }
+
+    /// Makes the processor find the port map at `address`, before the task state is loaded: a bit for each of the 2^16
+    /// ports, set if user code may not use it, and behind them a byte of ones.
+    ///
+    /// # Panics
+    /// If the map does not begin in the 56 KiB behind the task state.
+    pub fn set_port_map(&'static self, address: usize) {
+        let offset =
+            (address as u64).checked_sub(self.hardware_address()).and_then(|offset| u16::try_from(offset).ok());
+        let fits =
+            |&offset: &u16| offset > Self::HARDWARE_BYTES as u16 && offset.checked_add(Self::PORT_MAP_BYTES).is_some();
+        let offset = offset.filter(fits).expect("a port map is near its task state");
+        self.port_map_offset.store(offset, Ordering::Relaxed);
+    }
+
+    /// Offset of the last byte that the processor may read.
+    fn limit(&self) -> u16 {
+        let no_map = Self::HARDWARE_BYTES as u16;
+        match self.port_map_offset.load(Ordering::Relaxed) {
+            offset if offset == no_map => no_map - 1,
+            offset => offset + Self::PORT_MAP_BYTES,
+        }
     }
 
     fn hardware_address(&'static self) -> u64 {
@@ -322,9 +348,24 @@ mod tests {
 
     #[test]
     fn the_task_state_is_found_anywhere_in_the_address_space() {
-        let check = |base, wanted| assert_eq!(tss_descriptor(base), wanted, "{base:x}");
+        let check = |base, wanted| assert_eq!(tss_descriptor(base, 0x67), wanted, "{base:x}");
         check(0xFFFF_FFFF_8123_4584, [0x8100_8923_4584_0067, 0xFFFF_FFFF]);
         check(0x0000_0001_0000_0004, [0x0000_8900_0004_0067, 1]);
+    }
+
+    #[test]
+    fn a_port_map_is_inside_the_limit() {
+        static TSS: Tss = Tss::new();
+        assert_eq!((TSS.limit(), TSS.port_map_offset.load(Ordering::Relaxed)), (0x67, 0x68));
+        let base = TSS.hardware_address() as usize;
+        TSS.set_port_map(base + 0x1FFC);
+        assert_eq!((TSS.limit(), TSS.port_map_offset.load(Ordering::Relaxed)), (0x3FFC, 0x1FFC));
+        for (distance, fits) in
+            [(0x68, false), (0x69, true), (0xDFFF, true), (0xE000, false), (0x1_0000, false), (usize::MAX, false)]
+        {
+            let result = std::panic::catch_unwind(|| TSS.set_port_map(base.wrapping_add(distance)));
+            assert_eq!(result.is_ok(), fits, "{distance:#x}");
+        }
     }
 
     #[test]

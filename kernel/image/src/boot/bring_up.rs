@@ -7,6 +7,7 @@ use kcore::kernel::{Kernel, ThreadNumbers};
 use kcore::kmem::Kmem;
 use kcore::lock::Held;
 use kcore::machine::{CpuId, PhysAddr};
+use kcore::options::Options;
 use kcore::sched::Cpu;
 use kcore::space::{Space, SpaceConfig, Spaces};
 use kcore::thread::Tcb;
@@ -29,7 +30,7 @@ use crate::interrupts::{self, Interrupts};
 use crate::machine::{DirectMap, HARDWARE, Hardware, local_apic, node_table, space_table};
 use crate::once::BootCell;
 use crate::trap::{entry, vector};
-use crate::{KERNEL, area, console, dispatch, kip, layout, machine, stubs};
+use crate::{KERNEL, area, console, dispatch, kip, layout, machine, options, stubs, task_state};
 
 static KMEM: Kmem = Kmem::new();
 /// The gates, the same for all processors.
@@ -44,6 +45,7 @@ type Controllers = ArrayVec<PhysAddr, { 1 + MAX_IO_APICS }>;
 
 /// What is found out before there are tables and a stack of the kernel's own.
 struct Found {
+    options: Options,
     features: Features,
     servers: [ServerWords; 2],
     kernel_space: KernelSpace,
@@ -66,6 +68,8 @@ pub fn bring_up() -> ! {
     let mut irq = unsafe { IrqOff::assume() };
     // SAFETY: nobody writes to the page while `loaded` is used; `complete` comes after.
     let loaded = unsafe { kip::loaded() };
+    // SAFETY: no other tables have been loaded yet.
+    let options = unsafe { options::read(&loaded) };
     let servers = check_servers(loaded.kip.sigma0, loaded.kip.root_server);
     let limit = PhysAddr(layout::DIRECT_MAP_BYTES as u64);
     let ranges = kernel_memory(loaded.memory, image_range(), limit);
@@ -75,15 +79,15 @@ pub fn bring_up() -> ! {
     let (lines, processors) = (interrupts::lines(madt), find_processors(features, madt));
     let apic_base = choose_apic_mode(features, &processors, &mut irq);
     let controllers: Controllers = [apic_base].into_iter().chain(interrupts::pages(&lines)).collect();
-    let kernel_space = build_tables(features, &ranges, &controllers);
+    let kernel_space = build_tables(options, features, &ranges, &controllers);
     make_area(&kernel_space, processors.apic_ids()[0]);
-    FOUND.set(Found { features, servers, kernel_space, lines, controllers, processors });
+    FOUND.set(Found { options, features, servers, kernel_space, lines, controllers, processors });
     area::enter_first(complete_bring_up)
 }
 
 /// The second part: the clocks, the other processors, the core, the initial servers.
 extern "C" fn complete_bring_up() -> ! {
-    let Found { features, servers, kernel_space, lines, controllers, processors } = FOUND.get();
+    let Found { options, features, servers, kernel_space, lines, controllers, processors } = FOUND.get();
     // SAFETY: interrupts are still off, and the token of the first part is gone.
     let mut irq = unsafe { IrqOff::assume() };
     fill_gates();
@@ -93,8 +97,8 @@ extern "C" fn complete_bring_up() -> ! {
     stubs::set_clock_scale(clocks.tsc_to_us());
     let cpus = start_others(*features, kernel_space, processors, clocks, &mut irq);
     let numbers = thread_numbers(&interrupts);
-    complete_kip(clocks, controllers, numbers, cpus.len());
-    start_core(Hardware::new(*features, *kernel_space, clocks, interrupts), cpus, numbers);
+    complete_kip(*options, clocks, controllers, numbers, cpus.len());
+    start_core(Hardware::new(*options, *features, *kernel_space, clocks, interrupts), cpus, numbers);
     start_servers(*servers, numbers);
     greet(clocks, processors);
     others::let_them_go(cpus.len());
@@ -147,11 +151,12 @@ fn take_kernel_memory(ranges: &[Range]) {
 }
 
 /// Builds and enters the kernel's own tables.
-fn build_tables(features: Features, ranges: &[Range], controllers: &Controllers) -> KernelSpace {
+fn build_tables(options: Options, features: Features, ranges: &[Range], controllers: &Controllers) -> KernelSpace {
     let used = ranges.iter().position(|&(start, end)| start == end).unwrap_or(ranges.len());
     let (local_apic, io_apics) = (controllers[0], &controllers[1..]);
     let sparse = &sparse_tables();
-    let plan = Plan { features, kernel_memory: &ranges[..used], sparse, local_apic, io_apics };
+    let task_states = options.io_fpages.then(task_state::frames);
+    let plan = Plan { features, kernel_memory: &ranges[..used], sparse, task_states, local_apic, io_apics };
     let frames = || KMEM.alloc(&DirectMap, &mut Held::nothing());
     // SAFETY: frames of kernel memory belong to whom they were given to; they are mapped by the rough tables, and by the
     // plan, which has all of kernel memory.
@@ -239,13 +244,13 @@ fn fill_gates() {
 
 /// Makes this processor, which runs in its area on the kernel's tables, ready for user code. The gates are filled.
 pub fn start_processor() {
-    let features = FOUND.get().features;
+    let &Found { options, features, .. } = FOUND.get();
     // SAFETY: these are the processor's features, or the boot processor's, which all have; the tables in use mark
     // nothing of the kernel as a user's and set only bits that the features allow; the identifier in CR3 is 0.
     unsafe { cr::enable_protections(features) };
-    let area = area::here();
-    // SAFETY: this processor alone uses its area, which stays.
-    unsafe { area.gdt.load(&area.tss, layout::utcb_slot(area::cpu().index())) };
+    let task_state = task_state::of(options, area::cpu());
+    // SAFETY: this processor alone uses its area and its task state, which stay.
+    unsafe { area::here().gdt.load(task_state, layout::utcb_slot(area::cpu().index())) };
     // SAFETY: there is a gate for each vector; the table is part of the image.
     unsafe { IDT.load() };
     // SAFETY: the required features contain SYSCALL; the entry in the area is code for it, and stays.
@@ -293,7 +298,7 @@ fn thread_numbers(interrupts: &Interrupts) -> ThreadNumbers {
     ThreadNumbers { system_base, user_base: system_base + KERNEL_THREADS }
 }
 
-fn complete_kip(clocks: Clocks, controllers: &[PhysAddr], numbers: ThreadNumbers, processors: usize) {
+fn complete_kip(options: Options, clocks: Clocks, controllers: &[PhysAddr], numbers: ThreadNumbers, processors: usize) {
     let (start, end) = image_range();
     let findings = kip::Findings {
         processors,
@@ -302,6 +307,7 @@ fn complete_kip(clocks: Clocks, controllers: &[PhysAddr], numbers: ThreadNumbers
         controllers,
         user_last: layout::USER_END as Word - 1,
         numbers,
+        has_io_fpages: options.io_fpages,
     };
     // SAFETY: there is nobody else yet, and what `loaded` gave is not used any more.
     unsafe { kip::complete(&findings) };

@@ -13,6 +13,7 @@ use khal::tlb;
 
 use super::stack::BOOT_STACK;
 use crate::layout::*;
+use crate::port_map;
 
 const PAGE_BYTES: usize = 4096;
 
@@ -115,6 +116,8 @@ pub struct Plan<'a> {
     /// Parts of the tables of the core, first address and bytes, in large pages: they read as zero where they are not
     /// backed.
     pub sparse: &'a [(usize, usize)],
+    /// The task states, where they are to be near a port map; `None` without I/O fpages.
+    pub task_states: Option<PhysAddr>,
     /// The registers of the local APIC.
     pub local_apic: PhysAddr,
     /// The registers of the I/O APICs, a page each.
@@ -125,6 +128,8 @@ pub struct Plan<'a> {
 #[derive(Clone, Copy)]
 pub struct KernelSpace {
     tables: KernelTables<Amd64>,
+    /// A frame full of ones, if there are port maps.
+    ones: Option<PhysAddr>,
 }
 
 impl KernelSpace {
@@ -158,7 +163,8 @@ impl KernelSpace {
         for (page, io_apic) in (IO_APIC_PAGES..).step_by(PAGE_BYTES).zip(plan.io_apics) {
             tables.map(memory, page as u64, io_apic.0, PageKind::KernelDevice)?;
         }
-        Ok(Self { tables })
+        let ones = plan.task_states.map(|states| map_port_map(&tables, memory, states)).transpose()?;
+        Ok(Self { tables, ones })
     }
 
     /// Maps the area of processor `cpu`, all of it new frames, and fills its page of code.
@@ -216,9 +222,17 @@ impl KernelSpace {
         PhysAddr(self.tables.root())
     }
 
-    /// The index in a root table of the entry that covers the kernel, and the entry: what each space has.
-    pub fn root_entry(&self) -> (usize, u64) {
-        self.tables.root_entry(&Direct(|| None), KERNEL_BASE as u64)
+    /// The entries that each root table has, with their indices: of what covers the kernel, and of a port map by which all
+    /// ports are closed.
+    pub fn root_entries(&self) -> impl Iterator<Item = (usize, u64)> {
+        let ports: &[usize] = if self.ones.is_some() { &[TASK_STATES, PORT_MAP] } else { &[] };
+        let addresses = [KERNEL_BASE].into_iter().chain(ports.iter().copied());
+        addresses.map(|address| self.tables.root_entry(&Direct(|| None), address as u64))
+    }
+
+    /// The frame full of ones that ends port maps; `None` without I/O fpages.
+    pub const fn ones(&self) -> Option<PhysAddr> {
+        self.ones
     }
 
     /// Goes to these tables, under identifier 0.
@@ -267,6 +281,26 @@ impl KernelSpace {
     pub fn is_backed(&self, address: usize) -> bool {
         self.tables.is_backed(&Direct(|| None), address as u64)
     }
+}
+
+/// Maps the task states at `states` to where they are near the port map, and a map of nothing but ones. Returns the frame of
+/// the ones.
+fn map_port_map(
+    tables: &KernelTables<Amd64>,
+    memory: &mut impl TableMemory,
+    states: PhysAddr,
+) -> Result<PhysAddr, NoFrame> {
+    for offset in (0..TASK_STATES_BYTES).step_by(PAGE_BYTES) {
+        tables.map(memory, (TASK_STATES + offset) as u64, states.0 + offset as u64, PageKind::KernelData)?;
+    }
+    let ones = memory.take_frame().ok_or(NoFrame)?;
+    for offset in (0..PAGE_BYTES as u64).step_by(size_of::<u64>()) {
+        memory.write(ones + offset, u64::MAX);
+    }
+    for page in 0..port_map::PAGES {
+        tables.map(memory, port_map::page(page) as u64, ones, PageKind::SpaceConst)?;
+    }
+    Ok(PhysAddr(ones))
 }
 
 /// Maps the image but for the guard page and the start code.

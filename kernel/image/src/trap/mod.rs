@@ -6,6 +6,7 @@ mod debugger;
 pub mod decode;
 pub mod entry;
 mod fastpath;
+mod io_fault;
 mod settle;
 
 use core::arch::asm;
@@ -95,6 +96,7 @@ fn user_exception(thread: TcbRef, vector: usize) {
         vector::PAGE_FAULT => page_fault(thread),
         vector::DEVICE_NOT_AVAILABLE => machine::use_fpu(thread),
         vector::BREAKPOINT => debugger::breakpoint(&mut here(), thread),
+        vector::GENERAL_PROTECTION if io_fault::settle(&mut here(), thread) => {}
         vector::INVALID_OPCODE if is_kernel_interface(thread) => kernel_interface(thread),
         vector::GENERAL_PROTECTION if settle::settle(&here(), thread) => {}
         vector::MACHINE_CHECK | vector::DOUBLE_FAULT => {

@@ -74,8 +74,8 @@ impl<M: Mmu> Spaces<'_, M> {
                     charge(budget, first, last);
                     cursor.pages.set(usize::from(last - ports.port()) + 1);
                 }
-                Ok(None) => return Progress::Done,
-                Err(Full) => return Progress::NoMemory,
+                // Without room the rest is left out, as it is without memory.
+                Ok(None) | Err(Full) => return Progress::Done,
             }
         }
     }

@@ -37,6 +37,8 @@ pub enum PageKind {
     UserCode,
     /// All read.
     UserConst,
+    /// The kernel reads; each space may have something else there.
+    SpaceConst,
 }
 
 impl PageKind {
@@ -46,14 +48,14 @@ impl PageKind {
 
     /// An entry of this kind for the page at `frame`. Accessed and dirty from the start: nobody looks at these bits
     /// here, and the processor then has no reason to write the entry.
-    const fn leaf(self, frame: u64) -> Leaf {
+    pub const fn leaf(self, frame: u64) -> Leaf {
         let write = matches!(self, Self::KernelData | Self::KernelDevice);
         let execute = matches!(self, Self::KernelCode | Self::UserCode);
         Leaf {
             frame,
             access: Access { write, execute },
             user: matches!(self, Self::UserCode | Self::UserConst),
-            global: true,
+            global: !matches!(self, Self::SpaceConst),
             cache: if matches!(self, Self::KernelDevice) {
                 Self::UNCACHED
             } else {
