@@ -94,10 +94,34 @@ macro_rules! width_independent_tests {
         }
 
         #[test]
+        fn io_fpage_rounds_its_count_up() {
+            let rows = [
+                (0x3F8, 8, Some(3)),
+                (0x3F8, 5, Some(3)),
+                (0x60, 1, Some(0)),
+                (0xFFFF, 1, Some(0)),
+                (0, 0x1_0000, Some(16)),
+                (0, 0x8001, Some(16)),
+                (0x3F8, 9, None),
+                (0, 0x1_0001, None),
+                (0, u32::MAX, None),
+                (0x60, 0, None),
+            ];
+            for (port, count, size_log2) in rows {
+                let io = IoFpage::of_count(port, count);
+                assert_eq!(io.map(IoFpage::size_log2), size_log2, "{port:#x} {count:#x}");
+                assert!(io.is_none_or(|io| io.port() == port && io.count() >= count));
+            }
+        }
+
+        #[test]
         fn io_fpage_is_told_from_memory() {
             assert_eq!(Fpage::new(0x1000, 12, Rights::ALL).and_then(Fpage::as_io), None);
             assert_eq!(Fpage::COMPLETE.as_io(), None);
             assert_eq!(Fpage::from_raw(17 << 10 | 2 << 4).as_io(), None, "more ports than there are");
+            assert!(
+                Fpage::from_raw(17 << 10 | 2 << 4 | 0xF).is_io() && !Fpage::COMPLETE.is_io() && !Fpage::NIL.is_io()
+            );
         }
 
         #[test]

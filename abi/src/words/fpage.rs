@@ -127,6 +127,7 @@ impl IoFpage {
     pub const COMPLETE: Self = Self { port: 0, size_log2: 16 };
 
     /// `None` unless `size_log2 <= 16` and `port` is a multiple of the size.
+    #[doc(alias = "L4_IoFpageLog2")]
     pub const fn new(port: u16, size_log2: u32) -> Option<Self> {
         if size_log2 > Self::COMPLETE.size_log2 || port as u32 & ((1 << size_log2) - 1) != 0 {
             return None;
@@ -134,7 +135,17 @@ impl IoFpage {
         Some(Self { port, size_log2 })
     }
 
+    /// `count` ports from `port` on, rounded up to a power of two; `None` for none, and unless `port` is a multiple of that.
+    #[doc(alias = "L4_IoFpage")]
+    pub const fn of_count(port: u16, count: u32) -> Option<Self> {
+        if count == 0 || count > 1 << Self::COMPLETE.size_log2 {
+            return None;
+        }
+        Self::new(port, count.next_power_of_two().ilog2())
+    }
+
     /// First port.
+    #[doc(alias = "L4_IoFpagePort")]
     pub const fn port(self) -> u16 {
         self.port
     }
@@ -144,7 +155,14 @@ impl IoFpage {
         self.port | (((1u32 << self.size_log2) - 1) as u16)
     }
 
+    /// The number of ports, 1 to 2^16.
+    #[doc(alias = "L4_IoFpageSize")]
+    pub const fn count(self) -> u32 {
+        1 << self.size_log2
+    }
+
     /// log2 of the number of ports, 0 to 16.
+    #[doc(alias = "L4_IoFpageSizeLog2")]
     pub const fn size_log2(self) -> u32 {
         self.size_log2
     }

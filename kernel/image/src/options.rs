@@ -28,7 +28,7 @@ impl Physical for LoadersMemory<'_> {
 pub unsafe fn read(loaded: &kip::Loaded) -> Options {
     let (start, end) = image_range();
     let known = KnownMemory { descriptors: loaded.memory, image: (start.0, end.0 - 1) };
-    Options::of_boot(&LoadersMemory(known), loaded.kip.boot_info as u64, |complaint| {
+    Options::of_boot(&LoadersMemory(known), loaded.kip.boot_info, |complaint| {
         console::line(format_args!("command line: {complaint}"));
     })
 }

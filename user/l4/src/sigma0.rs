@@ -1,10 +1,13 @@
-//! Asking sigma0 for memory (sigma0 protocol).
+//! Asking sigma0 for memory and ports (sigma0 protocol).
 
 use l4_abi::protocol::Sigma0Request;
-use l4_abi::{Acceptor, Fpage, IpcError, ThreadId};
+use l4_abi::{Acceptor, Fpage, IoFpage, IpcError, ThreadId};
 
 use crate::message::{Msg, accept, accept_untyped};
 use crate::{ipc, kip};
+
+/// The feature of kernels that keep I/O ports from spaces to which they were not mapped.
+pub const IO_FPAGES: &str = "ioflexpages";
 
 /// Asks for memory or ports and has it mapped into the window; `None` if sigma0 refuses. Nothing is accepted afterwards.
 ///
@@ -50,6 +53,24 @@ pub unsafe fn get_page(page: Fpage) -> Result<Option<Fpage>, IpcError> {
 pub unsafe fn get_any(size_log2: u32, window: Fpage) -> Result<Option<Fpage>, IpcError> {
     // SAFETY: the caller's promise is the same.
     unsafe { self::request(Sigma0Request::any(size_log2), window) }
+}
+
+/// Asks for these I/O ports, which sigma0 gives to one thread alone; whether this space has them now. A kernel without
+/// [`IO_FPAGES`] lets everybody use all ports, and there is nothing to ask for.
+///
+/// # Errors
+/// Those of the call.
+pub fn get_ports(ports: IoFpage) -> Result<bool, IpcError> {
+    if !kip::has_feature(IO_FPAGES) {
+        return Ok(true);
+    }
+    // The feature makes a window for ports needless. Without one no memory can come.
+    let request = Sigma0Request::page(ports.fpage());
+    let tag = request.tag();
+    Msg::of_words(tag, &request.words()[..tag.untyped()]).load();
+    accept_untyped();
+    let outcome = ipc::call(kip::sigma0_id())?;
+    Ok(Msg::store(outcome.tag).map_item(0).is_some_and(|item| !item.fpage.is_nil()))
 }
 
 /// Whether a message can come from sigma0 itself.

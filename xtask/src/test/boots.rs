@@ -6,7 +6,7 @@ use std::fmt;
 use std::fs;
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::{Result, bail, ensure};
 use serde::Deserialize;
 
 use super::{Case, Lab, Skipped};
@@ -73,11 +73,14 @@ pub fn cases() -> Vec<Case> {
         Case::new("boot::icount_counts_instructions", "", says_instructions),
         Case::new("boot::an_ipc_between_spaces_takes_few_instructions", "X.2, Ipc, message transfer", budget),
         Case::new("boot::lives_cost_the_same_each_time", "X.2, System calls, kernel memory", lives),
-        Case::new("boot::the_menu_takes_typed_keys", "", menu),
-        Case::new("boot::drivers_get_their_interrupts", "X.2, Interrupt protocol", drivers),
         Case::new("boot::the_debugger_s_services_print", "Kernel debugger, output", debugger_output),
         Case::new("boot::the_debugger_s_services_read_keys", "Kernel debugger, input", debugger_input),
         Case::new("boot::traps_on_a_plain_processor", "X.2, Exception protocol, instructions", traps),
+        Case::new("boot::an_ipc_with_io_fpages_takes_as_many_instructions", "X.2, I/O fpages", same_with_io_fpages),
+        Case::new("boot::wrong_kernel_options_are_named", "Boot, kernel options", wrong_kernel_options),
+        Case::new("boot::the_menu_takes_typed_keys", "", menu),
+        Case::new("boot::drivers_get_their_interrupts", "X.2, Interrupt protocol", |lab| drivers(lab, "")),
+        Case::new("boot::drivers_get_their_ports", "X.2, I/O port faults", |lab| drivers(lab, "ioflexpages=yes")),
         Case::new("boot::the_probe_for_kvm_answers", "", probe_answers),
     ];
     let processors = PROCESSORS.iter().map(|&(cpus, sockets)| {
@@ -243,6 +246,37 @@ fn lives(lab: &Lab) -> Result<()> {
     Ok(())
 }
 
+/// Whether spaces have ports of their own does not matter on the way of a message.
+fn same_with_io_fpages(lab: &Lab) -> Result<()> {
+    let measure = |kernel_args: &str| -> Result<Vec<Measured>> {
+        let mut machine = counting(lab, "inter intra mrs=0..7 json");
+        kernel_args.clone_into(&mut machine.modules[0].args);
+        let ended = machine.boot(&Console::none(), Some(PATIENCE))?;
+        check_success(&ended)?;
+        Ok(rows(&ended.console))
+    };
+    let (without, with) = (measure("")?, measure("ioflexpages=yes")?);
+    ensure!(with.len() == 16, "16 rows were asked for");
+    let differing = without.iter().zip(&with).find(|(without, with)| without != with);
+    if let Some((without, with)) = differing {
+        bail!("{without} without I/O fpages, {with} with them");
+    }
+    Ok(())
+}
+
+/// What the kernel does not understand it says and ignores.
+fn wrong_kernel_options(lab: &Lab) -> Result<()> {
+    let mut machine = pingpong(lab, "max", 256, "inter mrs=0..0");
+    "speed=high ioflexpages=perhaps".clone_into(&mut machine.modules[0].args);
+    let ended = machine.boot(&Console::none(), Some(PATIENCE))?;
+    check_success(&ended)?;
+    for line in ["\"speed=high\" is no option", "\"ioflexpages=perhaps\" is ignored: it takes yes or no"] {
+        ensure!(ended.console.contains(line), "no `{line}`\n{}", ended.console);
+    }
+    ensure!(ended.console.matches("command line:").count() == 2, "more complaints\n{}", ended.console);
+    Ok(())
+}
+
 /// One measurement, back to the menu, quit.
 fn menu(lab: &Lab) -> Result<()> {
     let input = Input::Typed(Typing { text: b"2qq".to_vec(), prompt: Some("q: quit") });
@@ -254,8 +288,9 @@ fn menu(lab: &Lab) -> Result<()> {
 }
 
 /// Timer interrupts are counted while what is typed is echoed; somebody else computes all the time.
-fn drivers(lab: &Lab) -> Result<()> {
+fn drivers(lab: &Lab, kernel_args: &str) -> Result<()> {
     let mut machine = machine(lab, "max", 256);
+    kernel_args.clone_into(&mut machine.modules[0].args);
     machine.modules[2] = Module::new(lab.image("drivers"));
     "ticks=20 busy".clone_into(&mut machine.modules[2].args);
     let input = Input::Typed(Typing { text: b"abcq".to_vec(), prompt: Some("q ends") });

@@ -93,10 +93,7 @@ impl KnownMemory<'_> {
         let is_kernels = |descriptor: &MemoryDescriptor| {
             descriptor.kind() == MemoryType::Reserved && meets(ends(descriptor), (start, last))
         };
-        start != 0
-            && physical().any(is_memory)
-            && !physical().any(|d| is_kernels(d))
-            && !meets(self.image, (start, last))
+        start != 0 && physical().any(is_memory) && !physical().any(is_kernels) && !meets(self.image, (start, last))
     }
 }
 

@@ -25,9 +25,10 @@ pub(super) enum Closing {
 }
 
 /// What is to be done next.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 enum Stage {
     /// Nothing.
+    #[default]
     Settled,
     /// Grant: ports that the receiver has from elsewhere are closed there.
     Yield,
@@ -350,10 +351,4 @@ impl<M: Mmu> Spaces<'_, M> {
 pub(super) fn charge(budget: &mut u32, first: u16, last: u16) {
     let looks = usize::from(last - first) / (bits::WORD_PORTS * WORDS_PER_LOOK);
     *budget = budget.saturating_sub(looks as u32);
-}
-
-impl Default for Stage {
-    fn default() -> Self {
-        Self::Settled
-    }
 }

@@ -373,11 +373,11 @@ fn random_operations_come_to_what_the_model_says() {
             assert_eq!(run(&world, operation), Progress::Done);
             model.apply(operation);
             check_structure(&world);
-            for index in 1..NAMES.len() {
+            for (index, name) in NAMES.iter().enumerate().skip(1) {
                 let (found, expected) = (parents(&world, index), &model.0[index]);
                 let different = (0..PORTS).find(|port| found[*port] != expected[*port]);
                 let at = different.map(|port| (port, found[port], expected[port]));
-                assert_eq!(at, None, "seed {seed}, round {round}, {}, {operation:?}", NAMES[index]);
+                assert_eq!(at, None, "seed {seed}, round {round}, {name}, {operation:?}");
             }
         }
         world.release_all();
