@@ -19,8 +19,16 @@ pub fn here() -> Here<'static, Hardware> {
 pub extern "C" fn dispatch() -> ! {
     loop {
         let mut here = here();
-        here.attend();
-        let Some(thread) = here.choose() else { idle(&here) };
+        if here.attend() {
+            let_interrupts_in();
+            continue;
+        }
+        let Some(thread) = here.choose() else {
+            if here.receive_before_sleep() {
+                continue;
+            }
+            idle(&here)
+        };
         if here.k.tcb(thread).work() != Work::None {
             here.step(thread);
             // Long work must neither keep others from their timeouts nor outlast its time slice.

@@ -122,11 +122,6 @@ impl Questions {
         }
     }
 
-    /// Whether nobody asks. Only a hint for others than the owner.
-    pub fn is_empty(&self) -> bool {
-        self.askers.iter().all(|word| word.load(Ordering::Relaxed) == 0)
-    }
-
     /// The next processor that asks.
     fn take_asker(&self) -> Option<CpuId> {
         for (index, word) in self.askers.iter().enumerate() {
@@ -189,6 +184,7 @@ impl<M: Machine> Here<'_, M> {
     /// Asks processor `cpu`, which may be this one, and waits for the answer.
     pub(crate) fn ask(&mut self, cpu: CpuId, subject: Subject, words: Words) -> Reply {
         if cpu == self.id {
+            self.receive_all_arrivals();
             return self.reply(subject, words);
         }
         let own = &self.cpu.questions;
@@ -199,7 +195,7 @@ impl<M: Machine> Here<'_, M> {
         let there = self.k.cpus[cpu.index()];
         let (word, bit) = (self.id.index() / WORD_BITS, self.id.index() % WORD_BITS);
         there.questions.askers[word].fetch_or(1 << bit, Ordering::Release);
-        self.k.machine.kick(cpu);
+        self.tell(cpu);
         while own.is_open.load(Ordering::Acquire) {
             self.serve();
             self.k.machine.relax();
@@ -217,9 +213,7 @@ impl<M: Machine> Here<'_, M> {
     /// Answers those who ask this processor. Threads that were posted here before they asked arrive first.
     pub fn serve(&mut self) {
         while let Some(asker) = self.cpu.questions.take_asker() {
-            while let Some(thread) = self.cpu.mailbox.take(self.k.tcbs) {
-                self.arrive(thread);
-            }
+            self.receive_all_arrivals();
             let question = &self.k.cpus[asker.index()].questions;
             let reply = self.reply(question.subject.get(), question.words());
             let (answer, words) = match reply {

@@ -21,23 +21,50 @@ pub mod claims;
 pub mod mailbox;
 mod travel;
 
+use core::sync::atomic::Ordering;
+
 use crate::kernel::Here;
-use crate::machine::Machine;
+use crate::machine::{CpuId, Machine};
 
 impl<M: Machine> Here<'_, M> {
-    /// What other processors want of this one, a bounded part of it. For the dispatcher, before it chooses.
+    /// Does what other processors want of this one, a bounded part of it; whether there is more. For the dispatcher, before
+    /// it chooses.
     #[inline]
-    pub fn attend(&mut self) {
-        if !self.cpu.questions.is_empty() {
-            self.serve();
-        }
-        if !self.cpu.mailbox.is_empty() {
-            self.receive_arrivals();
+    pub fn attend(&mut self) -> bool {
+        if self.cpu.attention.load(Ordering::Relaxed) {
+            self.attend_others();
         }
         if self.cpu.orphans.get().is_some() {
             self.release_orphans();
         }
         self.let_running_depart();
         self.k.machine.complete();
+        self.cpu.attention.load(Ordering::Relaxed) || self.cpu.orphans.get().is_some()
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn attend_others(&mut self) {
+        // Before it looks: what comes after the look sets it again.
+        self.cpu.attention.swap(false, Ordering::AcqRel);
+        self.serve();
+        self.receive_arrivals();
+        if !self.cpu.mailbox.is_empty() {
+            self.cpu.attention.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// What has come and nobody was told of arrives. For the dispatcher, before it sleeps; whether there was anything.
+    pub fn receive_before_sleep(&mut self) -> bool {
+        let is_empty = self.cpu.mailbox.is_empty();
+        self.receive_arrivals();
+        !is_empty
+    }
+
+    /// Tells processor `cpu` to attend, unless it was told already.
+    pub(crate) fn tell(&self, cpu: CpuId) {
+        if !self.k.cpus[cpu.index()].attention.swap(true, Ordering::AcqRel) {
+            self.k.machine.kick(cpu);
+        }
     }
 }

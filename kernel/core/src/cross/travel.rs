@@ -1,12 +1,14 @@
 //! Threads that go on at another processor.
 
-use l4_abi::IpcErrorKind;
+use core::sync::atomic::{Ordering, fence};
+
+use l4_abi::{IpcErrorKind, ThreadId};
 
 use super::ask::{Reply, Subject, Words, words};
 use crate::ipc::Cut;
 use crate::kernel::Here;
 use crate::machine::{CpuId, Machine, TcbRef};
-use crate::thread::{Arrival, Status, Tcb, Work};
+use crate::thread::{Arrival, Purpose, Status, Tcb, Work};
 
 /// Arrivals between two looks for interrupts.
 const ARRIVALS_PER_STEP: usize = 16;
@@ -44,9 +46,37 @@ impl<M: Machine> Here<'_, M> {
         self.k.machine.complete();
         tcb.arrival.set(arrival);
         tcb.set_home(cpu);
-        let there = self.k.cpus[cpu.index()];
-        if there.mailbox.post(self.k.tcbs, thread) {
-            self.k.machine.kick(cpu);
+        self.k.cpus[cpu.index()].mailbox.post(self.k.tcbs, thread);
+        if arrival != Arrival::Receive || self.must_hurry(thread) {
+            self.tell(cpu);
+        }
+    }
+
+    /// Whether the receive phase for which `thread` was just posted must begin at once. One that waits for ever, and has
+    /// nobody queued, can begin as late as with the next one who comes there: the processor need not be told. It looks into
+    /// its mailbox itself before it lets somebody queue on a thread that is away, or after.
+    fn must_hurry(&self, thread: TcbRef) -> bool {
+        let tcb = self.k.tcb(thread);
+        // A partner to whom it has just sent exists; whether another one does is not known here.
+        let from = tcb.then_from.get();
+        let waits = tcb.purpose.get() != Purpose::User
+            || tcb.then_timeout.get().is_never() && (from == ThreadId::ANY || from == tcb.destination());
+        !waits || tcb.send_queue.get().is_some()
+    }
+
+    /// Somebody was queued on a thread of this processor that is away, and may have been posted back meanwhile without a
+    /// word.
+    pub(crate) fn look_for_silent_arrivals(&self) {
+        fence(Ordering::SeqCst);
+        if !self.cpu.mailbox.is_empty() {
+            self.cpu.attention.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// All threads that were posted to this processor arrive.
+    pub(crate) fn receive_all_arrivals(&mut self) {
+        while let Some(thread) = self.cpu.mailbox.take(self.k.tcbs) {
+            self.arrive(thread);
         }
     }
 

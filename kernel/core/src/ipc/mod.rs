@@ -125,6 +125,10 @@ impl<M: Machine> Here<'_, M> {
         if !self.runs_here(dest) {
             return self.send_elsewhere(sender, named.unwrap_or(dest), dest, deadline);
         }
+        if !self.is_here(dest) {
+            // It may have come back without a word.
+            self.receive_all_arrivals();
+        }
         // Should the receiver be moved, the sender follows it.
         tcb.set_destination(self.k.tcb(named.unwrap_or(dest)).id.get());
         self.name_sender(sender, dest);
@@ -208,6 +212,9 @@ impl<M: Machine> Here<'_, M> {
             to.make_wait_ordinary(self.k.machine.ipc_return_ip());
         }
         self.start_timeout(sender, deadline);
+        if !self.is_here(dest) {
+            self.look_for_silent_arrivals();
+        }
     }
 
     /// Takes `sender`, which is blocked in its send phase, off the queue it is in.

@@ -13,6 +13,8 @@ pub mod delay;
 pub mod ready_queue;
 pub mod timeouts;
 
+use core::sync::atomic::AtomicBool;
+
 use l4_abi::Time;
 
 use crate::cross::ask::Questions;
@@ -82,6 +84,8 @@ pub struct Cpu {
     pub(crate) mailbox: Mailbox,
     /// What this processor asks others, and who asks it.
     pub(crate) questions: Questions,
+    /// Others want something, and the processor was told so: it looks before it goes to user mode.
+    pub(crate) attention: AtomicBool,
     /// Threads that are queued on threads that were moved away, until they follow them.
     pub(crate) orphans: Head,
 }
@@ -102,6 +106,7 @@ impl Cpu {
             timeouts: Timeouts::new(),
             mailbox: Mailbox::new(),
             questions: Questions::new(),
+            attention: AtomicBool::new(false),
             orphans: Head::zero(),
         }
     }

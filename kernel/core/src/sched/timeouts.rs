@@ -92,7 +92,15 @@ impl Timeouts {
     }
 
     /// The earliest occupied slot: its level, its number and the time at which it begins.
+    #[inline]
     fn next_slot(&self) -> Option<(usize, usize, u64)> {
+        if self.count.get() == 0 {
+            return None;
+        }
+        self.find_next_slot()
+    }
+
+    fn find_next_slot(&self) -> Option<(usize, usize, u64)> {
         let now = self.now.get();
         // Lower levels lie wholly before the next slot of a higher one, so the first hit is the earliest.
         (0..LEVELS).find_map(|level| {
