@@ -8,16 +8,23 @@ use super::ask::{Reply, Subject, Words, words};
 use crate::ipc::Cut;
 use crate::kernel::Here;
 use crate::machine::{CpuId, Machine, TcbRef};
+use crate::sched::Current;
 use crate::thread::{Arrival, Purpose, Status, Tcb, Work};
 
 /// Arrivals between two looks for interrupts.
 const ARRIVALS_PER_STEP: usize = 16;
 
 impl<M: Machine> Here<'_, M> {
-    /// Whether `thread` is at home at this processor.
+    /// Whether `thread` is at home at this processor, and not only on its way here.
     #[inline]
     pub(crate) fn is_here(&self, thread: TcbRef) -> bool {
-        self.k.tcb(thread).home() == self.id
+        let tcb = self.k.tcb(thread);
+        if tcb.home() != self.id {
+            return false;
+        }
+        // Who sees the new home sees that it has not arrived.
+        fence(Ordering::Acquire);
+        tcb.arrival.get() == Arrival::None
     }
 
     /// Whether `thread` runs at this processor.
@@ -45,9 +52,10 @@ impl<M: Machine> Here<'_, M> {
         // What it did to mappings is done before it can go on.
         self.k.machine.complete();
         tcb.arrival.set(arrival);
+        fence(Ordering::Release);
         tcb.set_home(cpu);
         self.k.cpus[cpu.index()].mailbox.post(self.k.tcbs, thread);
-        if arrival != Arrival::Receive || self.must_hurry(thread) {
+        if arrival != Arrival::Receive || self.must_hurry(thread) || tcb.affinity() != cpu {
             self.tell(cpu);
         }
     }
@@ -92,6 +100,8 @@ impl<M: Machine> Here<'_, M> {
             self.cpu.must_choose.set(true);
         }
         if self.cpu.current.get().thread() == Some(thread) {
+            // It may be on its way back before this processor looks again.
+            self.cpu.current.set(Current::IDLE);
             self.cpu.must_choose.set(true);
         }
     }
@@ -105,9 +115,10 @@ impl<M: Machine> Here<'_, M> {
     }
 
     pub(super) fn arrive(&mut self, thread: TcbRef) {
-        debug_assert!(self.is_here(thread), "a thread is posted to its home");
         let tcb = self.k.tcb(thread);
-        match tcb.arrival.get() {
+        debug_assert!(tcb.home() == self.id, "a thread is posted to its home");
+        match tcb.arrival.replace(Arrival::None) {
+            Arrival::None => unreachable!("a thread on its way goes on with something"),
             Arrival::Ready => self.make_ready(thread),
             Arrival::Send => self.resume_send_phase(thread),
             Arrival::Receive => self.resume_receive_phase(thread),
@@ -172,6 +183,7 @@ impl<M: Machine> Here<'_, M> {
         if tcb.is_active() && tcb.utcb.get() != 0 {
             self.k.utcb(thread).set_processor_no(cpu.index() as l4_abi::Word);
         }
+        self.look_for_silent_arrivals();
         self.orphans().append(&self.send_queue(thread));
         tcb.propagated_senders.set(0);
         self.k.machine.route_line(thread, cpu);

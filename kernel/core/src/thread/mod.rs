@@ -146,6 +146,8 @@ enum_as_word! {
 enum_as_word! {
     /// What a thread goes on with at the processor to which it was posted.
     pub enum Arrival {
+        /// It is at home: it is on its way to nowhere.
+        None,
         /// It is ready there, or halted.
         Ready,
         /// Its send phase, to [`Tcb::destination`], until `deadline`.
