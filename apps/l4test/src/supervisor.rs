@@ -8,8 +8,8 @@ use core::fmt::Write;
 
 use l4::ipc::{self, Outcome as IpcOutcome};
 use l4::message::Msg;
-use l4::protocol::{EXCEPTION, PAGE_FAULT};
-use l4::{ExceptionWord, Rights, ThreadId, Time, Timeouts, thread, time, utcb};
+use l4::protocol::{EXCEPTION, IO_PAGE_FAULT, PAGE_FAULT};
+use l4::{ExceptionWord, Fpage, Rights, ThreadId, Time, Timeouts, thread, time, utcb};
 use l4test::text::Text;
 
 use crate::failure::{Failure, Outcome};
@@ -61,6 +61,10 @@ fn answer(event: IpcOutcome) -> Outcome<ThreadId> {
             let access = Rights::from_bits_truncate(event.tag.parameter());
             let fault = format_args!("{name} accesses {:#x} ({access:?}) at {:#x}", words[0], words[1]);
             Err(Failure::new(fault))
+        }
+        IO_PAGE_FAULT => {
+            let ports = Fpage::from_raw(words[0]).as_io();
+            Err(Failure::new(format_args!("{name} uses {ports:x?} at {:#x}", words[1])))
         }
         EXCEPTION => {
             let number = utcb().mr(ExceptionWord::Exception as usize);

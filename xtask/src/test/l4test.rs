@@ -1,5 +1,5 @@
-//! l4test: a boot on one processor and one on several, many tests each. Each line of result that it prints becomes a test
-//! of ours.
+//! l4test: a boot on one processor and one on several, many tests each, and one with I/O fpages, of the tests of these. Each
+//! line of result that it prints becomes a test of ours.
 
 use std::collections::BTreeSet;
 use std::time::Instant;
@@ -20,17 +20,36 @@ pub const GROUP: &str = "l4test";
 const BOOTS: [(u32, &str, &str); 2] =
     [(1, GROUP, "boot::l4test_ends_with_its_numbers"), (4, "l4test_smp", "boot::l4test_smp_ends_with_its_numbers")];
 
+/// The boot with I/O fpages: processors, the group of its tests, its name as a whole.
+const PORTS_BOOT: (u32, &str, &str) = (2, "l4test_ports", "boot::l4test_ports_ends_with_its_numbers");
+/// The chapter whose tests it runs.
+const PORTS_CHAPTER: &str = "ioports::";
+
 /// Boots l4test with what `filter` leaves of it.
 pub fn jobs(filter: &Filter) -> Vec<Job> {
     let boots = BOOTS.into_iter().filter(|(_, group, _)| filter.may_take_from(group));
-    boots.filter_map(|(cpus, group, whole)| Some(job(cpus, group, whole, args(filter, group, whole)?))).collect()
+    let jobs = boots.filter_map(|(cpus, group, whole)| Some(job(cpus, group, whole, args(filter, group, whole)?, "")));
+    let (cpus, group, whole) = PORTS_BOOT;
+    let args = format!("json run={PORTS_CHAPTER}");
+    let ports = takes_ports(filter).then(|| job(cpus, group, whole, args, "ioflexpages=yes"));
+    jobs.chain(ports).collect()
 }
 
-fn job(cpus: u32, group: &'static str, whole: &'static str, args: String) -> Job {
+/// Whether `filter` takes anything of the boot with I/O fpages.
+fn takes_ports(filter: &Filter) -> bool {
+    let (_, group, whole) = PORTS_BOOT;
+    let prefix = with_group(PORTS_CHAPTER);
+    let name = |known: &String| known.strip_prefix(&prefix).map(|rest| format!("{group}::{PORTS_CHAPTER}{rest}"));
+    // Without the sources nothing can be ruled out.
+    let names = tidy::program_names().unwrap_or_default();
+    filter.takes(whole) || names.is_empty() || names.iter().filter_map(name).any(|name| filter.takes(&name))
+}
+
+fn job(cpus: u32, group: &'static str, whole: &'static str, args: String, kernel_args: &'static str) -> Job {
     Box::new(move |lab| {
         let started = Instant::now();
         let is_all = args == ALL;
-        let (mut outcomes, result) = match boot(lab, cpus, args) {
+        let (mut outcomes, result) = match boot(lab, cpus, args, kernel_args) {
             Ok(ended) => {
                 let outcomes = results(group, &ended.console);
                 let result = check(&ended.end, &ended.console, &outcomes);
@@ -44,9 +63,10 @@ fn job(cpus: u32, group: &'static str, whole: &'static str, args: String) -> Job
     })
 }
 
-fn boot(lab: &Lab, cpus: u32, args: String) -> Result<Ended> {
+fn boot(lab: &Lab, cpus: u32, args: String, kernel_args: &str) -> Result<Ended> {
     let mut machine = boots::machine(lab, "max", 256);
     machine.cpus = cpus;
+    kernel_args.clone_into(&mut machine.modules[0].args);
     machine.modules[2] = Module { file: lab.image("l4test"), args };
     machine.boot(&Console::none(), Some(PATIENCE))
 }
@@ -80,7 +100,7 @@ pub fn cases() -> Vec<Case> {
 }
 
 fn prints_ktap(lab: &Lab) -> Result<()> {
-    let ended = boot(lab, 1, "ktap run=ki".to_owned())?;
+    let ended = boot(lab, 1, "ktap run=ki".to_owned(), "")?;
     ensure!(ended.end == End::Program(0), "{}\n{}", ended.end, boots::tail(&ended.console));
     let entries = ktap::parse(&ended.console)?;
     ensure!(entries.len() > 5 && entries.iter().all(|entry| entry.verdict == Ktap::Ok), "results: {entries:?}");
@@ -89,7 +109,7 @@ fn prints_ktap(lab: &Lab) -> Result<()> {
 }
 
 fn lists(lab: &Lab) -> Result<()> {
-    let ended = boot(lab, 1, "list".to_owned())?;
+    let ended = boot(lab, 1, "list".to_owned(), "")?;
     ensure!(ended.end == End::Program(0), "{}\n{}", ended.end, boots::tail(&ended.console));
     let listed: BTreeSet<String> =
         ended.console.lines().filter_map(|line| line.strip_prefix("        ")).map(with_group).collect();
@@ -103,7 +123,7 @@ fn with_group(name: &str) -> String {
 }
 
 fn refuses(lab: &Lab) -> Result<()> {
-    let ended = boot(lab, 1, "jsno".to_owned())?;
+    let ended = boot(lab, 1, "jsno".to_owned(), "")?;
     ensure!(ended.end == End::Program(2), "{}\n{}", ended.end, boots::tail(&ended.console));
     ensure!(ended.console.contains("\"jsno\" means nothing"), "{}", boots::tail(&ended.console));
     Ok(())
@@ -170,7 +190,7 @@ fn check(end: &End, console: &str, outcomes: &[Outcome]) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::super::{Filter, Verdict};
-    use super::{BOOTS, args, check, results};
+    use super::{BOOTS, args, check, results, takes_ports};
     use crate::qemu::End;
 
     const CONSOLE: &str = r#"Marcona
@@ -202,6 +222,14 @@ mod tests {
         assert!(is_right(End::Program(0), &format!("{passed}\n1 passed, 0 failed\n")));
         assert!(!is_right(End::Program(0), &format!("{passed}\n2 passed, 0 failed\n")));
         assert!(!is_right(End::Program(0), passed));
+    }
+
+    #[test]
+    fn the_boot_with_io_fpages_has_tests_of_its_own() {
+        let takes = |filter: &str| takes_ports(&Filter(Some(filter.to_owned())));
+        assert!(takes_ports(&Filter(None)) && takes("l4test") && takes("ioports") && takes("l4test_ports::ioports::"));
+        assert!(takes("boot::l4test_ports") && takes("grant_moves_ports"));
+        assert!(!takes("l4test::ioports") && !takes("kip") && !takes("ipc::send"));
     }
 
     #[test]

@@ -11,6 +11,7 @@ mod exchange_registers;
 mod faults;
 mod hostile;
 mod interrupts;
+mod ioports;
 mod ipc;
 mod ipc_errors;
 mod ipc_words;
@@ -51,6 +52,7 @@ pub const ALL: &[&[Test]] = &[
     faults::TESTS,
     strings::TESTS,
     memory::TESTS,
+    ioports::TESTS,
     unmap_words::TESTS,
     sigma0::TESTS,
     schedule::TESTS,

@@ -5,14 +5,15 @@
 
 use l4::ipc::{self, Outcome as IpcOutcome};
 use l4::message::Msg;
-use l4::protocol::{EXCEPTION, PAGE_FAULT};
+use l4::protocol::{EXCEPTION, IO_PAGE_FAULT, PAGE_FAULT};
 use l4::time::timeouts;
-use l4::{ExceptionWord, Fpage, MapItem, MsgTag, Rights, ThreadId, UnmapControl, Word, space, utcb};
+use l4::{ExceptionWord, Fpage, IoFpage, MapItem, MsgTag, Rights, ThreadId, UnmapControl, Word, space, utcb};
 
 use super::memory::{self, is_in_playground, playground};
 use super::messages::{accept_in, send_items};
 use super::spaces::Space;
 use super::threads::{PATIENCE, PRIORITY_LATER, Thread, plan, tester};
+use crate::arch::ports::PORT_ACCESSES;
 use crate::failure::{Failure, Outcome, check, equal};
 
 /// Requests, by their labels.
@@ -33,9 +34,11 @@ mod request {
     pub const UNMAP: Word = 6;
     /// As [`PASS`], to a receiver that does not answer.
     pub const SEND: Word = 7;
+    /// Words: number of an instruction that uses ports, port. Answer: 0.
+    pub const USE_PORT: Word = 8;
 }
 
-/// What came of an access to memory.
+/// What came of an access to memory or ports.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Access {
     /// It was done; the word that was read, or 0.
@@ -53,6 +56,13 @@ pub enum Fault {
         access: Rights,
         /// Where.
         address: Word,
+        /// By what instruction.
+        ip: Word,
+    },
+    /// A closed port.
+    Port {
+        /// The ports that are asked for.
+        ports: IoFpage,
         /// By what instruction.
         ip: Word,
     },
@@ -117,6 +127,16 @@ impl Agent {
     #[track_caller]
     pub fn execute(self, address: Word) -> Outcome<Access> {
         self.access(request::EXECUTE, &[address])
+    }
+
+    /// Uses a port by the instruction of this number among [`PORT_ACCESSES`].
+    #[track_caller]
+    pub fn use_port(self, instruction: usize, port: u16) -> Outcome<Access> {
+        let words = [instruction as Word, port.into()];
+        Ok(match self.request_words(request::USE_PORT, &words)? {
+            Ok(_) => Access::Done(0),
+            Err(fault) => Access::Fault(fault),
+        })
     }
 
     /// The rights to the page at an address of the playground: reads its first word and writes it back.
@@ -219,6 +239,12 @@ impl Agent {
         self.unmap_by(UnmapControl::flush(N), fpages)
     }
 
+    /// Has the agent flush ports.
+    #[track_caller]
+    pub fn flush_ports(self, ports: IoFpage) -> Outcome {
+        self.unmap_by(UnmapControl::flush(1), [ports.fpage()]).map(drop)
+    }
+
     #[track_caller]
     fn unmap_by<const N: usize>(self, control: UnmapControl, fpages: [Fpage; N]) -> Outcome<[Rights; N]> {
         let mut msg = Msg::new(request::UNMAP);
@@ -262,6 +288,11 @@ impl Agent {
                 let access = Rights::from_bits_truncate(outcome.tag.parameter());
                 Fault::Page { access, address: words[0], ip: words[1] }
             }
+            IO_PAGE_FAULT => {
+                let ports = Fpage::from_raw(words[0]).as_io();
+                let ports = ports.ok_or_else(|| Failure::new(format_args!("a fault at {:#x}", words[0])))?;
+                Fault::Port { ports, ip: words[1] }
+            }
             EXCEPTION => Fault::Exception { number: words[2], ip: words[0] },
             _ => return Ok(Ok(Msg::store(outcome.tag))),
         };
@@ -299,6 +330,11 @@ fn answer(received: IpcOutcome) -> Msg {
         }
         (request::WRITE, &[address, value]) => memory::write(address, value),
         (request::EXECUTE, &[address]) => memory::execute(address),
+        (request::USE_PORT, &[instruction, port]) => {
+            if let Some(access) = PORT_ACCESSES.get(instruction as usize) {
+                access.execute(port as u16);
+            }
+        }
         (request::PASS, &[to, first, second]) => {
             let to = ThreadId::from_raw(to);
             answer.append_word(send_item(to, to, [first, second]));
@@ -327,7 +363,7 @@ fn unmap(answer: &mut Msg, control: UnmapControl, words: &[Word]) {
     let fpages = &mut fpages[..words.len().min(16)];
     fpages.iter_mut().zip(words).for_each(|(fpage, word)| *fpage = Fpage::from_raw(*word));
     if control.is_flush() {
-        // SAFETY: the tester flushes the playground only, where no object of this program is.
+        // SAFETY: the tester flushes ports and the playground only, where no object of this program is.
         unsafe { space::flush(fpages) };
     } else {
         space::unmap(fpages);

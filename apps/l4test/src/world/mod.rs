@@ -7,6 +7,7 @@ pub mod image;
 pub mod large;
 pub mod memory;
 pub mod messages;
+pub mod ports;
 pub mod spaces;
 pub mod threads;
 pub mod timer;

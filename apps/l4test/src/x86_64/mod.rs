@@ -244,6 +244,7 @@ macro_rules! around_instruction {
     };
 }
 
+pub mod ports;
 pub mod traps;
 
 around_instruction!(raw_kernel_interface, "l4test_kernel_interface", ".byte 0xF0, 0x90");
@@ -372,6 +373,7 @@ macro_rules! raise {
         Raise { name: $name, run, number: $number, error_codes: $error_codes, ip_offset: $ip_offset, skip: $skip }
     }};
 }
+pub(crate) use raise;
 
 /// Instructions that a program cannot execute, with what must come of it (Intel SDM 3A, Exception and Interrupt
 /// Reference; amd64 ABI, Exception Message).
