@@ -8,8 +8,9 @@ typedef unsigned int u32;
 typedef unsigned long long u64;
 
 enum { PAGE = 4096, MIB = 1 << 20 };
-/* Where the modules must have ended: behind it lies the boot information, then the kernel. */
-enum { BOOT_INFO = 0x5FF000 };
+/* Where the modules must have ended: behind it lies the copy of the Multiboot information, then the boot information, then
+ * the kernel. */
+enum { MULTIBOOT = 0x5FE000, BOOT_INFO = 0x5FF000 };
 
 void load(u32 magic, const u32 *info);
 __attribute__((noreturn)) void leave_to(u32 entry);
@@ -157,6 +158,7 @@ static void describe_memory(const u32 *info, const struct image *sigma0, const s
     describe(sigma0->low, sigma0->high - 1, BOOT_LOADER, 2);
     describe(root->low, root->high - 1, BOOT_LOADER, 2);
     describe(BOOT_INFO, BOOT_INFO + PAGE - 1, BOOT_LOADER, 1);
+    describe(MULTIBOOT, MULTIBOOT + PAGE - 1, BOOT_LOADER, 1);
 }
 
 /* --- boot information --- */
@@ -186,7 +188,30 @@ static void write_boot_info(const struct image *sigma0, const struct image *root
     u64 *header = (u64 *)BOOT_INFO;
     memset(header, 0, PAGE);
     u64 *end = write_record(write_record(header + 8, sigma0), root);
-    header[0] = 0x14B0021D, header[1] = 1, header[2] = (u32)end - BOOT_INFO, header[3] = 64, header[4] = 2;
+    end[0] = 0x102, end[1] = 1, end[2] = 32, end[3] = MULTIBOOT;
+    header[0] = 0x14B0021D, header[1] = 1, header[2] = (u32)end + 32 - BOOT_INFO, header[3] = 64, header[4] = 3;
+}
+
+/* Copies the Multiboot information with the entries and command lines of the three modules; the command line is the root
+ * task's, and the memory map stays where it is. */
+static void write_multiboot(const u32 *info, const u32 *modules, const struct image *images)
+{
+    enum { HAS_COMMAND_LINE = 1 << 2, HAS_MODULES = 1 << 3, HAS_MAP = 1 << 6, INFO_WORDS = 29, COUNT = 3 };
+    u32 *copy = (u32 *)MULTIBOOT, *table = copy + INFO_WORDS;
+    char *text = (char *)(table + 4 * COUNT);
+    memset(copy, 0, PAGE);
+    for (u32 i = 0; i < COUNT; i++) {
+        const u32 entry[4] = {modules[4 * i], modules[4 * i + 1], (u32)text, images[i].entry};
+        memcpy(table + 4 * i, entry, sizeof entry);
+        for (const char *from = images[i].command_line; *from != 0; from++) {
+            if ((u32)text >= MULTIBOOT + PAGE - COUNT)
+                fail("foreign kickstart: the command lines are too long");
+            *text++ = *from;
+        }
+        text++;
+    }
+    copy[0] = HAS_COMMAND_LINE | HAS_MODULES | HAS_MAP;
+    copy[4] = table[4 * (COUNT - 1) + 2], copy[5] = COUNT, copy[6] = (u32)table, copy[11] = info[11], copy[12] = info[12];
 }
 
 void load(u32 magic, const u32 *info)
@@ -196,7 +221,7 @@ void load(u32 magic, const u32 *info)
         fail("foreign kickstart: no Multiboot loader with three modules and a memory map");
     const u32 *modules = (const u32 *)info[6];
     for (u32 i = 0; i < 3; i++)
-        if (modules[MODULE_WORDS * i + 1] > BOOT_INFO)
+        if (modules[MODULE_WORDS * i + 1] > MULTIBOOT)
             fail("foreign kickstart: the modules are too long");
     struct image kernel = load_image(modules, BOOT_INFO);
     struct image sigma0 = load_image(modules + MODULE_WORDS, kernel.high);
@@ -211,6 +236,8 @@ void load(u32 magic, const u32 *info)
     describe_memory(info, &sigma0, &root);
     kip[KIP_MEMORY_INFO] = (kip[KIP_MEMORY_INFO] & ~0xFFFFFFFFULL) | descriptor_count;
     write_boot_info(&sigma0, &root);
+    const struct image images[] = {kernel, sigma0, root};
+    write_multiboot(info, modules, images);
     kip[KIP_BOOT_INFO] = BOOT_INFO;
     leave_to(kernel.entry);
 }

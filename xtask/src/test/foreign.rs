@@ -107,11 +107,16 @@ fn ours(lab: &Lab) -> Result<()> {
     check_success(&machine(lab, Sigma0::Foreign, None, "mrs=0..0")?.boot(&Console::none(), Some(PATIENCE))?)
 }
 
-/// Nothing of ours but the kernel, on a processor as the Multiboot loader left it.
+/// Nothing of ours but the kernel, on a processor as the Multiboot loader left it. The kernel finds its options.
 fn on_kickstart(lab: &Lab) -> Result<()> {
     let mut machine = machine(lab, Sigma0::Foreign, Some("suite"), "")?;
     machine.kickstart = program("kickstart")?;
-    check_success(&machine.boot(&Console::none(), Some(PATIENCE))?)
+    "ioflexpages=no speed=high".clone_into(&mut machine.modules[0].args);
+    let ended = machine.boot(&Console::none(), Some(PATIENCE))?;
+    let complaints = ended.console.matches("command line:").count();
+    let is_named = ended.console.contains("\"speed=high\" is no option");
+    ensure!(is_named && complaints == 1, "the kernel does not name the one wrong option\n{}", tail(&ended.console));
+    check_success(&ended)
 }
 
 /// A loader marks a 32-bit server by its stack pointer; the kernel must not run it as what it is not.
