@@ -13,7 +13,7 @@
 //! A tree is guarded by one of 64 locks of rank TREE, chosen by the superpage its root maps. The free nodes are guarded
 //! by a lock of rank NODES.
 
-use kformats::paging::{PAGE_LOG2, Status};
+use kformats::paging::Status;
 
 use crate::kmem::Kmem;
 use crate::lock::{Guard, Held, Lock, rank};
@@ -83,12 +83,6 @@ impl<'k> MapDb<'k> {
         &self.trees[(frame >> self.root_log2) as usize % TREE_LOCKS]
     }
 
-    /// Offset of `frame` in the superpage it lies in, in pages: what the nodes of its tree have as offset.
-    #[inline]
-    pub(crate) fn offset_in_root(&self, frame: u64) -> u32 {
-        ((frame & ((1 << self.root_log2) - 1)) >> PAGE_LOG2) as u32
-    }
-
     /// A node without relatives for a mapping to come.
     ///
     /// # Errors
@@ -119,11 +113,10 @@ impl<'k> MapDb<'k> {
         });
     }
 
-    /// Makes a fresh node the mapping of `page` at `level` in `space` to a frame that begins `offset` pages into the
-    /// root's, derived from `parent`. Needs the lock of the tree.
+    /// Makes a fresh node the mapping of `page` at `level` in `space`, derived from `parent`. Needs the lock of the tree.
     #[inline]
     pub(crate) fn enter(&self, _tree: &mut TreeGuard<'_>, node: NodeRef, parent: Option<NodeRef>, mapping: NewMapping) {
-        self.node(node).init(mapping.space, mapping.page, mapping.level, mapping.offset);
+        self.node(node).init(mapping.space, mapping.page, mapping.level);
         if let Some(parent) = parent {
             self.link(node, parent);
         }
@@ -182,7 +175,6 @@ pub(crate) struct NewMapping {
     pub space: SpaceRef,
     pub page: u64,
     pub level: u32,
-    pub offset: u32,
 }
 
 /// Both together.

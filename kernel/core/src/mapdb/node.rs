@@ -19,15 +19,12 @@ pub struct Node {
     pub(super) child: Var<Option<NodeRef>>,
     pub(super) next: Var<Option<NodeRef>>,
     pub(super) prev: Var<Option<NodeRef>>,
-    /// Lowest bits: offset of the frame in that of the tree's root, in pages. The rest: a number that changes whenever
-    /// the node gets another place in the trees or none, so that a cursor can tell whether it still points at the same.
+    /// Changes whenever the node gets another place in the trees or none, so that a cursor can tell whether it still
+    /// points at the same.
     stamp: Var<u32>,
 }
 
 const _: () = assert!(size_of::<Node>() <= 32, "there is a node for every mapping of the system");
-
-const OFFSET_BITS: u32 = 10;
-const OFFSET_MASK: u32 = (1 << OFFSET_BITS) - 1;
 
 /// Which status a node keeps besides the one in its page-table entry.
 #[derive(Clone, Copy)]
@@ -53,11 +50,10 @@ impl Node {
     const DETACHED: usize = 1 << 2;
     const PAGE_MASK: usize = !((1 << PAGE_LOG2) - 1);
 
-    /// Makes a fresh node the mapping of `page` at `level` in `space`; its frame begins `offset` pages into its root's.
-    pub(super) fn init(&self, space: SpaceRef, page: u64, level: u32, offset: u32) {
+    /// Makes a fresh node the mapping of `page` at `level` in `space`.
+    pub(super) fn init(&self, space: SpaceRef, page: u64, level: u32) {
         self.space.set(Some(space));
         self.page.set(page as usize | level as usize);
-        self.stamp.set(self.stamp.get() & !OFFSET_MASK | offset);
     }
 
     /// Moves the mapping to another page of the same size. Cursors that point here stop doing so.
@@ -83,12 +79,6 @@ impl Node {
     #[inline]
     pub(crate) fn level(&self) -> u32 {
         (self.page.get() & Self::LEVEL_MASK) as u32
-    }
-
-    /// Offset of the frame in that of the tree's root, in pages.
-    #[inline]
-    pub(crate) fn offset(&self) -> u32 {
-        self.stamp.get() & OFFSET_MASK
     }
 
     #[inline]
@@ -129,30 +119,23 @@ impl Node {
     /// Changes the stamp to one that the node has not had for a long time. No stamp is zero, which is what a cursor reads
     /// where there is no node any more.
     pub(super) fn renew_stamp(&self) {
-        let stamp = self.stamp.get().wrapping_add(1 << OFFSET_BITS);
-        self.stamp.set(if stamp & !OFFSET_MASK == 0 { stamp | 1 << OFFSET_BITS } else { stamp });
-    }
-
-    /// How often the stamp changed, as far as it tells.
-    fn generation(&self) -> u32 {
-        self.stamp.get() >> OFFSET_BITS
+        self.stamp.set(self.stamp.get().wrapping_add(1).max(1));
     }
 
     /// Gives a node in fresh memory the first stamp of `generation`.
     pub(super) fn begin_stamps(&self, generation: u32) {
         if self.stamp.get() == 0 {
-            self.stamp.set(generation << OFFSET_BITS);
+            self.stamp.set(generation);
         }
     }
 
     /// A generation that comes after `epoch` and after those of all `nodes`: their memory is released, but cursors may
     /// still hold their stamps, which none of the nodes that follow in their places may have.
     pub(super) fn generation_after(epoch: u32, nodes: &[Self]) -> u32 {
-        const MASK: u32 = u32::MAX >> OFFSET_BITS;
-        const AHEAD: u32 = MASK >> 1;
-        let ahead = |node: &Self| node.generation().wrapping_sub(epoch) & MASK;
+        const AHEAD: u32 = u32::MAX >> 1;
+        let ahead = |node: &Self| node.stamp.get().wrapping_sub(epoch);
         let most = nodes.iter().map(ahead).filter(|&ahead| ahead <= AHEAD).max().unwrap_or(0);
-        (epoch.wrapping_add(most + 1) & MASK).max(1)
+        epoch.wrapping_add(most + 1).max(1)
     }
 
     /// Adds to the status that the node keeps.
@@ -202,7 +185,7 @@ mod tests {
     #[test]
     fn stamps_change_and_are_never_zero() {
         let node = Node::default();
-        node.begin_stamps(u32::MAX >> OFFSET_BITS);
+        node.begin_stamps(u32::MAX);
         let mut last = node.stamp();
         for _ in 0..5 {
             node.renew_stamp();
@@ -219,13 +202,13 @@ mod tests {
                 .iter()
                 .map(|&generation| {
                     let node = Node::default();
-                    node.stamp.set(generation << OFFSET_BITS | 5);
+                    node.stamp.set(generation);
                     node
                 })
                 .collect();
             assert_eq!(Node::generation_after(epoch, &nodes), expected, "{epoch} {generations:?}");
         };
-        const LAST: u32 = u32::MAX >> OFFSET_BITS;
+        const LAST: u32 = u32::MAX;
         check(1, &[1, 1, 1], 2);
         check(1, &[1, 7, 3], 8);
         check(9, &[1, 7, 3], 10);

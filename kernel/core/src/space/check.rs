@@ -120,7 +120,6 @@ impl<M: Mmu> Spaces<'_, M> {
         let node = self.mapdb.node(page.node);
         fail(node.space() == table.index && node.page() == address, "a node knows its page")?;
         fail(node.level() == page.level, "a node knows the size of its page")?;
-        fail(node.offset() == self.mapdb.offset_in_root(page.frame), "a node knows its frame")?;
         fail(node.parent().is_none() == table.space.is_sigma0(), "sigma0 has the roots")?;
         fail(!table.space.is_sigma0() || page.frame == address, "sigma0 is mapped one to one")?;
         let mut previous = None;

@@ -294,8 +294,7 @@ impl<M: Mmu> Spaces<'_, M> {
             return Ok(Step::Retry);
         };
         let parent = if piece.kind == MapKind::Map { Some(page.node) } else { self.mapdb.node(page.node).parent() };
-        let offset = self.mapdb.offset_in_root(piece.frame);
-        let mapping = NewMapping { space: piece.dest_ref, page: piece.to, level: piece.level, offset };
+        let mapping = NewMapping { space: piece.dest_ref, page: piece.to, level: piece.level };
         self.mapdb.enter(&mut tree, node, parent, mapping);
         self.fill(place, node, self.leaf(piece.level, piece.frame, piece.access.and(page.access), page.cache));
         Ok(Step::Advance(1 << Self::page_log2(piece.level)))

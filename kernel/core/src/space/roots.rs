@@ -56,8 +56,7 @@ impl<M: Mmu> Spaces<'_, M> {
             }
             None => {
                 let frame = address >> Self::page_log2(level) << Self::page_log2(level);
-                let offset = self.mapdb.offset_in_root(frame);
-                self.mapdb.enter(&mut tree, node, None, NewMapping { space, page: frame, level, offset });
+                self.mapdb.enter(&mut tree, node, None, NewMapping { space, page: frame, level });
                 self.set_slot(&place, Slot { node: Some(node), ..self.slot(&place) });
                 if frame >= self.config.user_end || slot.is_protected(frame, Self::page_log2(level)) {
                     self.mapdb.node(node).set_detached();

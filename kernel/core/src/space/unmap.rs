@@ -13,10 +13,10 @@
 //! new mapping can get a right that is being revoked; there the cursor remembers the place. Should others remove that
 //! place again and again, the derived mappings are removed as a whole, which revokes their rights, too.
 
-use kformats::paging::{Access, Entry, PAGE_LOG2, PageFormat, Status};
+use kformats::paging::{Access, Entry, Leaf, PAGE_LOG2, PageFormat, Status};
 use l4_abi::{Fpage, Rights};
 
-use super::{PAGE_SIZE, Space, Spaces, access_of, spend};
+use super::{PAGE_SIZE, Place, Space, Spaces, access_of, spend};
 use crate::lock::{Held, rank};
 use crate::machine::{Mmu, NodeRef, SpaceRef};
 use crate::mapdb::{Kept, MapCursor, Node, Position, Progress, TreeGuard, UnmapScope, merge};
@@ -38,8 +38,8 @@ struct Revocation {
     top: NodeRef,
     rights: Rights,
     scope: UnmapScope,
-    /// The frames that are meant: first and last, as offsets in the root in pages.
-    frames: (u32, u32),
+    /// The first and the last physical address that is meant; `None` if all of the page is.
+    part: Option<(u64, u64)>,
 }
 
 impl<M: Mmu> Spaces<'_, M> {
@@ -96,13 +96,10 @@ impl<M: Mmu> Spaces<'_, M> {
         let Some(page) = self.mapped(space, &place, address).filter(|page| page.frame == frame) else {
             return address;
         };
-        let inside = match scope {
-            UnmapScope::Flush => (0, (1 << size_log2) - 1),
-            UnmapScope::Derived => (low(address, size_log2), low(next.min(end) - 1, size_log2)),
-        };
-        let offset = |inside: u64| self.mapdb.offset_in_root(frame + inside);
-        let frames = (offset(inside.0), offset(inside.1));
-        let what = Revocation { top: page.node, rights, scope, frames };
+        let (first, last) = (low(address, size_log2), low(next.min(end) - 1, size_log2));
+        let is_whole = scope == UnmapScope::Flush || last - first == low(u64::MAX, size_log2);
+        let part = (!is_whole).then_some((frame + first, frame + last));
+        let what = Revocation { top: page.node, rights, scope, part };
         if self.revoke(&mut tree, &what, cursor, budget) { next } else { address }
     }
 
@@ -191,22 +188,24 @@ impl<M: Mmu> Spaces<'_, M> {
     /// Whether `node` is meant: children of the top by their frames, others with their parents.
     fn is_meant(&self, what: &Revocation, node: NodeRef) -> bool {
         let node = self.mapdb.node(node);
-        if node.parent() != Some(what.top) {
-            return true;
+        let Some((first, last)) = what.part.filter(|_| node.parent() == Some(what.top)) else { return true };
+        let (_, leaf) = self.leaf_of(node).expect("a derived mapping has an entry");
+        leaf.frame <= last && first <= leaf.frame + low(u64::MAX, Self::page_log2(node.level()))
+    }
+
+    /// The entry of a node, which has none if it is detached. Certain under the lock of the tree.
+    pub(super) fn leaf_of(&self, node: &Node) -> Option<(Place, Leaf)> {
+        if node.is_detached() {
+            return None;
         }
-        let first = node.offset();
-        let last = first + (1 << (Self::page_log2(node.level()) - PAGE_LOG2)) - 1;
-        first <= what.frames.1 && what.frames.0 <= last
+        let place = self.walk(self.get(node.space()), node.page(), node.level());
+        let Entry::Leaf(leaf) = self.entry(&place) else { unreachable!("a node in use has an entry") };
+        Some((place, leaf))
     }
 
     /// Takes rights from the entry of a node and resets its status, which is returned.
     fn restrict(&self, node: &Node, rights: Rights) -> Status {
-        if node.is_detached() {
-            return Status::default();
-        }
-        let (space, page, level) = (node.space(), node.page(), node.level());
-        let place = self.walk(self.get(space), page, level);
-        let Entry::Leaf(leaf) = self.entry(&place) else { unreachable!("a node in use has an entry") };
+        let Some((place, leaf)) = self.leaf_of(node) else { return Status::default() };
         let format = self.machine.format();
         let edit = format.set_access(leaf.access.without(access_of(rights)));
         let clear = (edit.clear | format.reset_status().clear) as usize;
@@ -215,8 +214,8 @@ impl<M: Mmu> Spaces<'_, M> {
             return Status::default();
         }
         let old = self.machine.update(place.entry_at, clear, edit.set as usize);
-        self.machine.invalidate(space, page as usize, Self::page_log2(level));
-        match format.decode(level, old as u64) {
+        self.machine.invalidate(node.space(), node.page() as usize, Self::page_log2(place.level));
+        match format.decode(place.level, old as u64) {
             Entry::Leaf(leaf) => leaf.status,
             _ => unreachable!("entries are cleared under the lock of the tree"),
         }

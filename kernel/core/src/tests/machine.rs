@@ -202,7 +202,7 @@ impl Mmu for Fake {
     type Format = Amd64;
 
     fn format(&self) -> Amd64 {
-        Amd64 { no_execute: true, global: true, huge: false }
+        Amd64 { no_execute: true, global: true, pat: true, huge: false }
     }
 
     fn init_root(&self, _root: PhysAddr) {}

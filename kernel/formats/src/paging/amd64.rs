@@ -9,6 +9,8 @@ pub struct Amd64 {
     pub no_execute: bool,
     /// CR4.PGE is set: global pages are used.
     pub global: bool,
+    /// The processor has a page attribute table, and it is loaded with the memory types of X.2.
+    pub pat: bool,
     /// Pages of 1 GiB are used.
     pub huge: bool,
 }
@@ -63,6 +65,11 @@ impl PageFormat for Amd64 {
     #[inline(always)]
     fn effective(&self, access: Access) -> Access {
         Access { execute: access.execute | !self.no_execute, ..access }
+    }
+
+    #[inline(always)]
+    fn cache_allowed(&self, cache: PatIndex) -> bool {
+        cache.index() < 4 || self.pat
     }
 
     #[inline(always)]

@@ -9,6 +9,8 @@ pub struct Ia32 {
     pub large: bool,
     /// CR4.PGE is set: global pages are used.
     pub global: bool,
+    /// The processor has a page attribute table, and it is loaded with the memory types of X.2.
+    pub pat: bool,
 }
 
 impl Ia32 {
@@ -53,6 +55,11 @@ impl PageFormat for Ia32 {
     #[inline(always)]
     fn effective(&self, access: Access) -> Access {
         Access { execute: true, ..access }
+    }
+
+    #[inline(always)]
+    fn cache_allowed(&self, cache: PatIndex) -> bool {
+        cache.index() < 4 || self.pat
     }
 
     #[inline(always)]

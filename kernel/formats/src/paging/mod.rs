@@ -179,6 +179,15 @@ pub trait PageFormat: Copy {
     /// Makes `access` the rights of a leaf entry.
     fn set_access(&self, access: Access) -> Edit;
 
+    /// Whether pages can have this memory type. Without a page attribute table there are the first four.
+    fn cache_allowed(&self, cache: PatIndex) -> bool;
+
+    /// Makes `cache` the memory type of a leaf entry of `level`.
+    fn set_cache(&self, level: u32, cache: PatIndex) -> Edit {
+        let set = cache.bits(pat(level));
+        Edit { clear: PatIndex(7).bits(pat(level)) & !set, set }
+    }
+
     /// Resets the status of a leaf entry.
     fn reset_status(&self) -> Edit {
         Edit { clear: ACCESSED | DIRTY, set: 0 }

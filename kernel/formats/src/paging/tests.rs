@@ -1,8 +1,8 @@
 use super::*;
 
-const AMD64: Amd64 = Amd64 { no_execute: true, global: true, huge: false };
-const OLD_AMD64: Amd64 = Amd64 { no_execute: false, global: false, huge: false };
-const IA32: Ia32 = Ia32 { large: true, global: true };
+const AMD64: Amd64 = Amd64 { no_execute: true, global: true, pat: true, huge: false };
+const OLD_AMD64: Amd64 = Amd64 { no_execute: false, global: false, pat: false, huge: false };
+const IA32: Ia32 = Ia32 { large: true, global: true, pat: true };
 
 const PLAIN: Leaf = Leaf {
     frame: 0,

@@ -46,12 +46,12 @@ pub trait TestFormat: PageFormat + 'static {
 }
 
 impl TestFormat for Amd64 {
-    const FORMAT: Self = Amd64 { no_execute: true, global: true, huge: false };
+    const FORMAT: Self = Amd64 { no_execute: true, global: true, pat: true, huge: false };
     const USER_END: u64 = 0x7FFF_FFFF_F000;
 }
 
 impl TestFormat for Ia32 {
-    const FORMAT: Self = Ia32 { large: true, global: true };
+    const FORMAT: Self = Ia32 { large: true, global: true, pat: true };
     const USER_END: u64 = 0xC000_0000;
 }
 

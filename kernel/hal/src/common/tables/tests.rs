@@ -65,7 +65,7 @@ fn walk(memory: &FakeMemory, tables: &KernelTables<Amd64>, address: u64) -> Opti
     unreachable!()
 }
 
-const MODERN: Amd64 = Amd64 { no_execute: true, global: true, huge: false };
+const MODERN: Amd64 = Amd64 { no_execute: true, global: true, pat: true, huge: false };
 const BASE: u64 = 0xFFFF_FFFF_8000_0000;
 const LARGE: u64 = 1 << 21;
 
@@ -77,7 +77,7 @@ fn tables(memory: &mut FakeMemory) -> KernelTables<Amd64> {
 fn each_kind_gives_its_rights_and_no_page_is_writable_and_executable() {
     let check = |no_execute, global, kind, rights: &str| {
         let memory = &mut FakeMemory::with_frames(10);
-        let tables = KernelTables::new(Amd64 { no_execute, global, huge: false }, memory).expect("frames are left");
+        let tables = KernelTables::new(Amd64 { no_execute, global, pat: true, huge: false }, memory).expect("frames are left");
         tables.map(memory, BASE + 0x3000, 0x70_0000, kind).expect("frames are left");
         let found = walk(memory, &tables, BASE + 0x3123);
         assert_eq!(found, Some((0x70_0123, rights.to_string())), "{kind:?}");
@@ -178,7 +178,7 @@ fn spaces_share_the_kernel_by_its_root_entry() {
 #[test]
 fn the_32_bit_format_works_the_same() {
     let memory = &mut FakeMemory::with_frames(10);
-    let tables = KernelTables::new(Ia32 { large: true, global: true }, memory).expect("frames are left");
+    let tables = KernelTables::new(Ia32 { large: true, global: true, pat: true }, memory).expect("frames are left");
     tables.map_zeroes(memory, 0xE000_0000, 8 << 20).expect("frames are left");
     tables.map(memory, 0xE040_1000, 0x70_0000, PageKind::KernelData).expect("frames are left");
     let entry_of = |address: u64| {
