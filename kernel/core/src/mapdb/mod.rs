@@ -113,12 +113,14 @@ impl<'k> MapDb<'k> {
         });
     }
 
-    /// Makes a fresh node the mapping of `page` at `level` in `space`, derived from `parent`. Needs the lock of the tree.
+    /// Makes a fresh node the mapping of `page` at `level` in `space`. Needs the lock of the tree.
     #[inline]
-    pub(crate) fn enter(&self, _tree: &mut TreeGuard<'_>, node: NodeRef, parent: Option<NodeRef>, mapping: NewMapping) {
+    pub(crate) fn enter(&self, _tree: &mut TreeGuard<'_>, node: NodeRef, origin: Origin, mapping: NewMapping) {
         self.node(node).init(mapping.space, mapping.page, mapping.level);
-        if let Some(parent) = parent {
-            self.link(node, parent);
+        match origin {
+            Origin::Nothing => {}
+            Origin::Parent(parent) => self.link(node, parent),
+            Origin::Sibling(sibling) => self.link_behind(node, sibling),
         }
     }
 
@@ -131,6 +133,18 @@ impl<'k> MapDb<'k> {
         slot.next.set(second);
         if let Some(second) = second {
             self.node(second).prev.set(Some(node));
+        }
+    }
+
+    /// Makes `node` the next sibling of `sibling`. A walk that has not come to the one has not come to the other.
+    fn link_behind(&self, node: NodeRef, sibling: NodeRef) {
+        let (slot, before) = (self.node(node), self.node(sibling));
+        let behind = before.next.replace(Some(node));
+        slot.parent.set(before.parent());
+        slot.prev.set(Some(sibling));
+        slot.next.set(behind);
+        if let Some(behind) = behind {
+            self.node(behind).prev.set(Some(node));
         }
     }
 
@@ -161,12 +175,23 @@ impl<'k> MapDb<'k> {
         status
     }
 
-    /// Makes `node`, a grandchild of `top`, its child. Needs the lock of the tree.
-    pub(crate) fn lift(&self, _tree: &mut TreeGuard<'_>, node: NodeRef, top: NodeRef) {
+    /// Makes `node`, a child of `parent`, its next sibling. Needs the lock of the tree.
+    pub(crate) fn lift(&self, _tree: &mut TreeGuard<'_>, node: NodeRef, parent: NodeRef) {
         self.unlink(node);
-        self.link(node, top);
+        self.link_behind(node, parent);
         self.node(node).renew_stamp();
     }
+}
+
+/// What a fresh mapping comes from.
+#[derive(Clone, Copy)]
+pub(crate) enum Origin {
+    /// Nothing: it is a root.
+    Nothing,
+    /// It is derived from this one.
+    Parent(NodeRef),
+    /// It is derived from what this one is derived from.
+    Sibling(NodeRef),
 }
 
 /// The values of a fresh node.

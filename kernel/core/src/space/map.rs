@@ -19,7 +19,7 @@ use super::tables::Mapped;
 use super::{PAGE_SIZE, Place, Slot, Space, Spaces, access_of, spend};
 use crate::lock::{Held, rank};
 use crate::machine::{Mmu, NoMemory, NodeRef, SpaceRef};
-use crate::mapdb::{Kept, LEVEL_MAX, MapCursor, NewMapping, Node, Phase, Progress, TreeGuard, UnmapScope};
+use crate::mapdb::{Kept, LEVEL_MAX, MapCursor, NewMapping, Node, Origin, Phase, Progress, TreeGuard, UnmapScope};
 
 /// A map or grant item on its way: the operands of [`Spaces::map`].
 #[derive(Clone, Copy, Debug)]
@@ -293,9 +293,9 @@ impl<M: Mmu> Spaces<'_, M> {
             self.mapdb.free(self.machine, self.kmem, tree.held(), node);
             return Ok(Step::Retry);
         };
-        let parent = if piece.kind == MapKind::Map { Some(page.node) } else { self.mapdb.node(page.node).parent() };
+        let origin = if piece.kind == MapKind::Map { Origin::Parent(page.node) } else { Origin::Sibling(page.node) };
         let mapping = NewMapping { space: piece.dest_ref, page: piece.to, level: piece.level };
-        self.mapdb.enter(&mut tree, node, parent, mapping);
+        self.mapdb.enter(&mut tree, node, origin, mapping);
         self.fill(place, node, self.leaf(piece.level, piece.frame, piece.access.and(page.access), page.cache));
         Ok(Step::Advance(1 << Self::page_log2(piece.level)))
     }

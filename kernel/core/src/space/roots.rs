@@ -10,7 +10,7 @@ use kformats::paging::{Access, PageFormat, PatIndex};
 use super::{Place, Slot, Space, Spaces};
 use crate::lock::{Held, rank};
 use crate::machine::{Mmu, NoMemory, SpaceRef};
-use crate::mapdb::{LEVEL_MAX, NewMapping};
+use crate::mapdb::{LEVEL_MAX, NewMapping, Origin};
 
 impl<M: Mmu> Spaces<'_, M> {
     /// Resolves a page fault of sigma0; `false` if `address` is not one of its own pages.
@@ -56,7 +56,7 @@ impl<M: Mmu> Spaces<'_, M> {
             }
             None => {
                 let frame = address >> Self::page_log2(level) << Self::page_log2(level);
-                self.mapdb.enter(&mut tree, node, None, NewMapping { space, page: frame, level });
+                self.mapdb.enter(&mut tree, node, Origin::Nothing, NewMapping { space, page: frame, level });
                 self.set_slot(&place, Slot { node: Some(node), ..self.slot(&place) });
                 if frame >= self.config.user_end || slot.is_protected(frame, Self::page_log2(level)) {
                     self.mapdb.node(node).set_detached();

@@ -8,8 +8,8 @@
 //!   space from which the page came reports it again.
 //! - Without the right to write revoked, or to execute where the processor knows that, rights stay as they are.
 //!
-//! A tree is removed from the top: each child of the top gives its own children to the top and goes. So nothing must be
-//! remembered between steps, however deep the tree is. Reducing rights goes through the tree parents first, so that no
+//! A tree is removed from the top: each child of the top gives its own children to the top, behind itself, and goes. So
+//! nothing must be remembered between steps, however deep the tree is. Reducing rights goes through the tree parents first, so that no
 //! new mapping can get a right that is being revoked; there the cursor remembers the place. Should others remove that
 //! place again and again, the derived mappings are removed as a whole, which revokes their rights, too.
 
@@ -234,7 +234,7 @@ impl<M: Mmu> Spaces<'_, M> {
     pub(super) fn remove_derived(&self, tree: &mut TreeGuard<'_>, top: NodeRef, budget: &mut u32) -> bool {
         while let Some(child) = self.mapdb.node(top).child() {
             match self.mapdb.node(child).child() {
-                Some(grandchild) => self.mapdb.lift(tree, grandchild, top),
+                Some(grandchild) => self.mapdb.lift(tree, grandchild, child),
                 None => {
                     self.remove_node(tree, child);
                 }

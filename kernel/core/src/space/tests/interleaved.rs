@@ -113,6 +113,41 @@ fn page_granted_in_the_middle_of_a_revocation_is_left_alone() {
     world.release_all();
 }
 
+/// Whoever grants a page away in parts, or begins to remove it, between two steps of a revocation moves mappings to other
+/// places in the tree, but not past the revocation.
+#[test]
+fn mappings_that_move_in_the_tree_lose_their_rights_too() {
+    let setup = "map sigma0:400000/S -> root:400000/S, map root:400000/S -> app:400000/S,
+        map root:401000 -> web:1000, map root:402000 -> web:2000, map web:2000 -> disk:2000,
+        map app:403000 -> disk:3000, map app:404000 -> web:4000, map web:4000 -> disk:4000";
+    let may_write = |world: &World<'_, Amd64>| {
+        let may_write = |entry| matches!(entry, Entry::Leaf(leaf) if leaf.access.write);
+        world.mappings().iter().filter(|(space, _, place, _)| *space > 1 && may_write(world.spaces.entry(place))).count()
+    };
+    for first in 1..12 {
+        for second in 1..12 {
+            let parts = Parts::<Amd64>::new(128);
+            let world = World::new(&parts, UNLIMITED);
+            world.run(setup);
+            let fpage = Fpage::new(0x40_0000, 21, Rights::WRITE).expect("an fpage");
+            let revocation = Operation::Unmap(SpaceRef::new(1), fpage, UnmapScope::Derived);
+            let cursor = MapCursor::default();
+            let is_done = step(&world, &revocation, &cursor, &mut first.clone()) == Progress::Done;
+            // Parts of app's large page become siblings of it; then a part of the removal of all that is web's.
+            let part = Fpage::new(0x40_4000, 13, Rights::ALL).expect("an fpage");
+            let item = MapItem { snd_base: 0, fpage: part, kind: MapKind::Grant };
+            let window = Fpage::new(0x80_0000, 13, Rights::ALL).expect("an fpage");
+            let grant = Operation::Map(Transfer { source: SpaceRef::new(2), dest: SpaceRef::new(4), item, window });
+            step(&world, &grant, &MapCursor::default(), &mut second.clone());
+            let all = Operation::Unmap(SpaceRef::new(3), Fpage::COMPLETE.with_rights(Rights::ALL), UnmapScope::Flush);
+            step(&world, &all, &MapCursor::default(), &mut second.clone());
+            while !is_done && step(&world, &revocation, &cursor, &mut UNLIMITED.clone()) == Progress::Again {}
+            assert_eq!(may_write(&world), 0, "steps of {first} and {second}: {}", world.print());
+            world.release_all();
+        }
+    }
+}
+
 /// The items and windows of a message are in user memory and may change between two steps.
 #[test]
 fn operands_that_change_on_the_way_do_no_harm() {
