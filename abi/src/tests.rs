@@ -39,6 +39,17 @@ macro_rules! width_independent_tests {
         }
 
         #[test]
+        fn page_attributes_are_entries_of_the_table() {
+            let indices = [Some(0), Some(0), Some(1), Some(2), Some(3), Some(4), None, None, Some(7), None];
+            for (raw, index) in indices.into_iter().enumerate() {
+                assert_eq!(PageAttribute::from_raw(raw as Word).pat_index(), index, "{raw}");
+            }
+            assert_eq!(PageAttribute::from_raw(Word::MAX).pat_index(), None);
+            let names = [PageAttribute::WRITE_BACK, PageAttribute::UNCACHEABLE, PageAttribute::WRITE_PROTECTED];
+            assert_eq!(names.map(PageAttribute::raw), [1, 4, 8]);
+        }
+
+        #[test]
         fn fpage_is_refused_unless_size_and_base_fit() {
             let rows = [
                 (0x1000, 12, true),

@@ -283,3 +283,41 @@ impl SpaceControl {
     /// a call returns: it was done.
     pub const MODE: Self = Self(1 << (Word::BITS - 1));
 }
+
+word_type! {
+    /// A caching attribute: how processors access a page (X.2, MemoryControl; ia32 ABI, MemoryControl attributes, which
+    /// hold for both widths).
+    PageAttribute
+}
+
+impl PageAttribute {
+    /// What memory has unless somebody asks for something else.
+    #[doc(alias = "L4_DefaultMemory")]
+    pub const DEFAULT: Self = Self(0);
+    #[doc(alias = "L4_WriteBackMemory")]
+    /// Cached; writes go to memory when the cache line does.
+    pub const WRITE_BACK: Self = Self(1);
+    #[doc(alias = "L4_WriteThroughMemory")]
+    /// Cached; writes go to memory at once.
+    pub const WRITE_THROUGH: Self = Self(2);
+    /// Not cached, unless the range registers of the processor say "write-combining".
+    pub const UNCACHEABLE_WEAK: Self = Self(3);
+    #[doc(alias = "L4_UncacheableMemory")]
+    /// Not cached.
+    pub const UNCACHEABLE: Self = Self(4);
+    #[doc(alias = "L4_WriteCombiningMemory")]
+    /// Not cached; writes may be collected.
+    pub const WRITE_COMBINING: Self = Self(5);
+    #[doc(alias = "L4_WriteProtectedMemory")]
+    /// Reads are cached; writes go to memory at once and empty the caches of other processors.
+    pub const WRITE_PROTECTED: Self = Self(8);
+
+    /// The entry of the page attribute table that stands for it; `None` if it is no attribute.
+    pub const fn pat_index(self) -> Option<u8> {
+        match self.0 {
+            0 => Some(0),
+            1..=5 | 8 => Some(self.0 as u8 - 1),
+            _ => None,
+        }
+    }
+}

@@ -19,8 +19,8 @@ mod utcb;
 
 pub use acceptor::Acceptor;
 pub use control::{
-    ExregsControl, PreemptionControl, PrioControl, ProcessorControl, ScheduleResult, SpaceControl, ThreadState,
-    TimeControl, UnmapControl,
+    ExregsControl, PageAttribute, PreemptionControl, PrioControl, ProcessorControl, ScheduleResult, SpaceControl,
+    ThreadState, TimeControl, UnmapControl,
 };
 pub use fpage::{Fpage, IoFpage};
 pub use ipc_error::IpcError;

@@ -126,6 +126,9 @@ pub trait Tlb {
     /// Returns when no processor knows any translation that [`Tlb::invalidate`] was asked for, so that frames they led to
     /// may be used for something else.
     fn complete(&self);
+    /// Memory types of pages changed: what the processors have cached of memory is written back and forgotten, unless
+    /// they find out by themselves that an access by another type means the same line. Complete when this returns.
+    fn flush_caches(&self);
 }
 
 /// The machine as address spaces see it.

@@ -188,7 +188,7 @@ mod tests {
         check(Time::NEVER, &[Time::ZERO, Time::from_raw(u16::MAX)]);
         check(Status::Inactive, &[Status::Running, Status::Receiving]);
         check(Purpose::User, &[Purpose::Preemption, Purpose::Start]);
-        check(Work::None, &[Work::Delete, Work::Transfer]);
+        check(Work::None, &[Work::Delete, Work::MemoryControl]);
         check(Current::running(TcbRef::new(0)), &[Current::IDLE, Current::running(TcbRef::new(77))]);
     }
 

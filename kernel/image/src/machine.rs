@@ -18,6 +18,7 @@ use kcore::thread::{Tcb, is_page_vacant};
 use kcore::var::Var;
 use kformats::paging::Amd64;
 use khal::apic::{self, LocalApic};
+use khal::cache;
 use khal::cpu::Features;
 use khal::cr::Cr3;
 use khal::desc::Selector;
@@ -294,6 +295,13 @@ impl Tlb for Hardware {
     fn complete(&self) {
         shootdown::complete();
     }
+
+    fn flush_caches(&self) {
+        if !self.features.contains(Features::SELF_SNOOP) {
+            cache::flush();
+            shootdown::flush_caches();
+        }
+    }
 }
 
 impl Mmu for Hardware {
@@ -304,6 +312,7 @@ impl Mmu for Hardware {
         Amd64 {
             no_execute: self.features.contains(Features::NX),
             global: self.features.contains(Features::PGE),
+            pat: self.features.contains(Features::PAT),
             huge: false,
         }
     }

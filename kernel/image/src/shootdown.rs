@@ -37,6 +37,8 @@ pub struct Batch {
     whole: Var<usize>,
     /// A page of the kernel; 0: none.
     kernel_page: Var<usize>,
+    /// The caches are to be written back, too.
+    caches: Var<bool>,
     /// There were more pages than there is room for: all translations of user spaces go.
     is_overfull: Var<bool>,
     /// Processors that have not answered.
@@ -58,6 +60,7 @@ impl Batch {
             count: Var::zero(),
             whole: Var::zero(),
             kernel_page: Var::zero(),
+            caches: Var::zero(),
             is_overfull: Var::zero(),
             unanswered: AtomicU32::new(0),
             askers: [const { AtomicUsize::new(0) }; 256 / WORD_BITS],
@@ -139,6 +142,16 @@ pub fn forget_kernel_page(address: usize) {
         batch.kernel_page.set(address);
         ask(|_| true);
         batch.kernel_page.set(0);
+    }
+}
+
+/// All other processors write their caches back and empty them. Complete when this returns.
+pub fn flush_caches() {
+    if count() > 1 {
+        let batch = &area::here().batch;
+        batch.caches.set(true);
+        ask(|_| true);
+        batch.caches.set(false);
     }
 }
 
@@ -227,6 +240,9 @@ pub fn answer() -> bool {
 
 fn forget(asked: &Batch) {
     let hardware = HARDWARE.get();
+    if asked.caches.get() {
+        khal::cache::flush();
+    }
     if asked.kernel_page.get() != 0 {
         khal::tlb::invalidate_page(asked.kernel_page.get());
     } else if asked.is_overfull.get() {

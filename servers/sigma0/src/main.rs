@@ -7,7 +7,7 @@
 #![forbid(unsafe_code)]
 
 use l4::message::{Msg, accept_untyped};
-use l4::{MapItem, ThreadId, Word, ipc, kip, space, utcb};
+use l4::{MapItem, PageAttribute, ThreadId, Word, ipc, kip, space, utcb};
 use l4_rt::{PhysicalMemory, println};
 use sigma0::pools::{FIRST_REGIONS, PORT_REGIONS, Pools};
 use sigma0::regions::{Part, Region};
@@ -89,7 +89,10 @@ fn received(outcome: ipc::Outcome) -> Message {
 fn with_attribute(item: MapItem, attribute: Word) -> MapItem {
     match attribute {
         0 => item,
-        attribute => space::set_page_attribute(item.fpage, attribute).map_or(REFUSAL, |()| item),
+        attribute => {
+            let attribute = PageAttribute::from_raw(attribute);
+            space::set_page_attribute(item.fpage, attribute).map_or(REFUSAL, |()| item)
+        }
     }
 }
 

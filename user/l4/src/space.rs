@@ -1,6 +1,6 @@
 //! Spaces and mappings (X.2, SpaceControl, Unmap, MemoryControl, ProcessorControl).
 
-use l4_abi::{Fpage, MR_COUNT, Rights, SpaceControl, SysError, ThreadId, UnmapControl, Word};
+use l4_abi::{Fpage, MR_COUNT, PageAttribute, Rights, SpaceControl, SysError, ThreadId, UnmapControl, Word};
 
 use crate::{arch, thread::last_error, utcb};
 
@@ -83,8 +83,8 @@ pub fn status(fpage: Fpage) -> Rights {
     unmap_fpage(fpage.with_rights(Rights::NONE)).rights()
 }
 
-/// Sets the caching attributes of own mappings. The low two rights bits of each fpage choose its attribute. At most 64
-/// fpages; the message registers are overwritten.
+/// Sets the caching attributes of own mappings and of those derived from them. The low two rights bits of each fpage
+/// choose its attribute. At most 64 fpages; the message registers are overwritten.
 ///
 /// # Errors
 /// NoPrivilege, InvalidParameter.
@@ -93,9 +93,9 @@ pub fn status(fpage: Fpage) -> Rights {
 /// For no fpage, or more than 64.
 #[doc(alias = "L4_MemoryControl")]
 #[doc(alias = "L4_Set_PageAttributes")]
-pub fn memory_control(fpages: &[Fpage], attributes: [Word; 4]) -> Result<(), SysError> {
+pub fn memory_control(fpages: &[Fpage], attributes: [PageAttribute; 4]) -> Result<(), SysError> {
     load_fpages(fpages);
-    let result = arch::memory_control(fpages.len() as Word - 1, attributes);
+    let result = arch::memory_control(fpages.len() as Word - 1, attributes.map(PageAttribute::raw));
     if result == 0 { Err(last_error()) } else { Ok(()) }
 }
 
@@ -104,7 +104,7 @@ pub fn memory_control(fpages: &[Fpage], attributes: [Word; 4]) -> Result<(), Sys
 /// # Errors
 /// As [`memory_control`].
 #[doc(alias = "L4_Set_PageAttribute")]
-pub fn set_page_attribute(fpage: Fpage, attribute: Word) -> Result<(), SysError> {
+pub fn set_page_attribute(fpage: Fpage, attribute: PageAttribute) -> Result<(), SysError> {
     memory_control(&[fpage.with_rights(Rights::NONE)], [attribute; 4])
 }
 

@@ -11,8 +11,8 @@ use l4::schedule::{schedule, set_preemption_delay, set_priority, set_processor_n
 use l4::thread::{self as threads_of, inspect};
 use l4::time::sleep_forever;
 use l4::{
-    ExregsControl, Fpage, IpcErrorKind, MsgTag, PreemptionControl, PrioControl, ProcessorControl, Rights,
-    ScheduleResult, SpaceControl, SysError, ThreadId, Time, TimeControl, Word, kip, space, utcb,
+    ExregsControl, Fpage, IpcErrorKind, MsgTag, PageAttribute, PreemptionControl, PrioControl, ProcessorControl,
+    Rights, ScheduleResult, SpaceControl, SysError, ThreadId, Time, TimeControl, Word, kip, space, utcb,
 };
 
 use crate::failure::{Failure, Outcome, Within, check, equal};
@@ -210,7 +210,7 @@ fn initialise(id: ThreadId) -> Result<(), SysError> {
 }
 
 fn set_default_attribute() -> Result<(), SysError> {
-    space::set_page_attribute(page(0).fpage(Rights::NONE), 0)
+    space::set_page_attribute(page(0).fpage(Rights::NONE), PageAttribute::DEFAULT)
 }
 
 fn root_task_controls_spaces_memory_and_processors() -> Outcome {
@@ -340,7 +340,11 @@ fn stranger_controls_no_space() -> Outcome {
 fn stranger_controls_no_memory() -> Outcome {
     by(Tie::Stranger, |_| {
         for fpage in [Fpage::NIL, page(0).fpage(Rights::NONE), Fpage::COMPLETE] {
-            equal("an attribute", space::memory_control(&[fpage], [0; 4]), Err(SysError::NoPrivilege))?;
+            equal(
+                "an attribute",
+                space::memory_control(&[fpage], [PageAttribute::DEFAULT; 4]),
+                Err(SysError::NoPrivilege),
+            )?;
         }
         equal("65 fpages", l4::arch::memory_control(64, [0; 4]), 0)?;
         equal("ErrorCode", utcb().error_code(), SysError::NoPrivilege.raw().into())

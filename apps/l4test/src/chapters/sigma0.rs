@@ -4,7 +4,7 @@ use l4::ipc;
 use l4::message::{Msg, accept_untyped};
 use l4::protocol::{SIGMA0, Sigma0Request, page_fault_tag};
 use l4::time::timeouts;
-use l4::{Fpage, IpcErrorKind, MapItem, MemoryType, MsgTag, Rights, Time, Word, kip};
+use l4::{Fpage, IpcErrorKind, MapItem, MemoryType, MsgTag, PageAttribute, Rights, Time, Word, kip};
 
 use crate::failure::{Failure, Outcome, Within, check, equal};
 use crate::registry::chapter;
@@ -21,6 +21,7 @@ chapter! { sigma0:
         kernel_memory_is_refused,
         odd_sizes_are_refused,
         nil_window_overflows,
+        memory_comes_with_attributes,
     ],
     "Sigma0 protocol, page fault" => [page_fault_gives_a_page],
     "Sigma0 protocol, malformed requests" => [malformed_requests_get_no_answer],
@@ -129,6 +130,22 @@ fn nil_window_overflows() -> Outcome {
     equal("the call", outcome.map(drop), Err(receive_error(IpcErrorKind::Overflow)))?;
     // sigma0 does not mind.
     get_any(PAGE_LOG2, window(0, PAGE_LOG2)).map(drop)
+}
+
+fn memory_comes_with_attributes() -> Outcome {
+    let give = |attribute: PageAttribute| {
+        call(
+            &request(Sigma0Request { attributes: attribute.raw(), ..Sigma0Request::any(PAGE_LOG2) }),
+            window(0, PAGE_LOG2),
+        )
+    };
+    let page = give(PageAttribute::WRITE_COMBINING)?;
+    check(!page.is_nil(), "refused")?;
+    check_memory(at(0))?;
+    equal("with an attribute that is none", give(PageAttribute::from_raw(9))?, Fpage::NIL)?;
+    // The page keeps its attribute and its contents when it comes again.
+    equal("the page again", get(page, window(0x1000, PAGE_LOG2))?.base(), page.base())?;
+    equal("the word in it", memory::read(at(0x1000)), !at(0))
 }
 
 fn page_fault_gives_a_page() -> Outcome {

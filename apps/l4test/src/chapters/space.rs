@@ -1,10 +1,15 @@
 //! SpaceControl, MemoryControl, ProcessorControl.
 
 use l4::arch::kernel_interface;
-use l4::{Fpage, IpcErrorKind, KIP_AREA_LOG2, Rights, SpaceControl, SysError, ThreadId, Word, ipc, kip, space, thread};
+use l4::{
+    Fpage, IpcErrorKind, KIP_AREA_LOG2, PageAttribute, Rights, SpaceControl, SysError, ThreadId, Word, ipc, kip, space,
+    thread,
+};
 
+use crate::arch;
 use crate::failure::{Outcome, Within, check, equal};
 use crate::registry::chapter;
+use crate::world::agent::{Access, Agent};
 use crate::world::memory::{self, at, fpage, page};
 use crate::world::messages::{NOW, send_error};
 use crate::world::spaces::{Space, kip_area, utcb_area};
@@ -20,7 +25,11 @@ chapter! { space:
         control_is_for_privileged_spaces,
         last_thread_takes_the_space_with_it,
     ],
-    "X.2, MemoryControl" => [memory_control_knows_the_default],
+    "X.2, MemoryControl" => [
+        memory_control_errors,
+        attributes_are_chosen_by_the_fpages,
+        memory_keeps_its_contents_whatever_its_attribute,
+    ],
     "X.2, ProcessorControl" => [processor_control_is_refused],
 }
 
@@ -133,7 +142,7 @@ fn control_is_for_privileged_spaces() -> Outcome {
     let other = uninitialised()?;
     let member = plan().space(space).spawn(move || {
         equal("SpaceControl", control(other, kip_area(), utcb_area()), Err(SysError::NoPrivilege))?;
-        let attribute = space::set_page_attribute(page(0).fpage(Rights::NONE), 0);
+        let attribute = space::set_page_attribute(page(0).fpage(Rights::NONE), PageAttribute::DEFAULT);
         equal("MemoryControl", attribute, Err(SysError::NoPrivilege))?;
         equal("ProcessorControl", space::processor_control(0, 0, 0, 0), Err(SysError::NoPrivilege))
     })?;
@@ -157,15 +166,63 @@ fn last_thread_takes_the_space_with_it() -> Outcome {
     equal("a message there", outcome.map(drop), Err(send_error(IpcErrorKind::NonExisting)))
 }
 
-fn memory_control_knows_the_default() -> Outcome {
+/// Every attribute there is.
+const ATTRIBUTES: [PageAttribute; 7] = [
+    PageAttribute::DEFAULT,
+    PageAttribute::WRITE_BACK,
+    PageAttribute::WRITE_THROUGH,
+    PageAttribute::UNCACHEABLE_WEAK,
+    PageAttribute::UNCACHEABLE,
+    PageAttribute::WRITE_COMBINING,
+    PageAttribute::WRITE_PROTECTED,
+];
+
+fn memory_control_errors() -> Outcome {
     let own = page(0).fpage(Rights::NONE);
-    space::set_page_attribute(own, 0)?;
-    space::memory_control(&[own, Fpage::NIL, own], [0; 4])?;
     let result = l4::arch::memory_control(64, [0; 4]);
     check(result == 0, "65 fpages are accepted")?;
     let far = l4::arch::memory_control(Word::MAX, [0; 4]);
     check(far == 0, "very many fpages are accepted")?;
-    equal("an attribute that is none", space::set_page_attribute(own, 0xFFFF), Err(SysError::InvalidParameter))
+    for none in [6, 7, 9, 0xFFFF, Word::MAX] {
+        let result = space::set_page_attribute(own, PageAttribute::from_raw(none));
+        equal(format_args!("attribute {none:#x}"), result, Err(SysError::InvalidParameter))?;
+    }
+    ATTRIBUTES.into_iter().rev().try_for_each(|attribute| Ok(space::set_page_attribute(own, attribute)?))
+}
+
+fn attributes_are_chosen_by_the_fpages() -> Outcome {
+    let own = page(0).fpage(Rights::NONE);
+    let none = PageAttribute::from_raw(6);
+    let [back, through] = [PageAttribute::WRITE_BACK, PageAttribute::WRITE_THROUGH];
+    // The bits for writing and executing make the number; the one for reading and nil fpages do not matter.
+    let attributes = [none, through, none, back];
+    let chosen = |rights| own.with_rights(rights);
+    let fpages = [chosen(Rights::EXECUTE), Fpage::NIL, chosen(Rights::READ_EXECUTE), chosen(Rights::ALL)];
+    space::memory_control(&fpages, attributes)?;
+    for rights in [Rights::NONE, Rights::READ, Rights::WRITE, Rights::READ_WRITE] {
+        let result = space::memory_control(&[chosen(Rights::EXECUTE), chosen(rights)], attributes);
+        equal(format_args!("an fpage with {rights:?}"), result, Err(SysError::InvalidParameter))?;
+    }
+    space::memory_control(&[Fpage::NIL; 64], [none; 4])?;
+    Ok(space::memory_control(&[own; 64], [PageAttribute::DEFAULT, none, none, none])?)
+}
+
+fn memory_keeps_its_contents_whatever_its_attribute() -> Outcome {
+    let own = page(0).fpage(Rights::NONE);
+    let agent = Agent::in_new_space()?;
+    agent.take(page(0).map_to(0, Rights::READ_WRITE))?;
+    for (round, attribute) in ATTRIBUTES.into_iter().chain([PageAttribute::DEFAULT]).enumerate() {
+        page(0).set(round as Word);
+        space::set_page_attribute(own, attribute)?;
+        agent.check_reads(at(0), round as Word).within(format_args!("{attribute:?}"))?;
+        equal("the write", agent.write(at(0), 0x100)?, Access::Done(0))?;
+        equal("the word here", page(0).get(), 0x100)?;
+    }
+    // Only own mappings are meant: there are none, neither here nor in the kernel's part of the space.
+    let nothing = [fpage(at(0x40_0000), 22, Rights::NONE), fpage(arch::KERNEL_ADDRESS, 12, Rights::NONE)];
+    space::memory_control(&nothing, [PageAttribute::UNCACHEABLE; 4])?;
+    space::set_page_attribute(Fpage::COMPLETE, PageAttribute::WRITE_BACK)?;
+    agent.check_reads(at(0), 0x100)
 }
 
 fn processor_control_is_refused() -> Outcome {

@@ -167,7 +167,7 @@ impl<M: Mmu> Spaces<'_, M> {
             return Ok(Step::Advance(PAGE_SIZE));
         }
         if source.is_sigma0() {
-            self.provide_root(held, transfer.source, from)?;
+            self.provide_root(held, transfer.source, from, LEVEL_MAX)?;
         }
         let found = self.walk(source, from, 0);
         let Some(frame) = self.frame_at(source, &found, from) else {

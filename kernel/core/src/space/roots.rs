@@ -1,11 +1,12 @@
 //! sigma0's own pages: the roots of all mapping trees (X.2, sigma0).
 //!
 //! sigma0 owns all physical memory, each address at itself. Its space fills itself: a page is entered when sigma0
-//! touches it or sends it, as a superpage where that is possible. The frames at the addresses of sigma0's own KIP and
+//! touches it or sends it, as a superpage where that is possible; one that gets a caching attribute of its own, or that
+//! shares a superpage with the kernel's pages, is a small one. The frames at the addresses of sigma0's own KIP and
 //! UTCBs, and those at addresses that are the kernel's, are sigma0's too: their roots are *detached*, they have a node and
 //! a shadow but no entry.
 
-use kformats::paging::{Access, PageFormat, PatIndex};
+use kformats::paging::{Access, PAGE_LOG2, PageFormat, PatIndex};
 
 use super::{Place, Slot, Space, Spaces};
 use crate::lock::{Held, rank};
@@ -27,15 +28,59 @@ impl<M: Mmu> Spaces<'_, M> {
         if address >= self.config.user_end.min(self.config.physical_end) || slot.is_protected(address, 0) {
             return Ok(false);
         }
-        self.provide_root(held, space, address).map(|()| true)
+        self.provide_root(held, space, address, LEVEL_MAX).map(|()| true)
     }
 
-    /// Makes sure that sigma0's `space` has the page at `address`, which is below [`Self::root_end`], with all rights.
+    /// Makes sure that sigma0's `space` has the page at `address`, no larger than the range from there to `end` if that
+    /// can be helped. The kernel's pages are left out.
+    pub(super) fn provide_part(
+        &self,
+        held: &mut Held<{ rank::NONE }>,
+        space: SpaceRef,
+        address: u64,
+        end: u64,
+    ) -> Result<(), NoMemory> {
+        let slot = self.get(space);
+        if address >= self.config.user_end || slot.is_protected(address, PAGE_LOG2) {
+            return Ok(());
+        }
+        let fits = |level: &u32| {
+            let size = 1 << Self::page_log2(*level);
+            address.is_multiple_of(size) && end - address >= size
+        };
+        let level = (0..=LEVEL_MAX).rev().find(fits).unwrap_or(0);
+        let found = self.walk(slot, address, 0);
+        if found.level > level && found.word != 0 {
+            self.divide_root(held, slot, address)?;
+        }
+        self.provide_root(held, space, address, level)
+    }
+
+    /// Puts a table in the place of the superpage that sigma0 has at `address`, if nothing is derived from it.
+    fn divide_root(&self, held: &mut Held<{ rank::NONE }>, slot: &Space, address: u64) -> Result<(), NoMemory> {
+        let mut guard = slot.lock.lock(held);
+        let (table, shadow) = self.alloc_pair(guard.held())?;
+        let mut tree = self.mapdb.tree(address).lock(guard.held());
+        let place = self.walk(slot, address, 0);
+        let page = self.mapped(slot, &place, address).filter(|page| page.level > 0);
+        match page.filter(|page| self.mapdb.node(page.node).child().is_none()) {
+            Some(page) => {
+                self.remove_node(&mut tree, page.node);
+                self.link_table(&place, table, shadow);
+            }
+            None => self.free_pair(tree.held(), table, shadow),
+        }
+        Ok(())
+    }
+
+    /// Makes sure that sigma0's `space` has the page at `address`, which is below [`Self::root_end`], with all rights. A
+    /// fresh one has `level_max` or the highest level below it that is possible.
     pub(super) fn provide_root(
         &self,
         held: &mut Held<{ rank::NONE }>,
         space: SpaceRef,
         address: u64,
+        level_max: u32,
     ) -> Result<(), NoMemory> {
         let slot = self.get(space);
         let place = self.walk(slot, address, 0);
@@ -43,7 +88,7 @@ impl<M: Mmu> Spaces<'_, M> {
             return Ok(());
         }
         let mut guard = slot.lock.lock(held);
-        let level = self.root_level(slot, address);
+        let level = self.root_level(slot, address).min(level_max).min(self.walk(slot, address, 0).level);
         let node = self.mapdb.alloc(self.machine, self.kmem, guard.held())?;
         let place = self.make_tables(guard.held(), slot, address, level);
         let place = place.inspect_err(|_| self.mapdb.free(self.machine, self.kmem, guard.held(), node))?;

@@ -110,6 +110,8 @@ pub struct Mapping {
     pub size_log2: u32,
     /// Rights of the page.
     pub rights: Rights,
+    /// Memory type of the page.
+    pub cache: PatIndex,
     /// Whether the page is the kernel's: the KIP or UTCBs.
     pub is_kernel_page: bool,
 }
@@ -231,10 +233,15 @@ impl<M: Mmu> Spaces<'_, M> {
 
     fn add_table<const P: u8>(&self, held: &mut Held<P>, place: &Place, claim: &mut Reserved) -> (PhysAddr, PhysAddr) {
         let [table, shadow] = [(); 2].map(|()| self.kmem.alloc_reserved(self.machine, held, claim));
+        self.link_table(place, table, shadow);
+        (table, shadow)
+    }
+
+    /// Lets an empty entry lead to a table. Needs the lock of the space.
+    pub(super) fn link_table(&self, place: &Place, table: PhysAddr, shadow: PhysAddr) {
         // The shadow first: who finds the table must find its shadow.
         self.machine.write(place.slot_at, shadow.0 as usize);
         self.machine.write(place.entry_at, self.machine.format().table(table.0) as usize);
-        (table, shadow)
     }
 
     /// As [`Self::walk_and_fill`], all of it or nothing: after an error no table was made.
@@ -368,6 +375,7 @@ impl<M: Mmu> Spaces<'_, M> {
             phys: PhysAddr(leaf.frame | address & ((1 << size_log2) - 1)),
             size_log2,
             rights: rights_of(leaf.access),
+            cache: leaf.cache,
             is_kernel_page: self.slot(&place).kernel.is_some(),
         })
     }

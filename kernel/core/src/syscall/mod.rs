@@ -27,6 +27,7 @@ impl<M: Machine> Here<'_, M> {
             Work::ReceivePhase => self.resume_receive_phase(thread),
             Work::Transfer => self.transfer_items(thread),
             Work::Unmap => self.unmap_step(thread),
+            Work::MemoryControl => self.memory_control_step(thread),
             Work::Delete => self.delete_step(thread),
             Work::Redirect => self.redirect_step(thread),
             Work::Print => self.print_step(thread),

@@ -522,7 +522,7 @@ impl<M: Machine> Here<'_, M> {
         }
         self.unwind(victim, Reason::Canceled);
         self.dequeue(victim);
-        if matches!(tcb.work(), Work::Unmap | Work::Redirect | Work::Print | Work::Preemption) {
+        if matches!(tcb.work(), Work::Unmap | Work::MemoryControl | Work::Redirect | Work::Print | Work::Preemption) {
             tcb.work.set(Work::None);
         }
         tcb.set_id(ThreadId::NIL);

@@ -64,6 +64,10 @@ pub struct Fake {
     pub accesses: Cell<usize>,
     /// Whether there are I/O fpages.
     pub io_fpages: Cell<bool>,
+    /// Whether there is a page attribute table.
+    pub has_pat: Cell<bool>,
+    /// How often the caches were flushed.
+    pub cache_flushes: Cell<u32>,
     /// What is behind the tables.
     pub backing: Backing,
     /// What was printed.
@@ -119,6 +123,8 @@ impl Fake {
             tables,
             accesses: Cell::new(0),
             io_fpages: Cell::new(false),
+            has_pat: Cell::new(true),
+            cache_flushes: Cell::new(0),
             backing: Backing::default(),
             console: RefCell::default(),
             console_room: Cell::new(usize::MAX),
@@ -196,13 +202,16 @@ impl Tlb for Fake {
     fn invalidate(&self, _space: SpaceRef, _at: usize, _size_log2: u32) {}
     fn invalidate_all(&self, _space: SpaceRef) {}
     fn complete(&self) {}
+    fn flush_caches(&self) {
+        self.cache_flushes.set(self.cache_flushes.get() + 1);
+    }
 }
 
 impl Mmu for Fake {
     type Format = Amd64;
 
     fn format(&self) -> Amd64 {
-        Amd64 { no_execute: true, global: true, pat: true, huge: false }
+        Amd64 { no_execute: true, global: true, pat: self.has_pat.get(), huge: false }
     }
 
     fn init_root(&self, _root: PhysAddr) {}

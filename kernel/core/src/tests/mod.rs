@@ -20,6 +20,7 @@ mod ipc_errors;
 mod ipc_timeouts;
 mod lives;
 mod memory;
+mod memory_control;
 mod ports;
 mod preemption;
 mod propagation;

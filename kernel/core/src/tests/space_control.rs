@@ -1,4 +1,4 @@
-//! SpaceControl and MemoryControl (X.2, SpaceControl; X.2, MemoryControl).
+//! SpaceControl (X.2, SpaceControl).
 
 use l4_abi::{Fpage, Rights, SysError, ThreadId, Word};
 
@@ -89,20 +89,4 @@ fn areas_can_be_small_neighbours() {
     assert_eq!(space_control(w, ROOT, args), Ok(()));
     let args = ThreadControlArgs { pager: ROOT.id(), utcb_location: 0x1C00, ..super::world::no_change(N) };
     assert_eq!(w.thread_control(ROOT, args), Ok(()));
-}
-
-/// X.2, MemoryControl: privileged; at most 64 fpages; only the default attribute exists.
-#[test]
-fn memory_control_knows_the_default_attribute() {
-    let w = World::new();
-    let call = |who, control, attributes: [Word; 4]| {
-        w.enter(who, |here, thread| here.memory_control(thread, control, attributes))
-    };
-    assert_eq!(call(A, 0, [0; 4]), Err(SysError::NoPrivilege));
-    assert_eq!(call(ROOT, 64, [0; 4]), Err(SysError::InvalidParameter));
-    w.set_mrs(ROOT, &[area(0x1000, 12).raw() | 1, 0, area(0x2000, 12).raw() | 2]);
-    assert_eq!(call(ROOT, 63, [0; 4]), Ok(()));
-    assert_eq!(call(ROOT, 2, [9, 0, 0, 9]), Ok(()), "attributes that no fpage selects");
-    assert_eq!(call(ROOT, 2, [0, 0, 9, 0]), Err(SysError::InvalidParameter));
-    assert_eq!(call(ROOT, 1, [0, 0, 9, 0]), Ok(()), "an fpage beyond the number");
 }

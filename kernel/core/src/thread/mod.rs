@@ -114,6 +114,8 @@ enum_as_word! {
         Transfer,
         /// Unmap: fpages left in the message registers.
         Unmap,
+        /// MemoryControl: fpages left in the message registers.
+        MemoryControl,
         /// Deletion of the thread `peer`: threads queued on it, then its space if it was the last.
         Delete,
         /// SpaceControl: plain waits left in a space that gets a redirector.
@@ -304,8 +306,8 @@ pub struct Tcb {
     pub(crate) peer: Var<Option<TcbRef>>,
     /// During a page fault in the middle of a string: the other thread of the string's transfer.
     pub(crate) outer_peer: Var<Option<TcbRef>>,
-    /// The transfer that this thread carries out. Unmap keeps its control word and position here, SpaceControl its place
-    /// in the table of threads, and a thread that prints how far it is.
+    /// The transfer that this thread carries out. Unmap and MemoryControl keep operands and position here, SpaceControl
+    /// its place in the table of threads, and a thread that prints how far it is.
     pub(crate) transfer: TransferState,
     /// The space to release in a deletion, or after a migration emptied it.
     pub(crate) dying_space: Var<Option<SpaceRef>>,

@@ -106,6 +106,29 @@ fn change_of_rights_keeps_all_other_bits() {
 }
 
 #[test]
+fn change_of_memory_type_keeps_all_other_bits() {
+    for (from, to) in [(0, 4), (4, 7), (7, 0), (3, 3), (5, 2)].map(|(from, to)| (PatIndex(from), PatIndex(to))) {
+        let leaf = Leaf { frame: 0x8000_0000, status: Status { accessed: true, dirty: true }, ..PLAIN };
+        for level in 0..2 {
+            let entry = edited(AMD64.leaf(level, Leaf { cache: from, ..leaf }), AMD64.set_cache(level, to));
+            assert_eq!(AMD64.decode(level, entry), Entry::Leaf(Leaf { cache: to, ..leaf }));
+            let entry = edited(IA32.leaf(level, Leaf { cache: from, ..leaf }), IA32.set_cache(level, to));
+            assert_eq!(IA32.decode(level, entry), Entry::Leaf(Leaf { cache: to, ..leaf }));
+        }
+    }
+}
+
+#[test]
+fn memory_types_without_a_table_are_the_first_four() {
+    for index in 0..8 {
+        let cache = PatIndex(index);
+        assert!(AMD64.cache_allowed(cache) && IA32.cache_allowed(cache));
+        assert_eq!(OLD_AMD64.cache_allowed(cache), index < 4);
+        assert_eq!(Ia32 { pat: false, ..IA32 }.cache_allowed(cache), index < 4);
+    }
+}
+
+#[test]
 fn reset_of_status_clears_accessed_and_dirty() {
     assert_eq!(edited(0xE7, AMD64.reset_status()), 0x87);
     assert_eq!(edited(0xE7, IA32.reset_status()), 0x87);

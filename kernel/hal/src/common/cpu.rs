@@ -47,6 +47,10 @@ bitflags! {
         const X2APIC = 1 << 17;
         /// The local APIC's timer can wait for a value of the time-stamp counter.
         const TSC_DEADLINE = 1 << 18;
+        /// A page attribute table: memory types by page, write-combining and write-protected among them.
+        const PAT = 1 << 19;
+        /// Accesses by different memory types to one line find each other in the caches.
+        const SELF_SNOOP = 1 << 20;
     }
 }
 
@@ -87,6 +91,8 @@ impl Features {
             features.set(Self::APIC, leaf.has_apic());
             features.set(Self::X2APIC, leaf.has_x2apic());
             features.set(Self::TSC_DEADLINE, leaf.has_tsc_deadline());
+            features.set(Self::PAT, leaf.has_pat());
+            features.set(Self::SELF_SNOOP, leaf.has_ss());
         }
         if let Some(leaf) = cpuid.get_extended_feature_info() {
             features.set(Self::INVPCID, leaf.has_invpcid());
@@ -216,6 +222,7 @@ mod tests {
         check((1, 0, 0, 1 << 17 | 1 << 24, 0), Features::PCID | Features::TSC_DEADLINE);
         check((1, 0, 0, 1 << 21 | 1 << 26, 0), Features::X2APIC | Features::XSAVE);
         check((1, 0, 0, 0, 1 << 13 | 1 << 4), Features::PGE | Features::TSC);
+        check((1, 0, 0, 0, 1 << 16 | 1 << 27), Features::PAT | Features::SELF_SNOOP);
         check((1, 0, 0, 0, 1 << 9 | 1 << 24 | 1 << 26), Features::APIC | Features::FXSR | Features::SSE2);
         check((7, 0, 1 << 7 | 1 << 20, 0, 0), Features::SMEP | Features::SMAP);
         check((7, 0, 1 | 1 << 10, 1 << 2, 0), Features::FSGSBASE | Features::INVPCID | Features::UMIP);

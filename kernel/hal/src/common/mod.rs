@@ -1,6 +1,7 @@
 //! What is the same on both widths.
 
 pub mod apic;
+pub mod cache;
 pub mod cpu;
 pub mod cr;
 pub mod ioapic;

@@ -18,6 +18,8 @@ impl Msr {
     pub const SYSENTER_CS: Self = Self(0x174);
     /// Base and mode of the local APIC.
     pub const APIC_BASE: Self = Self(0x1B);
+    /// The page attribute table.
+    pub const PAT: Self = Self(0x277);
     /// Target of the TSC-deadline timer.
     pub const TSC_DEADLINE: Self = Self(0x6E0);
     /// Extended features: see [`Efer`].

@@ -13,6 +13,7 @@ use kcore::space::{Space, SpaceConfig, Spaces};
 use kcore::thread::Tcb;
 use kformats::acpi::madt::Madt;
 use khal::apic::{self, LocalApic};
+use khal::cache;
 use khal::cpu::{Features, Name, physical_address_bits};
 use khal::desc::{Caller, Idt, InterruptStack, Selector};
 use khal::irq::IrqOff;
@@ -248,6 +249,8 @@ pub fn start_processor() {
     // SAFETY: these are the processor's features, or the boot processor's, which all have; the tables in use mark
     // nothing of the kernel as a user's and set only bits that the features allow; the identifier in CR3 is 0.
     unsafe { cr::enable_protections(features) };
+    // SAFETY: these are the processor's features; the kernel's tables know two types, both among the first four.
+    unsafe { cache::load_page_attributes(features) };
     let task_state = task_state::of(options, area::cpu());
     // SAFETY: this processor alone uses its area and its task state, which stay.
     unsafe { area::here().gdt.load(task_state, layout::utcb_slot(area::cpu().index())) };

@@ -147,6 +147,7 @@ impl KernelSpace {
         let format = Amd64 {
             no_execute: plan.features.contains(Features::NX),
             global: plan.features.contains(Features::PGE),
+            pat: false,
             huge: false,
         };
         let tables = KernelTables::new(format, memory)?;

@@ -154,7 +154,7 @@ fn processor_control(here: &mut Core<'_>, thread: TcbRef, frame: &Frame) {
     frame.rax.set(success(here, thread, Err(error)));
 }
 
-/// Only the default attribute exists: a request for it succeeds, as all pages have it.
+/// What the call has to do may take more steps than this; whether it succeeds is certain now.
 fn memory_control(here: &mut Core<'_>, thread: TcbRef, frame: &Frame) {
     store_message_registers(here, thread, frame);
     let attributes = [frame.rbp.get(), frame.rsi.get(), frame.r8.get(), frame.rdi.get()];

@@ -9,7 +9,8 @@ use crate::space::Rest;
 const SCRIPT: &str = "map sigma0:1000 -> root:4000, map sigma0:400000/S -> root:800000/S,
     map root:803000 -> app:40003000, map root:800000/S -> web:bf800000/S, utcb app:bf001000,
     map sigma0:bff00000 -> disk:10000000, map app:40003000 -> app:50000000, map sigma0:2000 -> root:4000,
-    grant root:801000 -> disk:20000000, map sigma0:0/64k -> web:70000000/64k, unmap sigma0:0/S=w, flush app:all,
+    grant root:801000 -> disk:20000000, map sigma0:0/64k -> web:70000000/64k,
+    cache sigma0:800000/8k ^ 4, fault c00000, cache sigma0:c01000 ^ 4, unmap sigma0:0/S=w, flush app:all,
     release web";
 
 /// Runs the script with the `n`th allocation failing; what fails is tried again. `false` if there were fewer.

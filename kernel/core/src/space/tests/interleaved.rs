@@ -122,7 +122,11 @@ fn mappings_that_move_in_the_tree_lose_their_rights_too() {
         map app:403000 -> disk:3000, map app:404000 -> web:4000, map web:4000 -> disk:4000";
     let may_write = |world: &World<'_, Amd64>| {
         let may_write = |entry| matches!(entry, Entry::Leaf(leaf) if leaf.access.write);
-        world.mappings().iter().filter(|(space, _, place, _)| *space > 1 && may_write(world.spaces.entry(place))).count()
+        world
+            .mappings()
+            .iter()
+            .filter(|(space, _, place, _)| *space > 1 && may_write(world.spaces.entry(place)))
+            .count()
     };
     for first in 1..12 {
         for second in 1..12 {

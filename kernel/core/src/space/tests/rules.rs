@@ -1,6 +1,6 @@
 //! The rules of X.2 one by one, in the language of [`super::world`].
 
-use kformats::paging::{Amd64, Ia32};
+use kformats::paging::{Amd64, Ia32, PatIndex};
 use l4_abi::{Fpage, MapItem, Rights, Word};
 
 use super::world::{KIP_AREA, NAMES, Parts, UNLIMITED, UTCB_AREA, World, check, check_on};
@@ -481,6 +481,95 @@ fn sigma0_owns_the_frames_at_kernel_addresses() {
     );
 }
 
+// --- caching attributes ---
+
+#[test]
+fn attribute_is_that_of_own_and_derived_pages() {
+    check(
+        "map sigma0:1000 -> root:4000, map root:4000 -> app:8000, map app:8000 -> web:1000, cache root:4000 ^ 4",
+        "sigma0:0/S (root:4000@1000^4 (app:8000^4 (web:1000^4)))",
+    );
+    check(
+        "map sigma0:1000 -> root:4000, map root:4000 -> app:8000, map root:4000 -> web:1000, cache app:8000 ^ 7, cache root:5000 ^ 4",
+        "sigma0:0/S (root:4000@1000 (app:8000^7, web:1000))",
+    );
+    check(
+        "map sigma0:400000/S -> root:800000/S, map root:800000/S -> app:0/S, cache root:800000/S ^ 4",
+        "sigma0:400000/S (root:800000/S^4 (app:0/S^4))",
+    );
+    check(
+        "map sigma0:0/16k -> root:4000/16k, cache root:6000/8k ^ 3, flush root:4000/8k",
+        "sigma0:0/S (root:6000@2000^3, root:7000@3000^3)",
+    );
+}
+
+#[test]
+fn attribute_is_inherited() {
+    check(
+        "map sigma0:1000 -> root:4000, cache root:4000 ^ 4, map root:4000 -> app:8000, grant root:4000 -> web:9000",
+        "sigma0:0/S (web:9000@1000^4 (app:8000^4))",
+    );
+    check(
+        "map sigma0:400000/S -> root:800000/S, cache root:800000/S ^ 5, map root:801000 -> app:8000, map root:800000/S -> web:0/S",
+        "sigma0:400000/S (root:800000/S^5 (app:8000@401000^5, web:0/S^5))",
+    );
+    check(
+        "map sigma0:400000/S -> root:800000/S, cache root:800000/S ^ 5, grant root:801000 -> app:8000",
+        "sigma0:400000/S (app:8000@401000^5)",
+    );
+}
+
+#[test]
+fn attribute_can_be_taken_back() {
+    check(
+        "map sigma0:1000 -> root:4000, map root:4000 -> app:8000, cache root:4000 ^ 4, cache root:all ^ 0",
+        "sigma0:0/S (root:4000@1000 (app:8000))",
+    );
+}
+
+#[test]
+fn attribute_changes_nothing_else() {
+    check(
+        "map sigma0:1000 -> root:4000, map root:4000=rx -> app:8000, write root:4000, touch app:8000, cache root:4000 ^ 4,
+         unmap root:4000=- ? rx, flush root:4000=- ? rwx",
+        "sigma0:0/S (root:4000@1000^4 (app:8000=rx^4))",
+    );
+}
+
+#[test]
+fn attribute_of_a_part_is_that_of_the_superpage() {
+    check(
+        "map sigma0:400000/S -> root:800000/S, map root:801000 -> app:1000, map root:802000 -> app:2000,
+         map root:800000/S -> web:0/S, map web:2000 -> disk:0, cache root:802000 ^ 4",
+        "sigma0:400000/S (root:800000/S^4 (app:1000@401000, app:2000@402000^4, web:0/S^4 (disk:0@402000^4)))",
+    );
+}
+
+#[test]
+fn attribute_of_a_part_divides_what_only_sigma0_has() {
+    check("cache sigma0:401000 ^ 4, map sigma0:401000 -> root:1000", "sigma0:401000^4 (root:1000^4)");
+    check(
+        "fault 400000, cache sigma0:402000/8k ^ 4, map sigma0:400000/16k -> root:0/16k",
+        "sigma0:400000 (root:0), sigma0:401000 (root:1000), sigma0:402000^4 (root:2000^4), sigma0:403000^4 (root:3000^4)",
+    );
+    check("cache sigma0:400000/S ^ 4, map sigma0:401000 -> root:1000", "sigma0:400000/S^4 (root:1000@401000^4)");
+    check(
+        "map sigma0:401000 -> root:1000, cache sigma0:402000 ^ 4, map sigma0:402000 -> root:2000",
+        "sigma0:400000/S^4 (root:1000@401000, root:2000@402000^4)",
+    );
+}
+
+#[test]
+fn attribute_reaches_pages_that_users_have_only() {
+    check("utcb root:bf000000, cache root:bf000000 ^ 4, cache root:bff00000 ^ 4, cache root:all ^ 4", "");
+    check("fault 1000, cache sigma0:all ^ 4, cache sigma0:bff00000 ^ 4", "sigma0:0/S^4");
+    check_on::<Amd64>("cache sigma0:7fffffffe000 ^ 4, cache sigma0:7ffffffff000 ^ 4", "sigma0:7fffffffe000^4");
+    check_on::<Ia32>(
+        "map sigma0:fee00000 -> root:1000, cache sigma0:fee00000 ^ 4",
+        "sigma0:fec00000/S (root:1000@fee00000^4)",
+    );
+}
+
 // --- unmap and flush ---
 
 #[test]
@@ -792,7 +881,8 @@ fn lookup_finds_the_address_in_its_page() {
     world.run("map sigma0:400000/S=rx -> root:800000/S");
     let found = world.spaces.lookup(SpaceRef::new(1), 0x80_1234);
     let rights = Rights::READ_EXECUTE;
-    assert_eq!(found, Some(Mapping { phys: PhysAddr(0x40_1234), size_log2: 21, rights, is_kernel_page: false }));
+    let cache = PatIndex::default();
+    assert_eq!(found, Some(Mapping { phys: PhysAddr(0x40_1234), size_log2: 21, rights, cache, is_kernel_page: false }));
     assert_eq!(world.spaces.lookup(SpaceRef::new(1), 0xA0_0000), None);
     assert_eq!(world.spaces.lookup(SpaceRef::new(1), usize::MAX), None);
 }

@@ -4,18 +4,19 @@
 //!
 //! - `map S:A -> D:B`, `grant S:A -> D:B`: from space S, send fpage A, to space D, window B; `@ hex` adds a send base
 //! - `unmap S:A`, `flush S:A`: `? rights` checks the access status that comes back
+//! - `cache S:A ^ n`: sets the memory type to entry n of the page attribute table
 //! - `touch S:hex`, `write S:hex`: an access by user code; `fault hex`: by sigma0, where it has nothing
 //! - `utcb S:hex`: a page of UTCBs; `release S`: the end of a space
 //!
 //! An fpage is `hex`, `hex/size` or `all`, then `=rights`, all three if left out. Sizes are `1k`, `64k`, and `S` for a
 //! superpage, which is larger on one format than on the other; `2S` are two of them. What is mapped is printed as trees:
 //! `space:hex/size=rights@frame (derived, ...)`, where size is `/S` for superpages, full rights are left out, and so is
-//! the frame unless it is part of a larger page above.
+//! the frame unless it is part of a larger page above. A memory type other than the default follows as `^n`.
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
 
-use kformats::paging::{Access, Amd64, Entry, Ia32, PageFormat, Status};
+use kformats::paging::{Access, Amd64, Entry, Ia32, PageFormat, PatIndex, Status};
 use l4_abi::{Fpage, MapItem, MapKind, Rights, Word};
 
 use crate::kmem::{FRAME_SIZE, Kmem};
@@ -144,6 +145,8 @@ impl<F: TestFormat> Tlb for Fake<F> {
     }
 
     fn complete(&self) {}
+
+    fn flush_caches(&self) {}
 }
 
 impl<F: TestFormat> Mmu for Fake<F> {
@@ -241,7 +244,7 @@ pub struct World<'a, F: TestFormat> {
 }
 
 /// The translations that processors may know: space, address, size; and what they say.
-pub type Known = BTreeMap<(usize, u64, u32), (u64, Access, Status)>;
+pub type Known = BTreeMap<(usize, u64, u32), (u64, Access, Status, PatIndex)>;
 
 impl<'a, F: TestFormat> World<'a, F> {
     /// All spaces, initialised. Needs memory for that.
@@ -319,6 +322,14 @@ impl<'a, F: TestFormat> World<'a, F> {
         status
     }
 
+    /// Sets a memory type.
+    pub fn set_cache(&self, space: usize, fpage: Fpage, cache: PatIndex) -> Progress {
+        let space = SpaceRef::new(space as u32);
+        let set =
+            |held: &mut _, cursor: &_, budget: &mut _| self.spaces.set_cache(held, space, fpage, cache, cursor, budget);
+        self.complete(set).0
+    }
+
     /// Ends a space.
     pub fn release(&self, space: usize) {
         let space = SpaceRef::new(space as u32);
@@ -394,7 +405,7 @@ impl<'a, F: TestFormat> World<'a, F> {
     pub fn known(&self) -> Known {
         let known = |(space, address, place, page): (usize, u64, Place, Mapped)| match self.spaces.entry(&place) {
             Entry::Leaf(leaf) if !self.spaces.mapdb().node(page.node).is_detached() => {
-                Some(((space, address, F::size_log2(page.level)), (leaf.frame, leaf.access, leaf.status)))
+                Some(((space, address, F::size_log2(page.level)), (leaf.frame, leaf.access, leaf.status, leaf.cache)))
             }
             _ => None,
         };
@@ -435,7 +446,10 @@ impl<'a, F: TestFormat> World<'a, F> {
         let forgotten = self.parts.fake.invalidated.take();
         for (key, old) in before {
             let is_same = now.get(key).is_some_and(|new| {
-                new.0 == old.0 && new.1.covers(old.1) && new.2.accessed >= old.2.accessed && new.2.dirty >= old.2.dirty
+                (new.0, new.3) == (old.0, old.3)
+                    && new.1.covers(old.1)
+                    && new.2.accessed >= old.2.accessed
+                    && new.2.dirty >= old.2.dirty
             });
             let (space, address, size_log2) = *key;
             let is_forgotten = forgotten.contains(&(space, address as usize, size_log2));
@@ -471,7 +485,8 @@ impl<'a, F: TestFormat> World<'a, F> {
             let frame = if is_part { format!("@{:x}", page.frame) } else { String::new() };
             let below = self.print_below(Some(node.index()), children, pages);
             let below = if below.is_empty() { below } else { format!(" ({below})") };
-            format!("{}:{address:x}{size}{rights}{frame}{below}", NAMES[*space])
+            let cache = if page.cache.index() > 0 { format!("^{}", page.cache.index()) } else { String::new() };
+            format!("{}:{address:x}{size}{rights}{frame}{cache}{below}", NAMES[*space])
         };
         nodes.iter().map(print).collect::<Vec<_>>().join(", ")
     }
@@ -505,6 +520,13 @@ impl<'a, F: TestFormat> World<'a, F> {
                 let status = self.unmap(space, fpage, scope);
                 if let ["?", expected] = rest {
                     assert_eq!(status, rights(expected), "{command}");
+                }
+            }
+            ["cache", what, "^", index] => {
+                let (space, fpage) = self.place_of(what);
+                let cache = PatIndex::new(hex(index) as u8).expect("an index");
+                if self.set_cache(space, fpage, cache) == Progress::NoMemory {
+                    return Err(NoMemory);
                 }
             }
             ["touch" | "write", what] => {

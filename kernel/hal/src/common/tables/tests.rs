@@ -77,7 +77,8 @@ fn tables(memory: &mut FakeMemory) -> KernelTables<Amd64> {
 fn each_kind_gives_its_rights_and_no_page_is_writable_and_executable() {
     let check = |no_execute, global, kind, rights: &str| {
         let memory = &mut FakeMemory::with_frames(10);
-        let tables = KernelTables::new(Amd64 { no_execute, global, pat: true, huge: false }, memory).expect("frames are left");
+        let tables =
+            KernelTables::new(Amd64 { no_execute, global, pat: true, huge: false }, memory).expect("frames are left");
         tables.map(memory, BASE + 0x3000, 0x70_0000, kind).expect("frames are left");
         let found = walk(memory, &tables, BASE + 0x3123);
         assert_eq!(found, Some((0x70_0123, rights.to_string())), "{kind:?}");
