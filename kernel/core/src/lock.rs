@@ -80,6 +80,30 @@ impl<const R: u8> Lock<R> {
     pub fn lock<'a, const P: u8>(&'a self, below: &'a mut Held<P>) -> Guard<'a, R> {
         const { assert!(P < R, "locks are taken in rising rank") };
         let Held(()) = below;
+        self.take()
+    }
+
+    /// Takes the lock that `choose` names, and names still when it is taken. While there is none, waits without a lock.
+    #[inline]
+    pub(crate) fn lock_chosen<'a, const P: u8>(
+        below: &'a mut Held<P>,
+        choose: impl Fn() -> Option<&'a Self>,
+    ) -> Guard<'a, R> {
+        const { assert!(P < R, "locks are taken in rising rank") };
+        let Held(()) = below;
+        loop {
+            if let Some(lock) = choose() {
+                let guard = lock.take();
+                if choose().is_some_and(|again| core::ptr::eq(again, lock)) {
+                    return guard;
+                }
+            }
+            core::hint::spin_loop();
+        }
+    }
+
+    #[inline]
+    fn take(&self) -> Guard<'_, R> {
         while self.taken.swap(true, Ordering::Acquire) {
             core::hint::spin_loop();
         }

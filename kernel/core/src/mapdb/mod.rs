@@ -5,13 +5,12 @@
 //! relatives; frame and rights stand in the page-table entry, which one walk finds.
 //!
 //! Invariants, at every moment at which no lock is held:
-//! 1. The frame of a child lies in its parent's; both lie in that of the root, which is one superpage at most.
+//! 1. The frame of a child lies in its parent's; both lie in that of the root.
 //! 2. A node in use has a page-table entry that maps its page, unless it is detached, and the shadow of that entry
 //!    leads to the node.
 //! 3. A child's rights are among its parent's, unless a revocation of rights is on its way down the tree.
 //!
-//! A tree is guarded by one of 64 locks of rank TREE, chosen by the superpage its root maps. The free nodes are guarded
-//! by a lock of rank NODES.
+//! A tree is guarded by a lock of rank TREE ([`trees`]), the free nodes by one of rank NODES.
 
 use kformats::paging::Status;
 
@@ -23,22 +22,20 @@ use crate::var::Var;
 
 mod cursor;
 mod node;
+mod trees;
 
 pub use cursor::{MapCursor, Progress, UnmapScope};
 pub(crate) use cursor::{Phase, Position};
 pub use node::Node;
-pub(crate) use node::{Kept, LEVEL_MAX};
-
-const TREE_LOCKS: usize = 64;
+pub(crate) use node::{Kept, LEVEL_MAX, SUPERPAGE};
+use trees::TreeLocks;
 
 /// The lock of a tree, taken.
 pub(crate) type TreeGuard<'a> = Guard<'a, { rank::TREE }>;
 
 /// The mapping database.
 pub struct MapDb<'k> {
-    trees: [Lock<{ rank::TREE }>; TREE_LOCKS],
-    /// log2 of the largest page.
-    root_log2: u32,
+    trees: TreeLocks,
     /// Guards all below.
     lock: Lock<{ rank::NODES }>,
     nodes: Pool<'k, Node>,
@@ -48,11 +45,11 @@ pub struct MapDb<'k> {
 }
 
 impl<'k> MapDb<'k> {
-    /// A database whose nodes will be in `nodes`, for trees of superpages of 2^`root_log2` bytes.
-    pub(crate) fn new(nodes: Table<'k, Node>, root_log2: u32) -> Self {
+    /// A database whose nodes will be in `nodes`, for superpages of 2^`superpage_log2` bytes and larger pages of
+    /// 2^`larger_log2`.
+    pub(crate) fn new(nodes: Table<'k, Node>, superpage_log2: u32, larger_log2: u32) -> Self {
         Self {
-            trees: [const { Lock::new() }; TREE_LOCKS],
-            root_log2,
+            trees: TreeLocks::new(superpage_log2, larger_log2),
             lock: Lock::new(),
             nodes: Pool::new(nodes),
             generation: Var::new(1),
@@ -77,10 +74,15 @@ impl<'k> MapDb<'k> {
         self.used.get()
     }
 
-    /// The lock of the trees that map `frame`.
+    /// Takes the lock of the trees that map `frame`.
     #[inline]
-    pub(crate) fn tree(&self, frame: u64) -> &Lock<{ rank::TREE }> {
-        &self.trees[(frame >> self.root_log2) as usize % TREE_LOCKS]
+    pub(crate) fn lock_tree<'a, const P: u8>(&'a self, frame: u64, held: &'a mut Held<P>) -> TreeGuard<'a> {
+        self.trees.lock(frame, held)
+    }
+
+    /// Makes the locks of the trees around `frame` fit for a root of `level` there. Needs the lock of sigma0's space.
+    pub(crate) fn prepare_root(&self, frame: u64, level: u32, held: &mut Held<{ rank::SPACE }>) {
+        self.trees.prepare(frame, level > SUPERPAGE, held);
     }
 
     /// A node without relatives for a mapping to come.
@@ -115,9 +117,11 @@ impl<'k> MapDb<'k> {
 
     /// Makes a fresh node the mapping of `page` at `level` in `space`. Needs the lock of the tree.
     #[inline]
-    pub(crate) fn enter(&self, _tree: &mut TreeGuard<'_>, node: NodeRef, origin: Origin, mapping: NewMapping) {
+    pub(crate) fn enter(&self, tree: &mut TreeGuard<'_>, node: NodeRef, origin: Origin, mapping: NewMapping) {
         self.node(node).init(mapping.space, mapping.page, mapping.level);
         match origin {
+            // Roots are mapped at their frames.
+            Origin::Nothing if mapping.level > SUPERPAGE => self.trees.larger_root_came(tree, mapping.page),
             Origin::Nothing => {}
             Origin::Parent(parent) => self.link(node, parent),
             Origin::Sibling(sibling) => self.link_behind(node, sibling),
@@ -164,12 +168,14 @@ impl<'k> MapDb<'k> {
 
     /// Takes a node without children, whose entry is gone, out of its tree, so that it can be freed; what it knew of
     /// accesses goes to its parent, with `status`. Returns all of that. Needs the lock of the tree.
-    pub(crate) fn remove(&self, _tree: &mut TreeGuard<'_>, node: NodeRef, status: Status) -> Status {
+    pub(crate) fn remove(&self, tree: &mut TreeGuard<'_>, node: NodeRef, status: Status) -> Status {
         let slot = self.node(node);
         debug_assert!(slot.child().is_none(), "what is derived goes first");
         let status = merge(status, merge(slot.take(Kept::Reported), slot.take(Kept::Derived)));
-        if let Some(parent) = slot.parent() {
-            self.node(parent).keep(Kept::Derived, status);
+        match slot.parent() {
+            Some(parent) => self.node(parent).keep(Kept::Derived, status),
+            None if slot.level() > SUPERPAGE => self.trees.larger_root_went(tree, slot.page()),
+            None => {}
         }
         self.unlink(node);
         status

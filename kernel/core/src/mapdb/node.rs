@@ -6,8 +6,10 @@ use crate::machine::{NodeRef, SpaceRef};
 use crate::pool::{Head, Pooled};
 use crate::var::Var;
 
-/// Highest level at which pages are mapped: superpages of the second level.
-pub(crate) const LEVEL_MAX: u32 = 1;
+/// Highest level at which pages are mapped.
+pub(crate) const LEVEL_MAX: u32 = 2;
+/// The level of superpages: what sigma0 has unless it is asked for larger ones.
+pub(crate) const SUPERPAGE: u32 = 1;
 
 /// One mapping: a page of a space, derived from the mapping that is its parent. Zero when the table is fresh.
 #[derive(Default)]

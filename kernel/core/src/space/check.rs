@@ -109,7 +109,7 @@ impl<M: Mmu> Spaces<'_, M> {
         census.mappings += 1;
         let entry_is_users = is_leaf && slot.kernel.is_none();
         fail(entry_is_users != self.mapdb.node(node).is_detached(), "a node has an entry or is detached")?;
-        fail(place.level <= LEVEL_MAX, "pages are not larger than superpages")?;
+        fail(place.level <= LEVEL_MAX, "pages are of a size that there is")?;
         let page = self.mapped(table.space, place, address);
         let page = page.ok_or(Broken { what: "a node is found by its address", space: table.index, address })?;
         self.check_node(table, page, address)

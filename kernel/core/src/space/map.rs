@@ -6,7 +6,7 @@
 //! - If the destination has the page already, derived from the same parent, its rights are extended. If it has the page
 //!   from elsewhere with no less rights, or is where the source itself came from, it stays as it is. Everything else
 //!   there is flushed first. If that takes away the source, nothing is mapped.
-//! - A destination inside a larger page is left as it is. A destination that was once divided stays so.
+//! - A destination inside a larger page is left as it is. Smaller pages where a larger one fits are flushed.
 //! - What sigma0 grants, it maps: it remains the owner of all memory. Nothing is mapped to sigma0.
 //! - Granting moves the mapping with all that is derived from it, unless there is less to move: a grant of fewer rights
 //!   first flushes the derived mappings, and of a superpage that is granted in parts, the parts become children of the
@@ -15,11 +15,15 @@
 use kformats::paging::{Access, Entry, Leaf, PAGE_LOG2, PageFormat, Status};
 use l4_abi::{Fpage, MapItem, MapKind, Rights};
 
+use super::clear::{Cleared, Clearing};
+use super::roots::RootSizes;
 use super::tables::Mapped;
 use super::{PAGE_SIZE, Place, Slot, Space, Spaces, access_of, spend};
 use crate::lock::{Held, rank};
 use crate::machine::{Mmu, NoMemory, NodeRef, SpaceRef};
-use crate::mapdb::{Kept, LEVEL_MAX, MapCursor, NewMapping, Node, Origin, Phase, Progress, TreeGuard, UnmapScope};
+use crate::mapdb::{
+    Kept, LEVEL_MAX, MapCursor, NewMapping, Node, Origin, Phase, Progress, SUPERPAGE, TreeGuard, UnmapScope,
+};
 
 /// A map or grant item on its way: the operands of [`Spaces::map`].
 #[derive(Clone, Copy, Debug)]
@@ -167,7 +171,12 @@ impl<M: Mmu> Spaces<'_, M> {
             return Ok(Step::Advance(PAGE_SIZE));
         }
         if source.is_sigma0() {
-            self.provide_root(held, transfer.source, from, LEVEL_MAX)?;
+            let fits = |level: &u32| self.fits(dest, rest, *level);
+            let level = (SUPERPAGE..=LEVEL_MAX).rev().find(fits).unwrap_or(0);
+            let sizes = RootSizes { least: level, most: level.max(SUPERPAGE) };
+            if !self.provide_root(held, transfer.source, from, sizes, budget)? {
+                return Ok(Step::Retry);
+            }
         }
         let found = self.walk(source, from, 0);
         let Some(frame) = self.frame_at(source, &found, from) else {
@@ -187,6 +196,16 @@ impl<M: Mmu> Spaces<'_, M> {
         if place.level > level && place.word != 0 {
             let size_log2 = Self::page_log2(place.level);
             return Ok(Step::Advance((((to >> size_log2) + 1) << size_log2) - to));
+        }
+        if place.level < level {
+            // Smaller pages are in the way of a larger one, or a table where there were some.
+            let above = self.walk(dest, to, level);
+            let cleared = self.clear_table(guard.held(), dest, &above, to, Clearing::All, budget);
+            drop(guard);
+            if let Cleared::TakenOut(table) = cleared {
+                self.free_table(held, transfer.dest, &table);
+            }
+            return Ok(Step::Retry);
         }
         // The node first: then tables are all that can be missing, and they come together.
         let mut node = None;
@@ -228,7 +247,8 @@ impl<M: Mmu> Spaces<'_, M> {
     /// The source of a piece, if it still is what was found. Needs the lock of the tree.
     #[inline]
     fn source_of(&self, piece: &Piece<'_>) -> Option<Mapped> {
-        let page = self.mapped(piece.source, &self.reload(&piece.found, piece.from), piece.from)?;
+        let place = self.reload(piece.source, &piece.found, piece.from)?;
+        let page = self.mapped(piece.source, &place, piece.from)?;
         let size_log2 = Self::page_log2(page.level);
         (page.frame >> size_log2 == piece.frame >> size_log2).then_some(page)
     }
@@ -243,8 +263,8 @@ impl<M: Mmu> Spaces<'_, M> {
         budget: &mut u32,
     ) -> Step {
         let size = 1 << Self::page_log2(piece.level);
-        let mut tree = self.mapdb.tree(old.frame).lock(held);
-        let place = self.reload(place, piece.to);
+        let mut tree = self.mapdb.lock_tree(old.frame, held);
+        let place = self.reread(place);
         let Some(there) = self.mapped(piece.dest, &place, piece.to) else { return Step::Retry };
         if there.frame == piece.frame {
             let Some(page) = self.source_of(piece) else { return Step::Retry };
@@ -278,7 +298,7 @@ impl<M: Mmu> Spaces<'_, M> {
     ) -> Result<Step, NoMemory> {
         if piece.kind == MapKind::Grant && piece.level == piece.found.level {
             debug_assert!(node.is_none(), "the node of the granter's page moves");
-            let mut tree = self.mapdb.tree(piece.frame).lock(held);
+            let mut tree = self.mapdb.lock_tree(piece.frame, held);
             return Ok(match self.source_of(piece) {
                 Some(page) => self.move_page(&mut tree, piece, place, page, budget),
                 None => Step::Retry,
@@ -288,7 +308,7 @@ impl<M: Mmu> Spaces<'_, M> {
             Some(node) => node,
             None => self.mapdb.alloc(self.machine, self.kmem, held)?,
         };
-        let mut tree = self.mapdb.tree(piece.frame).lock(held);
+        let mut tree = self.mapdb.lock_tree(piece.frame, held);
         let Some(page) = self.source_of(piece) else {
             self.mapdb.free(self.machine, self.kmem, tree.held(), node);
             return Ok(Step::Retry);
@@ -345,5 +365,3 @@ impl<M: Mmu> Spaces<'_, M> {
         }
     }
 }
-
-const _: () = assert!(LEVEL_MAX == 1, "a superpage and its parts are all the sizes");

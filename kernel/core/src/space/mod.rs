@@ -2,8 +2,8 @@
 //!
 //! Each table of a space is a pair of frames: the table that the processor walks, and its *shadow*, which holds for an
 //! entry that maps a page the [`Slot`] with the mapping's node, and for an entry that leads to a table the address of
-//! that table's shadow. Tables stay until their space is released, so they may be walked without a lock; what an entry
-//! maps is only certain under a lock:
+//! that table's shadow. A table goes only with its space, or when a larger page takes its place, which a walk finds out
+//! (`clear`); so tables may be walked without a lock. What an entry maps is only certain under a lock:
 //!
 //! - an entry is *filled* under the lock of its space and, if it gets a node, the lock of the frame's tree;
 //! - an entry with a node is *cleared* or changed under the lock of the frame's tree.
@@ -25,11 +25,12 @@ use l4_abi::{Fpage, Rights, ThreadId};
 use crate::kmem::Kmem;
 use crate::lock::{Held, Lock, rank};
 use crate::machine::{Mmu, NoMemory, PhysAddr, SpaceRef};
-use crate::mapdb::{LEVEL_MAX, MapDb, Node};
+use crate::mapdb::{LEVEL_MAX, MapDb, Node, SUPERPAGE};
 use crate::pool::{Head, Pool, Pooled, Table};
 use crate::var::{AsWord, Var};
 
 mod check;
+mod clear;
 mod kernel_pages;
 mod map;
 mod ports;
@@ -91,6 +92,8 @@ pub struct Space {
     redirector: Var<ThreadId>,
     lock: Lock<{ rank::SPACE }>,
     ports: ports::Ports,
+    /// Tables that gave way to larger pages, counted.
+    tables_taken_out: Var<u32>,
     /// In a free slot, the next one.
     next_free: Var<Option<SpaceRef>>,
     page: PageHead,
@@ -280,7 +283,7 @@ impl<'k, M: Mmu> Spaces<'k, M> {
         Self {
             machine,
             kmem,
-            mapdb: MapDb::new(nodes, M::Format::size_log2(LEVEL_MAX)),
+            mapdb: MapDb::new(nodes, M::Format::size_log2(SUPERPAGE), M::Format::size_log2(LEVEL_MAX)),
             ports: ports::PortsOfAll::default(),
             config,
             lock: Lock::new(),

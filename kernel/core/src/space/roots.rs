@@ -6,12 +6,23 @@
 //! UTCBs, and those at addresses that are the kernel's, are sigma0's too: their roots are *detached*, they have a node and
 //! a shadow but no entry.
 
-use kformats::paging::{Access, PAGE_LOG2, PageFormat, PatIndex};
+use kformats::paging::{Access, Entry, PAGE_LOG2, PageFormat, PatIndex};
 
+use super::clear::{Cleared, Clearing};
 use super::{Place, Slot, Space, Spaces};
 use crate::lock::{Held, rank};
 use crate::machine::{Mmu, NoMemory, SpaceRef};
-use crate::mapdb::{LEVEL_MAX, NewMapping, Origin};
+use crate::mapdb::{LEVEL_MAX, NewMapping, Origin, SUPERPAGE};
+
+/// What is asked for in sigma0's space, as levels.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct RootSizes {
+    /// Smaller pages give way to one of this level, if nothing is derived from them and they have no caching attribute.
+    /// What is known of accesses to them is forgotten.
+    pub least: u32,
+    /// A fresh page has this level at most.
+    pub most: u32,
+}
 
 impl<M: Mmu> Spaces<'_, M> {
     /// Resolves a page fault of sigma0; `false` if `address` is not one of its own pages.
@@ -28,7 +39,8 @@ impl<M: Mmu> Spaces<'_, M> {
         if address >= self.config.user_end.min(self.config.physical_end) || slot.is_protected(address, 0) {
             return Ok(false);
         }
-        self.provide_root(held, space, address, LEVEL_MAX).map(|()| true)
+        let sizes = RootSizes { least: 0, most: SUPERPAGE };
+        self.provide_root(held, space, address, sizes, &mut 0)
     }
 
     /// Makes sure that sigma0's `space` has the page at `address`, no larger than the range from there to `end` if that
@@ -39,6 +51,7 @@ impl<M: Mmu> Spaces<'_, M> {
         space: SpaceRef,
         address: u64,
         end: u64,
+        budget: &mut u32,
     ) -> Result<(), NoMemory> {
         let slot = self.get(space);
         if address >= self.config.user_end || slot.is_protected(address, PAGE_LOG2) {
@@ -53,14 +66,14 @@ impl<M: Mmu> Spaces<'_, M> {
         if found.level > level && found.word != 0 {
             self.divide_root(held, slot, address)?;
         }
-        self.provide_root(held, space, address, level)
+        self.provide_root(held, space, address, RootSizes { least: 0, most: level }, budget).map(|_| ())
     }
 
     /// Puts a table in the place of the superpage that sigma0 has at `address`, if nothing is derived from it.
     fn divide_root(&self, held: &mut Held<{ rank::NONE }>, slot: &Space, address: u64) -> Result<(), NoMemory> {
         let mut guard = slot.lock.lock(held);
         let (table, shadow) = self.alloc_pair(guard.held())?;
-        let mut tree = self.mapdb.tree(address).lock(guard.held());
+        let mut tree = self.mapdb.lock_tree(address, guard.held());
         let place = self.walk(slot, address, 0);
         let page = self.mapped(slot, &place, address).filter(|page| page.level > 0);
         match page.filter(|page| self.mapdb.node(page.node).child().is_none()) {
@@ -73,56 +86,89 @@ impl<M: Mmu> Spaces<'_, M> {
         Ok(())
     }
 
-    /// Makes sure that sigma0's `space` has the page at `address`, which is below [`Self::root_end`], with all rights. A
-    /// fresh one has `level_max` or the highest level below it that is possible.
+    /// Makes sure that sigma0's `space` has the page at `address`, which is below [`Self::root_end`], with all rights.
+    /// `false` if something that is in the way was made less: then again.
     pub(super) fn provide_root(
         &self,
         held: &mut Held<{ rank::NONE }>,
         space: SpaceRef,
         address: u64,
-        level_max: u32,
-    ) -> Result<(), NoMemory> {
+        sizes: RootSizes,
+        budget: &mut u32,
+    ) -> Result<bool, NoMemory> {
         let slot = self.get(space);
-        let place = self.walk(slot, address, 0);
-        if self.mapped(slot, &place, address).is_some_and(|page| page.access == Access::FULL) {
-            return Ok(());
+        if self.has_all_rights(slot, &self.walk(slot, address, 0), address, sizes.least) {
+            return Ok(true);
         }
         let mut guard = slot.lock.lock(held);
-        let level = self.root_level(slot, address).min(level_max).min(self.walk(slot, address, 0).level);
-        let node = self.mapdb.alloc(self.machine, self.kmem, guard.held())?;
-        let place = self.make_tables(guard.held(), slot, address, level);
-        let place = place.inspect_err(|_| self.mapdb.free(self.machine, self.kmem, guard.held(), node))?;
-        let mut tree = self.mapdb.tree(address).lock(guard.held());
-        let place = self.reload(&place, address);
-        match self.mapped(slot, &place, address) {
-            Some(page) => {
-                self.allow(&place, page.access, Access::FULL);
-                self.mapdb.free(self.machine, self.kmem, tree.held(), node);
-            }
-            None => {
-                let frame = address >> Self::page_log2(level) << Self::page_log2(level);
-                self.mapdb.enter(&mut tree, node, Origin::Nothing, NewMapping { space, page: frame, level });
-                self.set_slot(&place, Slot { node: Some(node), ..self.slot(&place) });
-                if frame >= self.config.user_end || slot.is_protected(frame, Self::page_log2(level)) {
-                    self.mapdb.node(node).set_detached();
-                } else {
-                    let leaf = self.leaf(level, frame, Access::FULL, PatIndex::default());
-                    self.machine.write(place.entry_at, leaf);
+        let found = self.walk(slot, address, 0);
+        if found.level < sizes.least && self.root_fits(slot, address, sizes.least) {
+            let above = self.walk(slot, address, sizes.least);
+            let cleared = self.clear_table(guard.held(), slot, &above, address, Clearing::Unused, budget);
+            drop(guard);
+            match cleared {
+                Cleared::Kept => guard = slot.lock.lock(held),
+                Cleared::Partly => return Ok(false),
+                Cleared::TakenOut(table) => {
+                    self.free_table(held, space, &table);
+                    return Ok(false);
                 }
             }
         }
-        Ok(())
+        self.enter_root(guard.held(), space, address, sizes.most)
     }
 
-    /// The level at which sigma0 has the page at `address`.
-    fn root_level(&self, space: &Space, address: u64) -> u32 {
-        let size_log2 = Self::page_log2(LEVEL_MAX);
+    /// Whether sigma0 has a page of `level` at least at `address`, with all rights. That of a detached one is not told.
+    fn has_all_rights(&self, slot: &Space, place: &Place, address: u64, level: u32) -> bool {
+        let is_users = address < self.config.user_end && !slot.is_protected(address, PAGE_LOG2);
+        let is_large_enough = place.level >= level || !self.root_fits(slot, address, level);
+        is_users && is_large_enough && matches!(self.entry(place), Entry::Leaf(leaf) if leaf.access == Access::FULL)
+    }
+
+    /// Gives the page that sigma0 has at `address` all rights, or enters one, of `level_max` or the highest level below that
+    /// is possible. Needs the lock of its space.
+    fn enter_root(
+        &self,
+        held: &mut Held<{ rank::SPACE }>,
+        space: SpaceRef,
+        address: u64,
+        level_max: u32,
+    ) -> Result<bool, NoMemory> {
+        let slot = self.get(space);
+        let mut tree = self.mapdb.lock_tree(address, held);
+        let place = self.walk(slot, address, 0);
+        if let Some(page) = self.mapped(slot, &place, address) {
+            self.allow(&place, page.access, Access::FULL);
+            return Ok(true);
+        }
+        let level =
+            (0..=level_max.min(place.level)).rev().find(|level| self.root_fits(slot, address, *level)).unwrap_or(0);
+        drop(tree);
+        let node = self.mapdb.alloc(self.machine, self.kmem, held)?;
+        let place = self.make_tables(held, slot, address, level);
+        let place = place.inspect_err(|_| self.mapdb.free(self.machine, self.kmem, held, node))?;
+        self.mapdb.prepare_root(address, level, held);
+        tree = self.mapdb.lock_tree(address, held);
+        let frame = address >> Self::page_log2(level) << Self::page_log2(level);
+        self.mapdb.enter(&mut tree, node, Origin::Nothing, NewMapping { space, page: frame, level });
+        self.set_slot(&place, Slot { node: Some(node), ..self.slot(&place) });
+        if frame >= self.config.user_end || slot.is_protected(frame, Self::page_log2(level)) {
+            self.mapdb.node(node).set_detached();
+        } else {
+            self.machine.write(place.entry_at, self.leaf(level, frame, Access::FULL, PatIndex::default()));
+        }
+        Ok(true)
+    }
+
+    /// Whether sigma0 can have a page of `level` around `address`.
+    fn root_fits(&self, space: &Space, address: u64, level: u32) -> bool {
+        let size_log2 = Self::page_log2(level);
         let page = address >> size_log2 << size_log2;
         if page >= self.config.user_end {
-            return LEVEL_MAX;
+            return level == SUPERPAGE;
         }
         let is_whole = page + (1 << size_log2) <= self.config.user_end && !space.is_protected(page, size_log2);
-        if is_whole && self.machine.format().leaf_allowed(LEVEL_MAX) { LEVEL_MAX } else { 0 }
+        is_whole && self.machine.format().leaf_allowed(level)
     }
 
     /// Adds rights to an entry that has `old`. A processor that still knows the old ones faults once and looks again.

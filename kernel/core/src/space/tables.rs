@@ -1,5 +1,7 @@
 //! Walks through page tables and their shadows.
 
+use core::sync::atomic::{Ordering, fence};
+
 use kformats::paging::{Access, Entry, Leaf, PageFormat, PatIndex, Status};
 use l4_abi::Rights;
 
@@ -89,6 +91,8 @@ pub(crate) struct Place {
     pub slot_at: PhysAddr,
     /// The entry as it was read; [`Spaces::entry`] tells what it means.
     pub word: u64,
+    /// How many tables of the space had been taken out then.
+    pub tables_taken_out: u32,
 }
 
 /// A page that a user has mapped: valid under the lock of its frame's tree.
@@ -115,6 +119,9 @@ pub struct Mapping {
     /// Whether the page is the kernel's: the KIP or UTCBs.
     pub is_kernel_page: bool,
 }
+
+/// Entries looked at to skip a hole, at most.
+const HOLE_MAX: u32 = 48;
 
 impl<M: Mmu> Spaces<'_, M> {
     /// log2 of the page that an entry of `level` maps.
@@ -146,7 +153,7 @@ impl<M: Mmu> Spaces<'_, M> {
     pub(super) fn place(&self, level: u32, table: PhysAddr, shadow: PhysAddr, address: u64) -> Place {
         let at = (M::Format::index(level, address) as u64) << M::Format::ENTRY_LOG2;
         let (entry_at, slot_at) = (PhysAddr(table.0 + at), PhysAddr(shadow.0 + at));
-        Place { level, entry_at, slot_at, word: self.machine.read(entry_at) as u64 }
+        Place { level, entry_at, slot_at, word: self.machine.read(entry_at) as u64, tables_taken_out: 0 }
     }
 
     /// What the entry meant when it was read.
@@ -172,13 +179,23 @@ impl<M: Mmu> Spaces<'_, M> {
     /// The entry that decides about `address`, at `level` or above.
     #[inline(always)]
     pub(super) fn walk(&self, space: &Space, address: u64, level: u32) -> Place {
-        let mut place = self.root_place(space, address);
-        while place.level > level
-            && let Some((table, shadow)) = self.below(&place)
-        {
-            place = self.place(place.level - 1, table, shadow, address);
+        loop {
+            let tables_taken_out = space.tables_taken_out.get();
+            fence(Ordering::Acquire);
+            let mut place = self.root_place(space, address);
+            while place.level > level
+                && let Some((table, shadow)) = self.below(&place)
+            {
+                place = self.place(place.level - 1, table, shadow, address);
+                fence(Ordering::Acquire);
+                if space.tables_taken_out.get() != tables_taken_out {
+                    break;
+                }
+            }
+            if space.tables_taken_out.get() == tables_taken_out {
+                return Place { tables_taken_out, ..place };
+            }
         }
-        place
     }
 
     /// The entry that decides about `address`, and the one that leads to its table; `None` in the root table.
@@ -258,12 +275,21 @@ impl<M: Mmu> Spaces<'_, M> {
         Ok(place)
     }
 
-    /// Reads the entry for `address` again.
+    /// Reads the entry for `address` again, for which a walk found `place`; `None` if its table may be gone. If the page
+    /// that is found is mapped and the lock of its tree held, the table stays.
     #[inline]
-    pub(super) fn reload(&self, place: &Place, address: u64) -> Place {
+    pub(super) fn reload(&self, space: &Space, place: &Place, address: u64) -> Option<Place> {
         if address >= self.config.user_end {
-            return *place;
+            return Some(*place);
         }
+        let again = self.reread(place);
+        fence(Ordering::Acquire);
+        (space.tables_taken_out.get() == place.tables_taken_out).then_some(again)
+    }
+
+    /// Reads an entry again whose table is sure to be there: the lock of its space is held.
+    #[inline]
+    pub(super) fn reread(&self, place: &Place) -> Place {
         Place { word: self.machine.read(place.entry_at) as u64, ..*place }
     }
 
@@ -292,13 +318,10 @@ impl<M: Mmu> Spaces<'_, M> {
     /// The page of sigma0 at `address`. What it has is at its physical address, even where it can have no entry for it:
     /// among pages of the kernel, or above all user addresses.
     fn own_of_sigma0(&self, place: &Place, address: u64) -> Option<Mapped> {
-        let level = place.level;
-        let entry = self.entry(place);
-        // Elsewhere than there a table may just be coming, and the shadow becoming a link to another.
-        let may_be_detached = level == 0 || address >= self.config.user_end;
-        if matches!(entry, Entry::Table(_)) || entry == Entry::Empty && !may_be_detached {
+        if !self.may_be_own(place, address) {
             return None;
         }
+        let (level, entry) = (place.level, self.entry(place));
         let node = self.slot(place).node?;
         let frame = address >> Self::page_log2(level) << Self::page_log2(level);
         let (access, cache) = match entry {
@@ -308,11 +331,28 @@ impl<M: Mmu> Spaces<'_, M> {
         Some(Mapped { node, level, frame, access, cache })
     }
 
+    /// Whether the shadow of sigma0's entry for `address` may hold a node: beside a page, or where a root can be detached.
+    /// Elsewhere a table may just be coming, and the shadow becoming a link to another.
+    fn may_be_own(&self, place: &Place, address: u64) -> bool {
+        match self.entry(place) {
+            Entry::Leaf(_) => true,
+            Entry::Table(_) => false,
+            Entry::Empty => self.may_be_detached(place, address),
+        }
+    }
+
+    /// Whether sigma0 can have a root without an entry there.
+    fn may_be_detached(&self, place: &Place, address: u64) -> bool {
+        place.level == 0 || address >= self.config.user_end
+    }
+
     /// The frame of the user page at `address`, for which `place` was found. May be outdated.
     #[inline]
     pub(super) fn frame_at(&self, space: &Space, place: &Place, address: u64) -> Option<u64> {
         if space.is_sigma0() {
-            return self.own_of_sigma0(place, address).map(|page| page.frame);
+            // The slot may be that of another table by now: what it holds must not be used.
+            let is_there = self.may_be_own(place, address) && self.slot(place).node.is_some();
+            return is_there.then_some(address >> Self::page_log2(place.level) << Self::page_log2(place.level));
         }
         let Entry::Leaf(leaf) = self.entry(place) else { return None };
         // Pages of the kernel are small. The shadow of a large one may just be becoming a link.
@@ -320,16 +360,19 @@ impl<M: Mmu> Spaces<'_, M> {
     }
 
     /// The first address from `address` up to `end` that may not be in the hole where `place`, which is empty, was found.
+    /// A table that is taken out meanwhile is as good as a hole; of a long one a part is skipped.
     pub(super) fn skip_hole(&self, space: &Space, place: &Place, address: u64, end: u64) -> u64 {
         let size_log2 = Self::page_log2(place.level);
         let mut at = place.entry_at.0;
-        let mut next = address;
+        let (mut next, mut looked_at) = (address, 0);
         loop {
             at += 1 << M::Format::ENTRY_LOG2;
             next = ((next >> size_log2) + 1) << size_log2;
-            let is_last = at.is_multiple_of(FRAME_SIZE);
+            looked_at += 1;
+            let is_last = at.is_multiple_of(FRAME_SIZE) || looked_at == HOLE_MAX;
             // A root may be there without an entry: then the shadow must be looked at.
-            if next >= end || is_last || space.is_sigma0() || self.machine.read(PhysAddr(at)) != 0 {
+            let may_be_detached = space.is_sigma0() && self.may_be_detached(place, next);
+            if next >= end || is_last || may_be_detached || self.machine.read(PhysAddr(at)) != 0 {
                 return next.min(end);
             }
         }

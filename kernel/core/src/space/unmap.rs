@@ -110,7 +110,7 @@ impl<M: Mmu> Spaces<'_, M> {
             if !spend(budget) {
                 return Progress::Again;
             }
-            if provides && self.provide_part(held, range.space_ref, address, range.end).is_err() {
+            if provides && self.provide_part(held, range.space_ref, address, range.end, budget).is_err() {
                 return Progress::NoMemory;
             }
             let next = self.change_page(held, range, address, cursor, budget);
@@ -134,11 +134,9 @@ impl<M: Mmu> Spaces<'_, M> {
         let Some(frame) = self.frame_at(space, &place, address) else {
             return if place.word == 0 { self.skip_hole(space, &place, address, end) } else { next };
         };
-        let mut tree = self.mapdb.tree(frame).lock(held);
-        let place = self.reload(&place, address);
-        let Some(page) = self.mapped(space, &place, address).filter(|page| page.frame == frame) else {
-            return address;
-        };
+        let mut tree = self.mapdb.lock_tree(frame, held);
+        let page = self.reload(space, &place, address).and_then(|place| self.mapped(space, &place, address));
+        let Some(page) = page.filter(|page| page.frame == frame) else { return address };
         let (first, last) = (low(address, size_log2), low(next.min(end) - 1, size_log2));
         let is_flush = scope == UnmapScope::Flush && matches!(change, Change::Revoke(_));
         let is_whole = is_flush || last - first == low(u64::MAX, size_log2);

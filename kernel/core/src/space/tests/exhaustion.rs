@@ -2,7 +2,7 @@
 
 use kformats::paging::{Amd64, Ia32};
 
-use super::world::{NAMES, Parts, TestFormat, UNLIMITED, World};
+use super::world::{NAMES, Parts, TestFormat, Toy, UNLIMITED, World};
 use crate::machine::NoMemory;
 use crate::space::Rest;
 
@@ -13,8 +13,15 @@ const SCRIPT: &str = "map sigma0:1000 -> root:4000, map sigma0:400000/S -> root:
     cache sigma0:800000/8k ^ 4, fault c00000, cache sigma0:c01000 ^ 4, unmap sigma0:0/S=w, flush app:all,
     release web";
 
+/// The same with pages larger than superpages.
+const LARGER_SCRIPT: &str = "fault 40001000, cache sigma0:40011000 ^ 0, map sigma0:1000 -> app:100001000,
+    map sigma0:40000000/L -> root:100000000/L, map root:100001000 -> app:5000, map sigma0:8000/S -> app:100038000/S,
+    map root:100000000/L -> app:100000000/L, grant app:100000000/L -> web:0/L, map web:1000 -> disk:1000,
+    grant web:8000/S -> disk:100008000/S, flush root:100000000, map sigma0:40000000/L -> disk:0/L,
+    flush sigma0:40000000, cache sigma0:40008000 ^ 3";
+
 /// Runs the script with the `n`th allocation failing; what fails is tried again. `false` if there were fewer.
-fn run_with_failure<F: TestFormat>(n: usize, expected: &str) -> bool {
+fn run_with_failure<F: TestFormat>(script: &str, n: usize, expected: &str) -> bool {
     let parts = Parts::<F>::new(512);
     let world = World::empty(&parts, UNLIMITED);
     parts.kmem.fail_nth(n);
@@ -25,7 +32,7 @@ fn run_with_failure<F: TestFormat>(n: usize, expected: &str) -> bool {
             world.create(name).expect("memory");
         }
     }
-    for command in super::world::commands(SCRIPT) {
+    for command in super::world::commands(script) {
         let before = world.known();
         let (tree, free) = (world.print(), parts.kmem.free_count());
         let mut result = world.try_command(command);
@@ -42,23 +49,29 @@ fn run_with_failure<F: TestFormat>(n: usize, expected: &str) -> bool {
     !parts.kmem.is_failure_pending()
 }
 
-fn check_every_failure<F: TestFormat>() {
+fn check_every_failure<F: TestFormat>(script: &str) {
     let parts = Parts::<F>::new(512);
     let world = World::new(&parts, UNLIMITED);
-    world.run(SCRIPT);
+    world.run(script);
     let expected = world.print();
-    let failures = (1..).take_while(|n| run_with_failure::<F>(*n, &expected)).count();
+    let failures = (1..).take_while(|n| run_with_failure::<F>(script, *n, &expected)).count();
     assert!(failures > 20, "the script allocates, {failures} times");
 }
 
 #[test]
 fn every_failed_allocation_can_be_tried_again_on_amd64() {
-    check_every_failure::<Amd64>();
+    check_every_failure::<Amd64>(SCRIPT);
 }
 
 #[test]
 fn every_failed_allocation_can_be_tried_again_on_ia32() {
-    check_every_failure::<Ia32>();
+    check_every_failure::<Ia32>(SCRIPT);
+}
+
+#[test]
+fn every_failed_allocation_can_be_tried_again_with_three_sizes() {
+    check_every_failure::<Toy>(SCRIPT);
+    check_every_failure::<Toy>(LARGER_SCRIPT);
 }
 
 /// With little memory a superpage is mapped in small pieces until none is left.

@@ -1,10 +1,10 @@
 //! Operations that run at the same time: each step of one may find what another has done since.
 
-use kformats::paging::{Amd64, Entry, Ia32};
+use kformats::paging::{Amd64, Entry, Ia32, PatIndex};
 use l4_abi::{Fpage, MapItem, MapKind, Rights, Word};
 
 use super::model::Random;
-use super::world::{Parts, TestFormat, UNLIMITED, World};
+use super::world::{Parts, TestFormat, Toy, UNLIMITED, World};
 use crate::lock::Held;
 use crate::machine::SpaceRef;
 use crate::mapdb::{MapCursor, Progress, UnmapScope};
@@ -14,6 +14,7 @@ use crate::space::{Rest, Transfer};
 enum Operation {
     Map(Transfer),
     Unmap(SpaceRef, Fpage, UnmapScope),
+    Cache(SpaceRef, Fpage, PatIndex),
 }
 
 fn random_operation<F: TestFormat>(random: &mut Random) -> Operation {
@@ -21,6 +22,10 @@ fn random_operation<F: TestFormat>(random: &mut Random) -> Operation {
     if random.below(3) == 0 {
         let scope = random.pick([UnmapScope::Derived, UnmapScope::Flush]);
         return Operation::Unmap(SpaceRef::new(random.below(5) as u32), fpage, scope);
+    }
+    if random.below(8) == 0 {
+        let cache = PatIndex::new(random.pick([0, 3, 5])).expect("an index");
+        return Operation::Cache(SpaceRef::new(random.below(5) as u32), fpage, cache);
     }
     let kind = random.pick([MapKind::Map, MapKind::Map, MapKind::Grant]);
     let item = MapItem { snd_base: random.address::<F>() as Word, fpage, kind };
@@ -33,6 +38,7 @@ fn step<F: TestFormat>(world: &World<'_, F>, operation: &Operation, cursor: &Map
     match operation {
         Operation::Map(transfer) => world.spaces.map(held, transfer, cursor, budget),
         Operation::Unmap(space, fpage, scope) => world.spaces.unmap(held, *space, *fpage, *scope, cursor, budget),
+        Operation::Cache(space, fpage, cache) => world.spaces.set_cache(held, *space, *fpage, *cache, cursor, budget),
     }
 }
 
@@ -66,6 +72,8 @@ fn interleaved_steps_keep_the_invariants() {
     for seed in 1..=4 {
         run_interleaved::<Amd64>(seed);
         run_interleaved::<Ia32>(seed);
+        run_interleaved::<Toy>(seed);
+        run_interleaved::<Toy>(seed + 10);
     }
 }
 

@@ -1,7 +1,9 @@
+mod bounds;
 mod broken;
 mod exhaustion;
 mod interleaved;
 mod model;
 mod ports;
 mod rules;
+mod walks;
 mod world;

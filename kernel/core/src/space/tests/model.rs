@@ -2,10 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use kformats::paging::{Access, Amd64, Entry, Ia32, Status};
+use kformats::paging::{Access, Amd64, Entry, Ia32, PatIndex, Status};
 use l4_abi::{Fpage, MapItem, MapKind, Rights, Word};
 
-use super::world::{NAMES, Parts, TestFormat, World};
+use super::world::{NAMES, Parts, TestFormat, Toy, World};
 use crate::lock::Held;
 use crate::machine::{NodeRef, SpaceRef};
 use crate::mapdb::{Progress, UnmapScope, merge};
@@ -31,11 +31,15 @@ impl Random {
         choices[self.below(N as u64) as usize]
     }
 
-    /// One of a few pages in a few superpages.
+    /// One of a few pages in a few superpages, of a few larger pages if there are any.
     pub fn address<F: TestFormat>(&mut self) -> u64 {
         let last = (1 << F::INDEX_BITS) - 1;
         let page = self.pick([0, 1, 2, 3, 4, last]);
-        (self.below(4) << F::size_log2(1)) + (page << 12)
+        let superpage = match F::FORMAT.leaf_allowed(2) {
+            true => (self.below(2) << F::INDEX_BITS) + self.pick([0, 1, last]),
+            false => self.below(4),
+        };
+        (superpage << F::size_log2(1)) + (page << 12)
     }
 
     pub fn fpage<F: TestFormat>(&mut self) -> Fpage {
@@ -44,6 +48,7 @@ impl Random {
         let size_log2 = match self.below(24) {
             0 => superpage + 1,
             1..=4 => superpage,
+            5 | 6 if F::FORMAT.leaf_allowed(2) => F::size_log2(2),
             n => [12, 12, 12, 13, 14][n as usize % 5],
         };
         let base = self.address::<F>() >> size_log2 << size_log2;
@@ -58,6 +63,7 @@ struct Mapping {
     level: u32,
     frame: u64,
     access: Access,
+    cache: PatIndex,
     parent: Option<u32>,
     /// In the entry; reported to the space; left by derived mappings.
     entry: Status,
@@ -65,8 +71,8 @@ struct Mapping {
     derived: Status,
 }
 
-/// What is mapped: space and page; level, frame, rights, status of the entry, space and page of the parent.
-type List = BTreeMap<(usize, u64), (u32, u64, Access, Status, Option<(usize, u64)>)>;
+/// What is mapped: space and page; level, frame, rights, memory type, status of the entry, space and page of the parent.
+type List = BTreeMap<(usize, u64), (u32, u64, Access, PatIndex, Status, Option<(usize, u64)>)>;
 
 /// What is mapped, as it should be.
 struct Model<F> {
@@ -76,8 +82,8 @@ struct Model<F> {
     /// Parents with children.
     families: BTreeSet<(u32, u32)>,
     next: u32,
-    /// Superpages of spaces that have a table.
-    divided: BTreeSet<(usize, u64)>,
+    /// Pages of sigma0 that have a table, by level and address: it never shows elsewhere whether there is one.
+    tables: BTreeSet<(u32, u64)>,
     format: F,
 }
 
@@ -85,8 +91,8 @@ const NOTHING: Status = Status { accessed: false, dirty: false };
 
 impl<F: TestFormat> Model<F> {
     fn new() -> Self {
-        let (mappings, places, families, divided) = Default::default();
-        Self { mappings, places, families, next: 0, divided, format: F::FORMAT }
+        let (mappings, places, families, tables) = Default::default();
+        Self { mappings, places, families, next: 0, tables, format: F::FORMAT }
     }
 
     fn size(level: u32) -> u64 {
@@ -95,8 +101,20 @@ impl<F: TestFormat> Model<F> {
 
     /// The mapping of `space` at `address`.
     fn at(&self, space: usize, address: u64) -> Option<u32> {
-        let at = |level: u32| self.places.get(&(space, address & !(Self::size(level) - 1))).copied();
-        at(0).or_else(|| at(1).filter(|id| self.mappings[id].level == 1))
+        let page = |level: u32| address & !(Self::size(level) - 1);
+        let at =
+            |level: u32| self.places.get(&(space, page(level))).copied().filter(|id| self.mappings[id].level == level);
+        (0..3).find_map(at)
+    }
+
+    /// The first mapping of `space` that begins in these addresses.
+    fn first_in(&self, space: usize, addresses: std::ops::Range<u64>) -> Option<u32> {
+        self.places.range((space, addresses.start)..(space, addresses.end)).next().map(|(_, id)| *id)
+    }
+
+    /// Whether a page of `level` can be mapped from one of these addresses to the other.
+    fn fits(&self, level: u32, from: u64, to: u64, len: u64) -> bool {
+        (from | to).is_multiple_of(Self::size(level)) && len >= Self::size(level) && self.format.leaf_allowed(level)
     }
 
     fn children(&self, parent: u32) -> Vec<u32> {
@@ -127,25 +145,41 @@ impl<F: TestFormat> Model<F> {
         status
     }
 
-    fn provide_root(&mut self, address: u64) {
-        match self.at(0, address) {
-            Some(root) => self.mappings.get_mut(&root).expect("a root").access = Access::FULL,
-            None => {
-                let page = address & !(Self::size(1) - 1);
-                let fresh = Mapping {
-                    space: 0,
-                    page,
-                    level: 1,
-                    frame: page,
-                    access: Access::FULL,
-                    parent: None,
-                    entry: NOTHING,
-                    reported: NOTHING,
-                    derived: NOTHING,
-                };
-                self.add(fresh);
+    /// sigma0 gets a page of `most` at most, unless it has one; smaller ones in that of `least` go first if all are unused.
+    fn provide_root(&mut self, address: u64, least: u32, most: u32) {
+        let base = |level: u32| address & !(Self::size(level) - 1);
+        let is_large_enough = |root: u32| self.mappings[&root].level >= least;
+        if self.tables.contains(&(least, base(least))) && !self.at(0, address).is_some_and(is_large_enough) {
+            self.clear_unused(least, base(least));
+        }
+        if let Some(root) = self.at(0, address) {
+            self.mappings.get_mut(&root).expect("a root").access = Access::FULL;
+            return;
+        }
+        let lowest_table = (1..3).find(|level| self.tables.contains(&(*level, base(*level)))).unwrap_or(3);
+        let level = most.min(lowest_table - 1);
+        self.tables.extend((level + 1..3).map(|above| (above, base(above))));
+        let (page, access, cache) = (base(level), Access::FULL, PatIndex::default());
+        let (entry, reported, derived) = (NOTHING, NOTHING, NOTHING);
+        self.add(Mapping { space: 0, page, level, frame: page, access, cache, parent: None, entry, reported, derived });
+    }
+
+    /// Removes the pages below a table of sigma0, and the table, up to one that is in use; `false` if there is one.
+    fn clear_unused(&mut self, level: u32, base: u64) -> bool {
+        for entry in (base..base + Self::size(level)).step_by(Self::size(level - 1) as usize) {
+            if self.tables.contains(&(level - 1, entry)) {
+                if !self.clear_unused(level - 1, entry) {
+                    return false;
+                }
+            } else if let Some(root) = self.at(0, entry) {
+                if self.mappings[&root].cache != PatIndex::default() || !self.children(root).is_empty() {
+                    return false;
+                }
+                self.remove(root);
             }
         }
+        self.tables.remove(&(level, base));
+        true
     }
 
     fn map(&mut self, transfer: &Transfer) {
@@ -175,21 +209,27 @@ impl<F: TestFormat> Model<F> {
         item: &MapItem,
         (from, to, len): (u64, u64, u64),
     ) -> u64 {
+        let fits = |level: &u32| self.fits(*level, from, to, len);
         if source == 0 {
-            self.provide_root(from);
+            let wanted = (1..3).rev().find(fits).unwrap_or(0);
+            self.provide_root(from, wanted, wanted.max(1));
         }
-        let Some(id) = self.at(source, from) else { return 0x1000 };
+        let Some(id) = self.at(source, from) else {
+            let next = self.first_in(source, from..from + len);
+            return next.map_or(len, |next| self.mappings[&next].page - from);
+        };
         let page = self.mappings[&id].clone();
-        let superpage = Self::size(1);
-        let key = (dest, to / superpage);
-        let fits = (from | to) % superpage == 0 && len >= superpage && !self.divided.contains(&key);
-        let level = if page.level == 1 && fits { 1 } else { 0 };
+        let fits = |level: &u32| self.fits(*level, from, to, len);
+        let level = (0..=page.level).rev().find(fits).expect("small pages fit everywhere");
         let old = self.at(dest, to);
-        if level == 0 && old.is_some_and(|old| self.mappings[&old].level == 1) {
-            return superpage - to % superpage;
+        if let Some(larger) = old.map(|old| self.mappings[&old].level).filter(|larger| *larger > level) {
+            return Self::size(larger) - to % Self::size(larger);
         }
-        if level == 0 {
-            self.divided.insert(key);
+        if let Some(smaller) = self.first_in(dest, to..to + Self::size(level))
+            && self.mappings[&smaller].level < level
+        {
+            self.remove(smaller);
+            return 0;
         }
         let frame = page.frame + from % Self::size(page.level);
         let access = self.format.effective(access_of(item.fpage.rights()).and(page.access));
@@ -221,8 +261,9 @@ impl<F: TestFormat> Model<F> {
             self.places.insert((dest, to), id);
             moved.reported = merge(moved.reported, std::mem::take(&mut moved.entry));
         } else {
-            let (entry, reported, derived) = (NOTHING, NOTHING, NOTHING);
-            self.add(Mapping { space: dest, page: to, level, frame, access, parent: heir, entry, reported, derived });
+            let (entry, reported, derived, cache) = (NOTHING, NOTHING, NOTHING, page.cache);
+            let (space, page, parent) = (dest, to, heir);
+            self.add(Mapping { space, page, level, frame, access, cache, parent, entry, reported, derived });
         }
         Self::size(level)
     }
@@ -237,21 +278,68 @@ impl<F: TestFormat> Model<F> {
         self.children(id).into_iter().fold(own, |status, child| merge(status, self.restrict(child, rights)))
     }
 
+    /// The first page of `space` in these addresses, or around the first of them.
+    fn next_in(&self, space: usize, addresses: std::ops::Range<u64>) -> Option<u32> {
+        self.at(space, addresses.start).or_else(|| self.first_in(space, addresses))
+    }
+
+    /// The part of the frame of a mapping that is at these addresses, and the end of the mapping.
+    fn meant(&self, id: u32, addresses: &std::ops::Range<u64>) -> (std::ops::Range<u64>, u64) {
+        let page = &self.mappings[&id];
+        let end = page.page + Self::size(page.level);
+        let first = addresses.start.max(page.page) - page.page;
+        (page.frame + first..page.frame + (end.min(addresses.end) - page.page), end)
+    }
+
     fn unmap(&mut self, space: usize, fpage: Fpage, scope: UnmapScope) -> Status {
-        let (mut address, last) = (fpage.base() as u64, fpage.last() as u64);
+        let (mut address, end) = (fpage.base() as u64, fpage.last() as u64 + 1);
         let mut status = NOTHING;
-        while address <= last {
-            let Some(top) = self.at(space, address) else {
-                address += 0x1000;
-                continue;
-            };
-            let page = self.mappings[&top].clone();
-            let end = page.page + Self::size(page.level);
-            let meant = page.frame + (address - page.page)..page.frame + (end.min(last + 1) - page.page);
+        while let Some(top) = self.next_in(space, address..end) {
+            let (meant, next) = self.meant(top, &(address..end));
             status = merge(status, self.unmap_page(top, meant, fpage.rights(), scope));
-            address = end;
+            address = next;
+            if address >= end {
+                break;
+            }
         }
         status
+    }
+
+    fn set_cache(&mut self, space: usize, fpage: Fpage, cache: PatIndex) {
+        let (mut address, end) = (fpage.base() as u64, fpage.last() as u64 + 1);
+        while address < end {
+            if space == 0 {
+                self.provide_part(address, end);
+            }
+            let Some(top) = self.next_in(space, address..end) else { return };
+            let (meant, next) = self.meant(top, &(address..end));
+            self.mappings.get_mut(&top).expect("the top").cache = cache;
+            for child in self.children(top) {
+                let mapping = &self.mappings[&child];
+                if mapping.frame < meant.end && meant.start < mapping.frame + Self::size(mapping.level) {
+                    self.recache(child, cache);
+                }
+            }
+            address = next;
+        }
+    }
+
+    fn recache(&mut self, id: u32, cache: PatIndex) {
+        self.mappings.get_mut(&id).expect("a mapping").cache = cache;
+        self.children(id).into_iter().for_each(|child| self.recache(child, cache));
+    }
+
+    fn provide_part(&mut self, address: u64, end: u64) {
+        let level = (0..3).rev().find(|level| self.fits(*level, address, 0, end - address)).expect("a page fits");
+        if let Some(root) = self.at(0, address)
+            && self.mappings[&root].level > level
+            && self.children(root).is_empty()
+        {
+            let Mapping { page, level, .. } = self.mappings[&root];
+            self.remove(root);
+            self.tables.insert((level, page));
+        }
+        self.provide_root(address, 0, level);
     }
 
     fn unmap_page(&mut self, top: u32, meant: std::ops::Range<u64>, rights: Rights, scope: UnmapScope) -> Status {
@@ -289,12 +377,11 @@ impl<F: TestFormat> Model<F> {
         while let Some((_, id)) = self.places.range((space, 0)..(space + 1, 0)).next() {
             self.remove(*id);
         }
-        self.divided.retain(|(divided, _)| *divided != space);
     }
 
     fn list(&self) -> List {
         let of = |id: u32| (self.mappings[&id].space, self.mappings[&id].page);
-        let entry = |m: &Mapping| ((m.space, m.page), (m.level, m.frame, m.access, m.entry, m.parent.map(of)));
+        let entry = |m: &Mapping| ((m.space, m.page), (m.level, m.frame, m.access, m.cache, m.entry, m.parent.map(of)));
         self.mappings.values().map(entry).collect()
     }
 }
@@ -309,7 +396,7 @@ fn list<F: TestFormat>(world: &World<'_, F>) -> List {
             _ => NOTHING,
         };
         let parent = world.spaces.mapdb().node(page.node).parent().map(|parent| names[&parent]);
-        ((*space, *address), (page.level, page.frame, page.access, status, parent))
+        ((*space, *address), (page.level, page.frame, page.access, page.cache, status, parent))
     };
     mappings.iter().map(entry).collect()
 }
@@ -336,7 +423,13 @@ fn act<F: TestFormat>(world: &World<'_, F>, model: &mut Model<F>, random: &mut R
             assert_eq!(world.unmap(space, fpage, scope), expected, "{scope:?} {fpage:?} in {}", NAMES[space]);
             format!("{scope:?} {fpage:?} in {}", NAMES[space])
         }
-        75..=96 => {
+        75..=78 => {
+            let (fpage, cache) = (random.fpage::<F>(), PatIndex::new(random.pick([0, 3, 4, 7])).expect("an index"));
+            assert_eq!(world.set_cache(space, fpage, cache), Progress::Done);
+            model.set_cache(space, fpage, cache);
+            format!("{cache:?} for {fpage:?} in {}", NAMES[space])
+        }
+        79..=96 => {
             let address = random.address::<F>();
             let Some(id) = model.at(space, address) else { return String::new() };
             let mapping = model.mappings.get_mut(&id).expect("found");
@@ -354,7 +447,7 @@ fn act<F: TestFormat>(world: &World<'_, F>, model: &mut Model<F>, random: &mut R
         _ => {
             let address = random.address::<F>();
             world.spaces.sigma0_fault(&mut Held::nothing(), SpaceRef::new(0), address as usize).expect("memory");
-            model.provide_root(address);
+            model.provide_root(address, 0, 1);
             format!("fault at {address:x}")
         }
     }
@@ -389,6 +482,11 @@ fn run_random<F: TestFormat>(seed: u64, steps: u32) {
 #[test]
 fn random_operations_do_what_the_model_does_on_amd64() {
     (1..=8).for_each(|seed| run_random::<Amd64>(seed, 3000));
+}
+
+#[test]
+fn random_operations_do_what_the_model_does_on_few_pages_of_three_sizes() {
+    (21..=40).for_each(|seed| run_random::<Toy>(seed, 3000));
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use kformats::paging::{Amd64, Ia32, PatIndex};
 use l4_abi::{Fpage, MapItem, Rights, Word};
 
-use super::world::{KIP_AREA, NAMES, Parts, UNLIMITED, UTCB_AREA, World, check, check_on};
+use super::world::{KIP_AREA, NAMES, Parts, TestFormat, Toy, UNLIMITED, UTCB_AREA, World, check, check_on};
 use crate::lock::Held;
 use crate::machine::{PhysAddr, SpaceRef};
 use crate::pool::Table;
@@ -211,13 +211,45 @@ fn other_page_replaces_with_all_that_is_derived() {
 }
 
 #[test]
-fn small_pages_under_a_superpage_are_replaced_one_by_one() {
+fn small_pages_give_way_to_a_superpage() {
+    check(
+        "map sigma0:1000 -> root:801000, map root:801000 -> app:1000, map sigma0:2000 -> root:805000,
+         map sigma0:400000/S -> root:800000/S",
+        "sigma0:0/S, sigma0:400000/S (root:800000/S)",
+    );
+    // Even if they are parts of it.
+    check(
+        "map sigma0:400000/S -> app:0/S, map app:1000 -> root:801000, map sigma0:401000 -> root:802000,
+         map app:0/S -> root:800000/S",
+        "sigma0:400000/S (app:0/S (root:800000/S))",
+    );
+    check(
+        "map sigma0:1000 -> root:801000, map sigma0:400000/S -> app:0/S, grant app:0/S -> root:800000/S",
+        "sigma0:0/S, sigma0:400000/S (root:800000/S)",
+    );
+}
+
+#[test]
+fn destination_that_was_divided_takes_a_superpage_again() {
+    check(
+        "map sigma0:1000 -> root:801000, flush root:801000, map sigma0:400000/S -> root:800000/S, flush root:800000/S,
+         map sigma0:1000 -> root:801000, map sigma0:800000/S -> root:800000/S",
+        "sigma0:0/S, sigma0:400000/S, sigma0:800000/S (root:800000/S)",
+    );
+}
+
+#[test]
+fn table_in_the_way_of_a_superpage_is_freed() {
     let parts = Parts::<Amd64>::new(256);
     let world = World::new(&parts, UNLIMITED);
-    world.run("map sigma0:1000 -> root:801000, map root:801000 -> app:1000, map sigma0:400000/S -> root:800000/S");
-    let of = |space| world.mappings().iter().filter(|page| page.0 == space).count();
-    assert_eq!((of(1), of(2)), (512, 0));
-    assert_eq!(world.spaces.lookup(SpaceRef::new(1), 0x80_1234).map(|page| page.phys), Some(PhysAddr(0x40_1234)));
+    world.run("map sigma0:400000/S -> root:400000/S");
+    let free = parts.kmem.free_count();
+    for _ in 0..3 {
+        world.run("map sigma0:1000 -> root:801000");
+        assert_eq!(free - parts.kmem.free_count(), 2, "a table and its shadow");
+        world.run("map sigma0:400000/S -> root:800000/S, flush root:800000/S");
+        assert_eq!(parts.kmem.free_count(), free);
+    }
     world.release_all();
 }
 
@@ -479,6 +511,186 @@ fn sigma0_owns_the_frames_at_kernel_addresses() {
         "map sigma0:fee00000 -> root:1000, unmap sigma0:fee00000=w",
         "sigma0:fec00000/S (root:1000=rx@fee00000)",
     );
+}
+
+// --- pages larger than superpages ---
+
+/// On 64-bit x86 and on its small copy.
+fn check_larger(script: &str, expected: &str) {
+    check_on::<Amd64>(script, expected);
+    check_on::<Toy>(script, expected);
+}
+
+#[test]
+fn larger_page_is_mapped_whole() {
+    check_larger(
+        "map sigma0:40000000/L -> root:100000000/L, map root:100000000/L -> app:0/L, grant app:0/L -> web:40000000/L",
+        "sigma0:40000000/L (root:100000000/L (web:40000000/L))",
+    );
+    check_larger(
+        "map sigma0:40000000/L -> root:100000000/L, map root:all -> app:all",
+        "sigma0:40000000/L (root:100000000/L (app:100000000/L))",
+    );
+}
+
+#[test]
+fn larger_page_is_mapped_in_parts() {
+    check_larger(
+        "map sigma0:40000000/L -> root:100000000/L, map root:100001000 -> app:5000, map root:100000000/S -> web:0/S, map web:3000 -> disk:0",
+        "sigma0:40000000/L (root:100000000/L (app:5000@40001000, web:0/S@40000000 (disk:0@40003000)))",
+    );
+    check_larger(
+        "map sigma0:40000000/L -> root:100000000/L, map sigma0:40002000 -> app:0, map sigma0:40000000/S -> web:0/S",
+        "sigma0:40000000/L (root:100000000/L, app:0@40002000, web:0/S@40000000)",
+    );
+    check_larger(
+        "map sigma0:40000000/L -> root:100000000/L, grant root:100001000 -> app:5000",
+        "sigma0:40000000/L (app:5000@40001000)",
+    );
+}
+
+#[test]
+fn sigma0_has_superpages_unless_larger_ones_are_asked_for() {
+    check_larger("fault 40001000, map sigma0:40002000 -> root:0", "sigma0:40000000/S (root:0@40002000)");
+    check_larger("map sigma0:40000000/L -> root:all @ 40000000", "sigma0:40000000/L (root:40000000/L)");
+    check_on::<Amd64>(
+        "map sigma0:40000000/2S -> root:100000000/L",
+        "sigma0:40000000/S (root:100000000/S), sigma0:40200000/S (root:100200000/S)",
+    );
+}
+
+#[test]
+fn unused_pages_of_sigma0_give_way_to_a_larger_one() {
+    let larger = "map sigma0:40000000/L -> root:100000000/L";
+    check_larger(&format!("fault 40001000, fault 40008000, {larger}"), "sigma0:40000000/L (root:100000000/L)");
+    check_larger(
+        &format!("map sigma0:40001000 -> app:0, cache sigma0:40008000 ^ 0, flush app:all, {larger}"),
+        "sigma0:40000000/L (root:100000000/L)",
+    );
+    check_on::<Toy>(
+        &format!("map sigma0:40031000 -> app:0, fault 40001000, {larger}"),
+        "sigma0:40000000/S (root:100000000/S), sigma0:40008000/S (root:100008000/S), sigma0:40010000/S (root:100010000/S), \
+         sigma0:40018000/S (root:100018000/S), sigma0:40020000/S (root:100020000/S), sigma0:40028000/S (root:100028000/S), \
+         sigma0:40030000/S (root:100030000/S, app:0@40031000), sigma0:40038000/S (root:100038000/S)",
+    );
+    check(
+        "cache sigma0:401000 ^ 4, cache sigma0:401000 ^ 0, map sigma0:400000/S -> root:800000/S",
+        "sigma0:400000/S (root:800000/S)",
+    );
+}
+
+#[test]
+fn page_with_an_attribute_gives_way_to_none() {
+    check_on::<Toy>(
+        "cache sigma0:1000 ^ 4, map sigma0:0/S -> root:0/S",
+        "sigma0:0 (root:0), sigma0:1000^4 (root:1000^4), sigma0:2000 (root:2000), sigma0:3000 (root:3000), \
+         sigma0:4000 (root:4000), sigma0:5000 (root:5000), sigma0:6000 (root:6000), sigma0:7000 (root:7000)",
+    );
+    check_larger(
+        "cache sigma0:40000000/L ^ 4, map sigma0:40001000 -> root:0",
+        "sigma0:40000000/L^4 (root:0@40001000^4)",
+    );
+}
+
+#[test]
+fn smaller_pages_give_way_to_a_larger_one() {
+    check_on::<Toy>(
+        "map sigma0:1000 -> root:100001000, map root:100001000 -> app:0, map sigma0:8000/S -> root:100010000/S,
+         map sigma0:0/16k -> root:10003c000/16k, map sigma0:40000000/L -> root:100000000/L",
+        "sigma0:0/S, sigma0:8000/S, sigma0:40000000/L (root:100000000/L)",
+    );
+    check_on::<Amd64>(
+        "map sigma0:1000 -> root:100001000, map sigma0:400000/S -> root:13ee00000/S, map sigma0:1000 -> root:11ffff000,
+         map sigma0:40000000/L -> app:0/L, map app:0/L -> root:100000000/L",
+        "sigma0:0/S, sigma0:400000/S, sigma0:40000000/L (app:0/L (root:100000000/L))",
+    );
+}
+
+#[test]
+fn destination_in_a_still_larger_page_stays() {
+    check_larger(
+        "map sigma0:40000000/L -> root:100000000/L, map sigma0:1000 -> root:100003000, map sigma0:0/S -> root:100000000/S",
+        "sigma0:0/S, sigma0:40000000/L (root:100000000/L)",
+    );
+}
+
+#[test]
+fn unmap_of_a_part_of_a_larger_page_takes_what_meets_it() {
+    let mapped =
+        "map sigma0:40000000/L -> root:100000000/L, map root:100001000 -> app:1000, map root:100002000 -> app:2000,
+        map root:100000000/S -> web:0/S, map web:3000 -> disk:3000, map root:100000000/L -> disk:40000000/L, ";
+    check_larger(
+        &(mapped.to_owned() + "unmap root:100001000"),
+        "sigma0:40000000/L (root:100000000/L (app:2000@40002000))",
+    );
+    check_larger(
+        &(mapped.to_owned() + "unmap root:100001000=w"),
+        "sigma0:40000000/L (root:100000000/L (app:1000=rx@40001000, app:2000@40002000, web:0/S=rx@40000000 \
+         (disk:3000=rx@40003000), disk:40000000/L=rx))",
+    );
+    check_larger(&(mapped.to_owned() + "unmap sigma0:40000000/S"), "sigma0:40000000/L");
+}
+
+#[test]
+fn flush_of_a_part_takes_the_larger_page() {
+    let mapped = "map sigma0:40000000/L -> root:100000000/L, map root:100001000 -> app:1000, ";
+    check_larger(&(mapped.to_owned() + "flush root:100003000"), "sigma0:40000000/L");
+    check_larger(
+        &(mapped.to_owned() + "flush root:100000000/S=w"),
+        "sigma0:40000000/L (root:100000000/L=rx (app:1000=rx@40001000))",
+    );
+}
+
+#[test]
+fn status_of_a_larger_page_is_told() {
+    check_larger(
+        "map sigma0:40000000/L -> root:100000000/L, map root:100000000/L -> app:0/L, map root:100001000 -> web:0,
+         write app:5000, touch web:0, unmap root:100002000=- ? rwx, unmap root:100000000/L=- ? rx,
+         unmap root:100000000/L=- ? -, unmap sigma0:40000000/L=- ? rwx",
+        "sigma0:40000000/L (root:100000000/L (app:0/L, web:0@40001000))",
+    );
+}
+
+#[test]
+fn larger_page_has_an_attribute() {
+    check_on::<Toy>(
+        "map sigma0:40000000/L -> root:100000000/L, map root:100000000/L -> app:0/L, map root:100008000 -> web:0,
+         map root:100007000 -> disk:0, cache root:100000000/S ^ 5",
+        "sigma0:40000000/L (root:100000000/L^5 (app:0/L^5, web:0@40008000, disk:0@40007000^5))",
+    );
+    check_larger(
+        "fault 40000000, map sigma0:40000000/L -> root:100000000/L, flush root:all, cache sigma0:40001000 ^ 4",
+        "sigma0:40001000^4",
+    );
+}
+
+#[test]
+fn kernel_pages_keep_larger_pages_away() {
+    fn check<F: TestFormat>(script: &str, expected: [usize; 3]) {
+        let parts = Parts::<F>::new(256);
+        let world = World::new(&parts, UNLIMITED);
+        world.run(script);
+        let sizes = |level| world.mappings().iter().filter(|page| page.0 == 1 && page.3.level == level).count();
+        assert_eq!([0, 1, 2].map(sizes), expected);
+        world.release_all();
+    }
+    check::<Toy>("map sigma0:0/L -> root:bffc0000/L", [0, 0, 1]);
+    check::<Toy>("map sigma0:0/L -> root:bff00000/L", [7, 7, 0]);
+    check::<Toy>("map sigma0:0/L -> root:bf000000/L", [0, 0, 0]);
+    check::<Amd64>("map sigma0:40000000/L -> root:80000000/L", [511 + 512 - 64, 510, 0]);
+}
+
+#[test]
+fn processor_without_larger_pages_maps_superpages() {
+    let parts = Parts::with(Amd64 { huge: false, ..Amd64::FORMAT }, 256);
+    let world = World::new(&parts, UNLIMITED);
+    world.run("map sigma0:40000000/L -> root:40000000/L");
+    let levels =
+        |space| world.mappings().iter().filter(|page| page.0 == space).map(|page| page.3.level).collect::<Vec<_>>();
+    assert_eq!((levels(0), levels(1)), (vec![1; 512], vec![1; 512]));
+    world.run("unmap sigma0:40000000/L, map sigma0:40000000/L -> root:40000000/L, flush sigma0:40000000/L");
+    assert_eq!(world.print(), "");
+    world.release_all();
 }
 
 // --- caching attributes ---

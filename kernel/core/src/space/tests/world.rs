@@ -9,14 +9,14 @@
 //! - `utcb S:hex`: a page of UTCBs; `release S`: the end of a space
 //!
 //! An fpage is `hex`, `hex/size` or `all`, then `=rights`, all three if left out. Sizes are `1k`, `64k`, and `S` for a
-//! superpage, which is larger on one format than on the other; `2S` are two of them. What is mapped is printed as trees:
-//! `space:hex/size=rights@frame (derived, ...)`, where size is `/S` for superpages, full rights are left out, and so is
+//! superpage, which is larger on one format than on the other; `2S` are two of them, and `L` is the next larger page. What is mapped is printed as trees:
+//! `space:hex/size=rights@frame (derived, ...)`, where size is `/S` or `/L`, full rights are left out, and so is
 //! the frame unless it is part of a larger page above. A memory type other than the default follows as `^n`.
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
 
-use kformats::paging::{Access, Amd64, Entry, Ia32, PageFormat, PatIndex, Status};
+use kformats::paging::{Access, Amd64, Edit, Entry, Ia32, Leaf, PageFormat, PatIndex, Status};
 use l4_abi::{Fpage, MapItem, MapKind, Rights, Word};
 
 use crate::kmem::{FRAME_SIZE, Kmem};
@@ -39,6 +39,9 @@ pub const UTCB_AREA: u64 = 0xBF00_0000;
 /// An entry of the kernel, which nobody but the kernel touches.
 const KERNEL_ENTRY: usize = 0x0DEA_D063;
 pub const UNLIMITED: u32 = 1_000_000;
+/// Words of page tables that a step may touch, for each unit of its budget and besides.
+const TOUCHES_PER_UNIT: u64 = 100;
+const TOUCHES_PER_STEP: u64 = 1200;
 
 /// A format with what the tests must know about it.
 pub trait TestFormat: PageFormat + 'static {
@@ -47,13 +50,77 @@ pub trait TestFormat: PageFormat + 'static {
 }
 
 impl TestFormat for Amd64 {
-    const FORMAT: Self = Amd64 { no_execute: true, global: true, pat: true, huge: false };
+    const FORMAT: Self = Amd64 { no_execute: true, global: true, pat: true, huge: true };
     const USER_END: u64 = 0x7FFF_FFFF_F000;
 }
 
 impl TestFormat for Ia32 {
     const FORMAT: Self = Ia32 { large: true, global: true, pat: true };
     const USER_END: u64 = 0xC000_0000;
+}
+
+/// A small copy of 64-bit x86: pages of three sizes, of which a larger one has only eight smaller ones.
+#[derive(Clone, Copy, Debug)]
+pub struct Toy;
+
+impl Toy {
+    const LIKE: Amd64 = Amd64 { no_execute: true, global: true, pat: true, huge: true };
+    /// A bit that the processor ignores: the entry maps a page.
+    const IS_LEAF: u64 = 1 << 9;
+}
+
+impl PageFormat for Toy {
+    const LEVELS: u32 = 8;
+    const INDEX_BITS: u32 = 3;
+    const ENTRY_LOG2: u32 = 9;
+    const TABLE_MASK: u64 = Amd64::TABLE_MASK;
+
+    fn leaf_allowed(&self, level: u32) -> bool {
+        level < 3
+    }
+
+    fn table(&self, frame: u64) -> u64 {
+        Self::LIKE.table(frame)
+    }
+
+    fn leaf(&self, _level: u32, leaf: Leaf) -> u64 {
+        Self::LIKE.leaf(0, leaf) | Self::IS_LEAF
+    }
+
+    fn below(&self, level: u32, entry: u64) -> Option<u64> {
+        match self.decode(level, entry) {
+            Entry::Table(table) => Some(table),
+            _ => None,
+        }
+    }
+
+    fn decode(&self, _level: u32, entry: u64) -> Entry {
+        match entry & Self::IS_LEAF {
+            0 => Self::LIKE.decode(1, entry),
+            _ => Self::LIKE.decode(0, entry & !Self::IS_LEAF),
+        }
+    }
+
+    fn effective(&self, access: Access) -> Access {
+        Self::LIKE.effective(access)
+    }
+
+    fn set_access(&self, access: Access) -> Edit {
+        Self::LIKE.set_access(access)
+    }
+
+    fn cache_allowed(&self, cache: PatIndex) -> bool {
+        Self::LIKE.cache_allowed(cache)
+    }
+
+    fn set_cache(&self, _level: u32, cache: PatIndex) -> Edit {
+        Self::LIKE.set_cache(0, cache)
+    }
+}
+
+impl TestFormat for Toy {
+    const FORMAT: Self = Self;
+    const USER_END: u64 = 0x2_0000_0000;
 }
 
 /// A machine of ordinary memory.
@@ -66,11 +133,17 @@ pub struct Fake<F> {
     nodes: Vec<Node>,
     /// Root tables with a port map: a frame that it needs, and the bits it shows.
     pub port_maps: RefCell<BTreeMap<PhysAddr, (PhysAddr, [PhysAddr; 2])>>,
+    /// Words of page tables and their shadows that were read or written.
+    touches: Cell<u64>,
+    /// What another processor does, and after how many reads.
+    event: RefCell<Option<(u32, Event)>>,
     format: F,
 }
 
+type Event = Box<dyn FnOnce()>;
+
 impl<F: TestFormat> Fake<F> {
-    fn new(frames: usize) -> Self {
+    fn new(format: F, frames: usize) -> Self {
         let words = frames << (12 - F::ENTRY_LOG2);
         Self {
             // Memory is full of garbage until it is cleared.
@@ -80,7 +153,34 @@ impl<F: TestFormat> Fake<F> {
             backing: Backing::default(),
             nodes: (0..1 << 14).map(|_| Node::default()).collect(),
             port_maps: RefCell::default(),
-            format: F::FORMAT,
+            touches: Cell::new(0),
+            event: RefCell::default(),
+            format,
+        }
+    }
+
+    /// Counts a word that is read or written. The bits of ports are no page tables.
+    fn note_touch(&self, at: PhysAddr) {
+        let frame = PhysAddr(at.0 & !(FRAME_SIZE - 1));
+        let maps = self.port_maps.borrow();
+        if !maps.values().any(|(_, bits)| bits.contains(&frame)) {
+            self.touches.set(self.touches.get() + 1);
+        }
+    }
+
+    /// Has something done by another processor once so many more words were read.
+    pub fn in_the_middle(&self, reads: u32, act: impl FnOnce() + 'static) {
+        *self.event.borrow_mut() = Some((reads, Box::new(act)));
+    }
+
+    fn let_it_happen(&self) {
+        let mut event = self.event.borrow_mut();
+        match event.take() {
+            Some((0, act)) => {
+                drop(event);
+                act();
+            }
+            later => *event = later.map(|(reads, act)| (reads - 1, act)),
         }
     }
 
@@ -112,10 +212,13 @@ impl<F: TestFormat> Fake<F> {
 
 impl<F: TestFormat> PhysMem for Fake<F> {
     fn read(&self, at: PhysAddr) -> usize {
+        self.note_touch(at);
+        self.let_it_happen();
         self.words[self.index(at)].get()
     }
 
     fn write(&self, at: PhysAddr, word: usize) {
+        self.note_touch(at);
         self.set(at, word);
     }
 
@@ -223,8 +326,13 @@ pub struct Parts<F> {
 impl<F: TestFormat> Parts<F> {
     /// A machine with this many frames of kernel memory.
     pub fn new(frames: usize) -> Self {
+        Self::with(F::FORMAT, frames)
+    }
+
+    /// The same with other features.
+    pub fn with(format: F, frames: usize) -> Self {
         let parts = Self {
-            fake: Fake::new(frames),
+            fake: Fake::new(format, frames),
             kmem: Kmem::default(),
             table: (0..FRAME_SIZE as usize / size_of::<Space>()).map(|_| Space::default()).collect(),
             maps: [1, 2].map(|words| (0..words).map(|_| Var::zero()).collect()),
@@ -241,6 +349,8 @@ pub struct World<'a, F: TestFormat> {
     pub spaces: Spaces<'a, Fake<F>>,
     /// Budget of a step.
     pub budget: u32,
+    /// Words of page tables that the longest step touched.
+    pub longest: Cell<u64>,
 }
 
 /// The translations that processors may know: space, address, size; and what they say.
@@ -275,7 +385,7 @@ impl<'a, F: TestFormat> World<'a, F> {
         let spaces = Table { slots: &parts.table, backed: &parts.maps[0] };
         let nodes = Table { slots: &parts.fake.nodes, backed: &parts.maps[1] };
         let spaces = Spaces::new(&parts.fake, &parts.kmem, spaces, nodes, config);
-        Self { parts, spaces, budget }
+        Self { parts, spaces, budget, longest: Cell::new(0) }
     }
 
     /// Makes the next space, which gets the next name.
@@ -300,11 +410,22 @@ impl<'a, F: TestFormat> World<'a, F> {
     ) -> (Progress, Rights) {
         let cursor = MapCursor::default();
         loop {
-            let progress = step(&mut Held::nothing(), &cursor, &mut self.budget.clone());
+            let progress = self.bounded_step(|held, budget| step(held, &cursor, budget));
             if progress != Progress::Again {
                 return (progress, cursor.status());
             }
         }
+    }
+
+    /// Runs a step, which touches as much as its budget allows.
+    pub fn bounded_step<T>(&self, step: impl FnOnce(&mut Held<{ rank::NONE }>, &mut u32) -> T) -> T {
+        let before = self.parts.fake.touches.get();
+        let result = step(&mut Held::nothing(), &mut self.budget.clone());
+        let touches = self.parts.fake.touches.get() - before;
+        self.longest.set(self.longest.get().max(touches));
+        let bound = TOUCHES_PER_STEP + TOUCHES_PER_UNIT * u64::from(self.budget);
+        assert!(touches <= bound, "a step with a budget of {} touched {touches} words", self.budget);
+        result
     }
 
     /// Maps or grants.
@@ -479,7 +600,7 @@ impl<'a, F: TestFormat> World<'a, F> {
         let Some(nodes) = children.get(&parent) else { return String::new() };
         let print = |((space, address), node): (&(usize, u64), &NodeRef)| {
             let page = &pages[&node.index()];
-            let size = if page.level > 0 { "/S" } else { "" };
+            let size = ["", "/S", "/L"][page.level as usize];
             let rights = if page.access == Access::FULL { String::new() } else { format!("={}", letters(page.access)) };
             let is_part = parent.is_some_and(|parent| pages[&parent].level > page.level);
             let frame = if is_part { format!("@{:x}", page.frame) } else { String::new() };
@@ -567,6 +688,7 @@ impl<'a, F: TestFormat> World<'a, F> {
             "64k" => 16,
             "S" => superpage,
             "2S" => superpage + 1,
+            "L" => F::size_log2(2),
             _ => panic!("what is the size `{size}`?"),
         };
         (index_of(name), Fpage::new(hex(base) as Word, size_log2, rights).expect("an aligned fpage"))
@@ -613,7 +735,7 @@ fn letters(access: Access) -> String {
 /// Runs a script on one format, with steps of all sizes, and compares what is mapped in the end.
 pub fn check_on<F: TestFormat>(script: &str, expected: &str) {
     for budget in [UNLIMITED, 1, 3] {
-        let parts = Parts::<F>::new(128);
+        let parts = Parts::<F>::new(256);
         let world = World::new(&parts, budget);
         world.run(script);
         assert_eq!(world.print(), expected, "{script}\n(budget {budget}, {} levels)", F::LEVELS);
