@@ -429,7 +429,7 @@ impl<M: Machine> Here<'_, M> {
         let old_space = tcb.space();
         if tcb.is_active() {
             self.unwind(dest, Reason::Canceled);
-            self.cut_off_unmap(dest);
+            self.cut_off_range(dest);
             let (old, new) = (self.k.utcb(dest), self.k.machine.utcb(utcb));
             new.copy_from(old);
             tcb.utcb.set(utcb);

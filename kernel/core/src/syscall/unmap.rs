@@ -19,14 +19,15 @@ impl<M: Machine> Here<'_, M> {
         self.unmap_step(caller);
     }
 
-    /// Ends an Unmap of `thread` that is not done: what is left of it would hit another space.
-    pub(super) fn cut_off_unmap(&mut self, thread: TcbRef) {
+    /// Ends an Unmap or MemoryControl of `thread` that is not done: what is left of it would hit another space.
+    pub(super) fn cut_off_range(&mut self, thread: TcbRef) {
         let tcb = self.k.tcb(thread);
-        if tcb.work() != Work::Unmap {
-            return;
+        match tcb.work() {
+            Work::Unmap => self.k.machine.unmap_return(thread, self.k.utcb(thread)),
+            Work::MemoryControl => self.k.machine.flush_caches(),
+            _ => return,
         }
         tcb.work.set(Work::None);
-        self.k.machine.unmap_return(thread, self.k.utcb(thread));
         if !self.is_runnable(thread) {
             self.dequeue(thread);
         }

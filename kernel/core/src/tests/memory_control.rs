@@ -3,7 +3,9 @@
 use l4_abi::{Fpage, MR_COUNT, Rights, SysError, Word};
 
 use super::script::{expect, play};
-use super::world::{A, B, R, ROOT, S, Who, World};
+use super::world::{A, B, R, ROOT, S, Who, World, no_change};
+use crate::syscall::ThreadControlArgs;
+use crate::thread::Work;
 
 /// The root task and b have a megabyte from sigma0.
 const PAGES: &str =
@@ -98,6 +100,18 @@ fn much_is_done_in_steps() {
     w.set_mrs(R, &[fpage(0x100_0000, 20, 0), fpage(0x100_0000, 12, 1)]);
     play(w, "a wait; root send a 2; root halt r; root resume r; r finish");
     assert!((0..256).all(|page| cache(w, B, 0x100_0000 + page * 0x1000) == 3));
+}
+
+/// X.2, ThreadControl: a thread that moves in the middle of MemoryControl does not go on with it in its new space.
+#[test]
+fn memory_control_does_not_go_on_in_another_space() {
+    let w = with_pages();
+    w.set_mrs(R, &[fpage(0x100_0000, 20, 0); MR_COUNT]);
+    assert_eq!(w.begin(R, |here, r| here.memory_control(r, MR_COUNT as Word - 1, [4; 4])), Ok(()));
+    let flushes = w.k.machine.cache_flushes.get();
+    assert_eq!(w.thread_control(ROOT, ThreadControlArgs { space: S.id(), ..no_change(R) }), Ok(()));
+    assert_eq!((w.tcb(R).work(), w.k.machine.cache_flushes.get()), (Work::None, flushes + 1));
+    assert_eq!((cache(w, ROOT, 0x100_0000), cache(w, ROOT, 0x10F_F000), cache(w, S, 0x10F_F000)), (3, 0, 0));
 }
 
 /// X.2, ThreadControl: a thread in the middle of MemoryControl can be deleted.

@@ -84,6 +84,10 @@ enum Act {
         control: UnmapControl,
         fpages: [Fpage; 2],
     },
+    MemoryControl {
+        attributes: [Word; 4],
+        fpages: [Fpage; 2],
+    },
     PageFault {
         address: usize,
         pager: ThreadId,
@@ -210,6 +214,10 @@ impl Chaos {
             }
             7..=13 => Act::Exregs(self.exregs()),
             14 => Act::Schedule(self.schedule()),
+            15 if self.random.once_in(2) => {
+                let attributes = [(); 4].map(|()| self.random.below(9));
+                Act::MemoryControl { attributes, fpages: [self.fpage(), self.fpage()] }
+            }
             15 => Act::Switch(self.id()),
             25..=28 if who != ROOT => Act::Flags(PreemptFlags::from_raw(self.random.next() as u8)),
             16..=18 => Act::PageFault { address: self.random.below(USER_END * 2) as usize, pager: self.id() },
@@ -409,6 +417,10 @@ impl Chaos {
             Act::Unmap { control, fpages } => {
                 w.set_mrs(who, &fpages.map(Fpage::raw));
                 w.trap(who, |here, t| here.unmap(t, control));
+            }
+            Act::MemoryControl { attributes, fpages } => {
+                w.set_mrs(who, &fpages.map(Fpage::raw));
+                _ = w.trap(who, |here, t| here.memory_control(t, 1, attributes));
             }
             Act::PageFault { address, pager } => {
                 w.utcb(who).set_pager(pager);
