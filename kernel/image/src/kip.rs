@@ -10,7 +10,7 @@ use kcore::kernel::ThreadNumbers;
 use kcore::machine::PhysAddr;
 use l4_abi::{
     API_FLAGS, API_VERSION, ClockInfo, GenerationDate, KERNEL_ID, KIP_MAGIC, KIP_SIZE, KernelDescriptor, Kip,
-    KipAreaInfo, MemoryDescriptor, MemoryInfo, MemoryType, PAGE_INFO, ProcessorDescriptor, ProcessorInfo,
+    KipAreaInfo, MemoryDescriptor, MemoryInfo, MemoryType, PAGE_INFO, PageInfo, ProcessorDescriptor, ProcessorInfo,
     THREAD_ID_BITS, ThreadInfo, Time, UtcbInfo, Word,
 };
 
@@ -117,6 +117,8 @@ pub struct Findings<'a> {
     pub numbers: ThreadNumbers,
     /// Whether there are I/O fpages.
     pub has_io_fpages: bool,
+    /// Sizes of pages that not every processor has: bit k for 2^k bytes.
+    pub more_page_sizes: Word,
 }
 
 /// Fills in what only the kernel knows. The loader's memory descriptors stay and are overridden by the kernel's.
@@ -131,6 +133,8 @@ pub unsafe fn complete(findings: &Findings<'_>) {
     page.kip.system_calls = stubs::system_calls();
     let ThreadNumbers { system_base, user_base } = findings.numbers;
     page.kip.thread_info = ThreadInfo::new(THREAD_ID_BITS, system_base.into(), user_base.into());
+    let info = page.kip.page_info;
+    page.kip.page_info = PageInfo::new(info.rights(), info.size_mask() | findings.more_page_sizes);
     page.kip.clock_info = ClockInfo::new(Time::period_us(1), Time::period_us(1));
     let reserved = |low, high| MemoryDescriptor::new(MemoryType::Reserved, low, high);
     let controllers = findings.controllers.iter().map(|page| reserved(page.0 as Word, (page.0 | PAGE_MASK) as Word));

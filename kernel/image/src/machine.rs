@@ -313,7 +313,7 @@ impl Mmu for Hardware {
             no_execute: self.features.contains(Features::NX),
             global: self.features.contains(Features::PGE),
             pat: self.features.contains(Features::PAT),
-            huge: false,
+            huge: self.features.contains(Features::PAGES_1G),
         }
     }
 

@@ -311,6 +311,7 @@ fn complete_kip(options: Options, clocks: Clocks, controllers: &[PhysAddr], numb
         user_last: layout::USER_END as Word - 1,
         numbers,
         has_io_fpages: options.io_fpages,
+        more_page_sizes: if FOUND.get().features.contains(Features::PAGES_1G) { 1 << 30 } else { 0 },
     };
     // SAFETY: there is nobody else yet, and what `loaded` gave is not used any more.
     unsafe { kip::complete(&findings) };
