@@ -82,7 +82,8 @@ fn list(options: Options<'_>) {
 fn run_all(options: Options<'_>) -> Totals {
     // sigma0 gives the image to this thread alone: nobody else could ask for a page that was not touched.
     l4_rt::touch_image();
-    world::large::request();
+    world::large::LARGE.request();
+    world::large::OF_1_GIB.request();
     world::ports::request();
     world::timer::request();
     print!("{}", Printed(Head(asked_for(options).count()), options.format));

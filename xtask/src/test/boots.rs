@@ -68,6 +68,8 @@ pub fn cases() -> Vec<Case> {
     });
     let others = [
         Case::new("boot::no_kernel_memory_is_named", "Boot, kernel memory", no_kernel_memory),
+        Case::new("boot::pages_of_1_gib_are_mapped", "X.2, Mappings, large pages", pages_of_1_gib),
+        Case::new("boot::processor_without_pages_of_1_gib", "X.2, Mappings, large pages", no_pages_of_1_gib),
         Case::new("boot::by_hand_with_three_modules", "Boot, initial servers", by_hand),
         Case::new("boot::icount_gives_the_same_output_each_time", "", same_each_time),
         Case::new("boot::icount_counts_instructions", "", says_instructions),
@@ -168,6 +170,35 @@ fn memory_mib(meminfo: &str) -> Option<u64> {
         line.trim_start_matches(':').split_whitespace().next()?.parse::<u64>().ok()
     };
     Some((kib("MemTotal")? + kib("SwapTotal").unwrap_or(0)) >> 10)
+}
+
+/// With much memory sigma0 has a page of 1 GiB to give, and no test of it is skipped.
+fn pages_of_1_gib(lab: &Lab) -> Result<()> {
+    const MEMORY_MIB: u64 = 3 << 10;
+    check_memory_of_host(MEMORY_MIB)?;
+    let mut machine = l4test(lab, "max", "run=1_gib");
+    // Time in instructions is the same on every host.
+    (machine.memory_mib, machine.icount) = (MEMORY_MIB, true);
+    let ended = machine.boot(&Console::none(), Some(PATIENCE))?;
+    check_success(&ended)?;
+    ensure!(ended.console.contains("\n6 passed, 0 failed"), "not all tests ran\n{}", tail(&ended.console));
+    Ok(())
+}
+
+/// Without pages of 1 GiB, nothing says that there are, and the other sizes work.
+fn no_pages_of_1_gib(lab: &Lab) -> Result<()> {
+    let mut machine = l4test(lab, "qemu64", "run=page");
+    machine.icount = true;
+    let ended = machine.boot(&Console::none(), Some(PATIENCE))?;
+    check_success(&ended)?;
+    for line in [
+        "page_of_1_gib_is_mapped ... skipped: the processor",
+        "page_sizes_and_rights ... ok",
+        "small_pages_give_way_to_a_large_page ... ok",
+    ] {
+        ensure!(ended.console.contains(line), "no `{line}`\n{}", tail(&ended.console));
+    }
+    Ok(())
 }
 
 /// The options that a person types, with QEMU's own processor and memory.

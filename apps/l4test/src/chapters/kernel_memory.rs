@@ -9,7 +9,7 @@ use crate::arch;
 use crate::failure::{Failure, Outcome, Within, check, equal};
 use crate::registry::chapter;
 use crate::world::agent::{Access, Agent};
-use crate::world::large;
+use crate::world::large::{self, LARGE_LOG2};
 use crate::world::memory::{PAGE_SIZE, at, fpage, window};
 use crate::world::spaces::{Space, kip_area, utcb_area};
 use crate::world::threads::{self, Thread, supervisor, tester};
@@ -102,11 +102,11 @@ fn spaces_until_there_is_no_memory() -> Outcome {
 /// Maps the large page in small ones to one place after the other, until one does not come; how many came.
 #[track_caller]
 fn map_until_there_is_no_memory(agent: Agent) -> Outcome<Word> {
-    const LARGE: Word = 1 << large::SIZE_LOG2;
-    const HALF_LOG2: u32 = large::SIZE_LOG2 - 1;
+    const LARGE: Word = 1 << LARGE_LOG2;
+    const HALF_LOG2: u32 = LARGE_LOG2 - 1;
     const HALF: Word = 1 << HALF_LOG2;
     const MANY: Word = 4096;
-    let large = large::page()?;
+    let large = large::LARGE.page()?;
     let is_there = |address| -> Outcome<bool> { Ok(matches!(agent.read(at(address))?, Access::Done(_))) };
     for place in (0..MANY).map(|i| i * LARGE) {
         let half = |offset| MapItem::map(fpage(large.base() + offset, HALF_LOG2, Rights::READ), place + offset);
@@ -139,7 +139,7 @@ fn mappings_until_there_is_no_memory() -> Outcome {
     // Threads take most of the memory: it would last for some hundred thousand mappings.
     const LEFT: Word = 100;
     let end = (0..).find(|&i| make_inactive(id(i * FAR), i).is_err()).unwrap_or(0);
-    let large = large::page()?.with_rights(Rights::ALL);
+    let large = large::LARGE.page()?.with_rights(Rights::ALL);
     let fill = |agent| {
         let [first, second] = [(); 2].map(|()| {
             let count = map_until_there_is_no_memory(agent);

@@ -89,7 +89,10 @@ fn utcb_and_kip_areas() -> Outcome {
 fn page_sizes_and_rights() -> Outcome {
     let info = page::kip().page_info;
     equal("the smallest page", info.min_log2(), 12)?;
-    equal("PageInfo", info, l4::PAGE_INFO)
+    equal("the rights", info.rights(), l4::PAGE_INFO.rights())?;
+    // Larger pages are told where the processor has them.
+    let larger = if arch::has_pages_of_1_gib() { 1 << 30 } else { 0 };
+    equal("the sizes", info.size_mask(), l4::PAGE_INFO.size_mask() | larger)
 }
 
 fn thread_numbers() -> Outcome {

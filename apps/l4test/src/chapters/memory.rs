@@ -2,16 +2,17 @@
 //!
 //! Spaces of agents: `root` is the tester's own, which has the pages; others get them from there.
 
+use l4::arch::timestamp;
 use l4::ipc;
 use l4::message::Msg;
 use l4::time::sleep;
-use l4::{Fpage, IpcErrorKind, MapItem, Rights, ThreadId, Time, Word, kip, utcb};
+use l4::{Fpage, IpcErrorKind, MapItem, PageAttribute, Rights, ThreadId, Time, Word, kip, utcb};
 
 use crate::arch;
 use crate::failure::{Failure, Outcome, Within, check, equal};
 use crate::registry::chapter;
 use crate::world::agent::{Access, Agent, Fault};
-use crate::world::large;
+use crate::world::large::{GIB_LOG2, LARGE, LARGE_LOG2, OF_1_GIB};
 use crate::world::memory::{self, PAGE_LOG2, PAGE_SIZE, PAGES, at, fpage, page, playground, window};
 use crate::world::messages::{accept_everywhere, accept_in, receive_mapping, send_error, send_items};
 use crate::world::spaces::{Space, kip_area, utcb_area};
@@ -64,7 +65,18 @@ chapter! { memory:
         status_of_all_descendants,
         flush_tells_own_accesses,
     ],
-    "X.2, Mappings, large pages" => [large_page_is_mapped, part_of_a_large_page, unmap_a_large_page],
+    "X.2, Mappings, large pages" => [
+        large_page_is_mapped,
+        part_of_a_large_page,
+        unmap_a_large_page,
+        small_pages_give_way_to_a_large_page,
+        page_of_1_gib_is_mapped,
+        page_of_1_gib_is_mapped_at_once,
+        page_of_1_gib_in_parts,
+        page_of_1_gib_is_unmapped,
+        smaller_pages_give_way_to_a_page_of_1_gib,
+        page_of_1_gib_tells_of_accesses,
+    ],
     "X.2, Mappings, protected areas" => [
         kip_and_utcb_areas_stay,
         kip_and_utcbs_cannot_be_sent,
@@ -628,20 +640,19 @@ fn flush_tells_own_accesses() -> Outcome {
 
 // --- large pages ---
 
-const LARGE_LOG2: u32 = large::SIZE_LOG2;
 const LARGE_SIZE: Word = 1 << LARGE_LOG2;
 
 /// A large page of this program's, in the playground; from sigma0 once and for all.
 #[track_caller]
 fn large_page() -> Outcome<Fpage> {
-    large::page()
+    LARGE.page()
 }
 
 fn large_page_is_mapped() -> Outcome {
     let large = large_page()?;
     check(kip::kip().page_info.size_mask() & LARGE_SIZE != 0, "PageInfo does not know it")?;
-    large::write(0, 1);
-    large::write(LARGE_SIZE - 8, 2);
+    LARGE.write(0, 1);
+    LARGE.write(LARGE_SIZE - 8, 2);
     let agent = Agent::in_new_space()?;
     agent.take(MapItem::map(large.with_rights(READ_WRITE), LARGE_SIZE))?;
     agent.check_reads(at(LARGE_SIZE), 1)?;
@@ -653,7 +664,7 @@ fn large_page_is_mapped() -> Outcome {
 
 fn part_of_a_large_page() -> Outcome {
     let large = large_page()?;
-    (0..4).for_each(|i| large::write(0x10_0000 + i * PAGE_SIZE, 0x300 + i));
+    (0..4).for_each(|i| LARGE.write(0x10_0000 + i * PAGE_SIZE, 0x300 + i));
     let [agent, other] = agents()?;
     // A small piece of a large page, and the pieces of a large page passed on one by one.
     agent.take(MapItem::map(fpage(large.base() + 0x10_1000, 12, READ), 0x5000))?;
@@ -679,6 +690,150 @@ fn unmap_a_large_page() -> Outcome {
     l4::space::unmap_fpage(large.with_rights(ALL));
     agent.check_nothing(at(0x5000))?;
     agent.check_nothing(at(0))
+}
+
+fn small_pages_give_way_to_a_large_page() -> Outcome {
+    let large = large_page()?;
+    let [agent, other] = agents()?;
+    (0..3).for_each(|i| LARGE.write(i * 0x8_0000, 0x500 + i));
+    for round in 0..3 {
+        page(0).set(round);
+        agent.take(page(0).map_to(LARGE_SIZE + 0x8_0000, ALL))?;
+        agent.pass(other, MapItem::map(place(LARGE_SIZE + 0x8_0000, ALL), 0))?;
+        agent.check_reads(at(LARGE_SIZE + 0x8_0000), round)?;
+        // What was derived from the page that goes, goes with it.
+        agent.take(MapItem::map(large.with_rights(ALL), LARGE_SIZE))?;
+        (0..3).try_for_each(|i| agent.check_reads(at(LARGE_SIZE + i * 0x8_0000), 0x500 + i))?;
+        other.check_nothing(at(0))?;
+        l4::space::unmap_fpage(large.with_rights(ALL));
+        agent.check_nothing(at(LARGE_SIZE))?;
+    }
+    Ok(())
+}
+
+const GIB: Word = 1 << GIB_LOG2;
+
+/// A page of 1 GiB, which the processor must have and sigma0 must have had.
+#[track_caller]
+fn page_of_1_gib() -> Outcome<Fpage> {
+    if !arch::has_pages_of_1_gib() {
+        return Err(Failure::skip("the processor has no pages of 1 GiB"));
+    }
+    if !OF_1_GIB.is_there() {
+        return Err(Failure::skip("sigma0 has no 1 GiB of memory in one piece"));
+    }
+    OF_1_GIB.page()
+}
+
+fn page_of_1_gib_is_mapped() -> Outcome {
+    let page = page_of_1_gib()?;
+    check(kip::kip().page_info.size_mask() & GIB != 0, "PageInfo does not know it")?;
+    OF_1_GIB.write(0, 1);
+    OF_1_GIB.write(GIB - 8, 2);
+    let [agent, other] = agents()?;
+    agent.take(MapItem::map(page.with_rights(READ_WRITE), GIB))?;
+    agent.check_reads(at(GIB), 1)?;
+    agent.check_reads(at(2 * GIB - 8), 2)?;
+    agent.check_rights(at(GIB + 0x1234_5000), READ_WRITE)?;
+    agent.check_nothing(at(2 * GIB))?;
+    agent.check_nothing(at(GIB - 8))?;
+    // It can be granted as a whole, and passed on with fewer rights.
+    agent.pass(other, MapItem::grant(window(GIB, 30).with_rights(READ), 3 * GIB))?;
+    agent.check_nothing(at(GIB))?;
+    other.check_reads(at(4 * GIB - 8), 2)?;
+    other.check_rights(at(3 * GIB), READ)
+}
+
+fn page_of_1_gib_is_mapped_at_once() -> Outcome {
+    let page = page_of_1_gib()?;
+    if !arch::counts_instructions() {
+        return Err(Failure::skip("time is not counted in instructions here"));
+    }
+    let agent = Agent::in_new_space()?;
+    let time = |item: MapItem| {
+        let before = timestamp();
+        agent.take(item).map(|()| timestamp() - before)
+    };
+    let whole = time(MapItem::map(page.with_rights(ALL), 0))?;
+    // An eighth of it takes 64 large pages.
+    let parts = time(MapItem::map(fpage(page.base(), 27, ALL), 4 * GIB))?;
+    check(parts > 2 * whole, format_args!("{whole} instructions for all of it, {parts} for an eighth in large pages"))
+}
+
+fn page_of_1_gib_in_parts() -> Outcome {
+    let page = page_of_1_gib()?;
+    let part = page.base() + 0x2000_0000;
+    (0..4).for_each(|i| OF_1_GIB.write(0x2010_0000 + i * PAGE_SIZE, 0x600 + i));
+    let [agent, other] = agents()?;
+    agent.take(MapItem::map(fpage(part + 0x10_1000, PAGE_LOG2, READ), 0x5000))?;
+    agent.check_reads(at(0x5000), 0x601)?;
+    agent.take(MapItem::map(fpage(part, LARGE_LOG2, ALL), LARGE_SIZE))?;
+    agent.check_reads(at(LARGE_SIZE + 0x10_0000), 0x600)?;
+    agent.check_nothing(at(2 * LARGE_SIZE))?;
+    agent.take(MapItem::map(page.with_rights(ALL), GIB))?;
+    agent.pass(other, MapItem::map(window(GIB + 0x2010_2000, 13).with_rights(ALL), 0x2000))?;
+    agent.pass(other, MapItem::map(window(GIB + 0x2000_0000, LARGE_LOG2).with_rights(ALL), LARGE_SIZE))?;
+    [0x2000, LARGE_SIZE + 0x10_2000].into_iter().try_for_each(|offset| other.check_reads(at(offset), 0x602))?;
+    // An unmap of a part takes what meets it, and nothing else.
+    agent.unmap([place(GIB + 0x2000_1000, ALL)])?;
+    other.check_nothing(at(LARGE_SIZE + 0x10_2000))?;
+    other.check_reads(at(0x3000), 0x603)?;
+    agent.unmap([window(GIB + 0x2000_0000, LARGE_LOG2).with_rights(ALL)])?;
+    other.check_nothing(at(0x3000))?;
+    agent.check_reads(at(GIB + 0x2010_2000), 0x602)
+}
+
+fn page_of_1_gib_is_unmapped() -> Outcome {
+    let page = page_of_1_gib()?;
+    let agent = Agent::in_new_space()?;
+    agent.take(MapItem::map(page.with_rights(ALL), 0))?;
+    agent.check_rights(at(0x3FFF_F000), READ_WRITE)?;
+    l4::space::unmap_fpage(page.with_rights(Rights::WRITE));
+    agent.check_rights(at(0x3FFF_F000), READ)?;
+    agent.take(MapItem::map(page.with_rights(ALL), 0))?;
+    agent.check_rights(at(0), READ_WRITE)?;
+    // A flush of a part takes the whole page.
+    agent.flush([place(0x1234_5000, ALL)])?;
+    agent.check_nothing(at(0))?;
+    agent.check_nothing(at(0x3FFF_F000))
+}
+
+fn smaller_pages_give_way_to_a_page_of_1_gib() -> Outcome {
+    let larger = page_of_1_gib()?;
+    let large = large_page()?;
+    let agent = Agent::in_new_space()?;
+    OF_1_GIB.write(0x3000_0000, 0x77);
+    for round in 0..2 {
+        page(0).set(round);
+        agent.take_all(&[
+            page(0).map_to(0x1000, ALL),
+            page(0).map_to(0x3000_0000, ALL),
+            MapItem::map(large.with_rights(ALL), 0x3FE0_0000),
+        ])?;
+        agent.check_reads(at(0x3000_0000), round)?;
+        agent.take(MapItem::map(larger.with_rights(ALL), 0))?;
+        agent.check_reads(at(0x3000_0000), 0x77)?;
+        agent.check_rights(at(0x3FE0_0000), READ_WRITE)?;
+        agent.flush([window(0, 30).with_rights(ALL)])?;
+        agent.check_nothing(at(0x1000))?;
+    }
+    equal("the small page", page(0).get(), 1)
+}
+
+fn page_of_1_gib_tells_of_accesses() -> Outcome {
+    let page = page_of_1_gib()?;
+    let agent = Agent::in_new_space()?;
+    agent.take(MapItem::map(page.with_rights(ALL), 0))?;
+    let status = |fpage: Fpage| l4::space::status(fpage.with_rights(NONE));
+    status(page);
+    agent.read(at(0x1000_0000))?;
+    equal("read", status(page), REFERENCED)?;
+    agent.write(at(0x2000_0000), 1)?;
+    equal("written, asked of a part", status(fpage(page.base(), PAGE_LOG2, NONE)), ALL)?;
+    equal("not again", status(page), NONE)?;
+    l4::space::set_page_attribute(page, PageAttribute::WRITE_THROUGH)?;
+    agent.check_reads(at(0x2000_0000), 1)?;
+    Ok(l4::space::set_page_attribute(page, PageAttribute::DEFAULT)?)
 }
 
 // --- protected areas ---

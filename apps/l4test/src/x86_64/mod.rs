@@ -543,6 +543,18 @@ pub extern "C" fn load_data_segments(selector: Word) {
 /// The user data selector, and selectors without a descriptor that a program may load.
 pub const DATA_SELECTORS: [Word; 3] = [0, 0x23, 3];
 
+/// CPUID's extended feature bits in edx.
+#[unsafe(naked)]
+extern "C" fn extended_features() -> u32 {
+    naked_asm!("push rbx", "mov eax, 0x80000001", "cpuid", "mov eax, edx", "pop rbx", "ret")
+}
+
+/// Whether the processor has pages of 1 GiB.
+pub fn has_pages_of_1_gib() -> bool {
+    const PAGES_1G: u32 = 1 << 26;
+    extended_features() & PAGES_1G != 0
+}
+
 /// The flags.
 pub fn flags() -> Word {
     let flags;
