@@ -230,6 +230,9 @@ mod tests {
         fn update(&self, _: PhysAddr, _: usize, _: usize) -> usize {
             unreachable!("frames are not page tables")
         }
+        fn replace(&self, _: PhysAddr, _: usize, _: usize) -> bool {
+            unreachable!("frames are not page tables")
+        }
         fn zero_frame(&self, frame: PhysAddr) {
             self.words.borrow_mut().insert(frame.0, 0);
             self.cleared.borrow_mut().insert(frame.0);

@@ -111,6 +111,8 @@ pub trait PhysMem {
     /// Clears and then sets bits of the word at `at` and returns the old word. Atomic: bits that a processor sets in a
     /// page-table entry meanwhile are in the old word or in the new one.
     fn update(&self, at: PhysAddr, clear: usize, set: usize) -> usize;
+    /// Makes the word at `at` `new` if it is `old`, and says whether it was. Atomic.
+    fn replace(&self, at: PhysAddr, old: usize, new: usize) -> bool;
     /// Clears the 4 KiB frame at `frame`.
     fn zero_frame(&self, frame: PhysAddr);
 }

@@ -12,6 +12,7 @@ impl<M: Machine> Here<'_, M> {
     /// alike: on x86 a page that can be executed can be read.
     pub fn read_user(&self, space: SpaceRef, address: usize, bytes: &mut [u8]) -> usize {
         let mut done = 0;
+        self.k.machine.begin_copy();
         while done < bytes.len()
             && let Some(at) = address.checked_add(done)
             && let Some(PhysAddr(phys)) = self.k.spaces.touch(space, at, Rights::READ)
@@ -23,6 +24,7 @@ impl<M: Machine> Here<'_, M> {
             rest[..len].copy_from_slice(&word[skipped..skipped + len]);
             done += len;
         }
+        self.k.machine.end_copy();
         done
     }
 }

@@ -250,6 +250,10 @@ impl PhysMem for DirectMap {
         changed.expect("the closure never refuses")
     }
 
+    fn replace(&self, at: PhysAddr, old: usize, new: usize) -> bool {
+        direct(at).compare_exchange(old, new, Relaxed, Relaxed).is_ok()
+    }
+
     fn zero_frame(&self, frame: PhysAddr) {
         let start: *mut u8 = core::ptr::with_exposed_provenance_mut(layout::KERNEL_BASE + frame.0 as usize);
         // SAFETY: the frame is kernel memory that nobody uses yet.
@@ -271,6 +275,10 @@ impl PhysMem for Hardware {
     #[inline(always)]
     fn update(&self, at: PhysAddr, clear: usize, set: usize) -> usize {
         DirectMap.update(at, clear, set)
+    }
+
+    fn replace(&self, at: PhysAddr, old: usize, new: usize) -> bool {
+        DirectMap.replace(at, old, new)
     }
 
     fn zero_frame(&self, frame: PhysAddr) {

@@ -180,22 +180,42 @@ impl<M: Mmu> Spaces<'_, M> {
     #[inline(always)]
     pub(super) fn walk(&self, space: &Space, address: u64, level: u32) -> Place {
         loop {
-            let tables_taken_out = space.tables_taken_out.get();
-            fence(Ordering::Acquire);
-            let mut place = self.root_place(space, address);
-            while place.level > level
-                && let Some((table, shadow)) = self.below(&place)
-            {
-                place = self.place(place.level - 1, table, shadow, address);
-                fence(Ordering::Acquire);
-                if space.tables_taken_out.get() != tables_taken_out {
-                    break;
-                }
-            }
-            if space.tables_taken_out.get() == tables_taken_out {
-                return Place { tables_taken_out, ..place };
+            if let Some(place) = self.try_walk(space, address, level) {
+                return place;
             }
         }
+    }
+
+    /// As [`Self::walk`], unless a table is taken out meanwhile.
+    #[inline(always)]
+    fn try_walk(&self, space: &Space, address: u64, level: u32) -> Option<Place> {
+        let tables_taken_out = space.tables_taken_out.get();
+        fence(Ordering::Acquire);
+        let mut place = self.root_place(space, address);
+        for next in (0..Self::top()).rev() {
+            let Some((table, shadow)) = self.below(&place).filter(|_| next >= level) else { break };
+            place = self.place(next, table, shadow, address);
+            fence(Ordering::Acquire);
+            if space.tables_taken_out.get() != tables_taken_out {
+                return None;
+            }
+        }
+        Some(Place { tables_taken_out, ..place })
+    }
+
+    /// The entry that decides about `address`: level, place and word. Only where no table can be freed meanwhile.
+    #[inline(always)]
+    fn walk_tables(&self, space: &Space, address: u64) -> (u32, PhysAddr, u64) {
+        let read = |level, table: PhysAddr| {
+            let at = PhysAddr(table.0 + ((M::Format::index(level, address) as u64) << M::Format::ENTRY_LOG2));
+            (level, at, self.machine.read(at) as u64)
+        };
+        let mut found = read(Self::top(), space.root.get());
+        for next in (0..Self::top()).rev() {
+            let Some(table) = self.machine.format().below(found.0, found.2) else { break };
+            found = read(next, PhysAddr(table));
+        }
+        found
     }
 
     /// The entry that decides about `address`, and the one that leads to its table; `None` in the root table.
@@ -305,7 +325,7 @@ impl<M: Mmu> Spaces<'_, M> {
     }
 
     /// The page of a user at `address`, for which `place` was found. Certain under the lock of the frame's tree only.
-    #[inline]
+    #[inline(always)]
     pub(super) fn mapped(&self, space: &Space, place: &Place, address: u64) -> Option<Mapped> {
         if space.is_sigma0() {
             return self.own_of_sigma0(place, address);
@@ -317,6 +337,7 @@ impl<M: Mmu> Spaces<'_, M> {
 
     /// The page of sigma0 at `address`. What it has is at its physical address, even where it can have no entry for it:
     /// among pages of the kernel, or above all user addresses.
+    #[inline(never)]
     fn own_of_sigma0(&self, place: &Place, address: u64) -> Option<Mapped> {
         if !self.may_be_own(place, address) {
             return None;
@@ -386,23 +407,29 @@ impl<M: Mmu> Spaces<'_, M> {
     }
 
     /// The physical address of user memory at `address`, if `access` is allowed there; the page is marked as accessed,
-    /// as if user code had done it. Certain only as long as nobody can change mappings.
+    /// as if user code had done it. To be called, and the address to be used, between [`Machine::begin_copy`] and
+    /// [`Machine::end_copy`], which keep frames and tables from being freed.
+    ///
+    /// [`Machine::begin_copy`]: crate::machine::Machine::begin_copy
+    /// [`Machine::end_copy`]: crate::machine::Machine::end_copy
     pub fn touch(&self, space: SpaceRef, address: usize, access: Rights) -> Option<PhysAddr> {
         let address = address as u64;
         if address >= self.config.user_end {
             return None;
         }
-        let place = self.walk(self.get(space), address, 0);
-        let Entry::Leaf(leaf) = self.entry(&place) else { return None };
-        let write = access.contains(Rights::WRITE);
-        if write && !leaf.access.write {
-            return None;
+        let (space, write) = (self.get(space), access.contains(Rights::WRITE));
+        let set = self.machine.format().set_status(Status { accessed: true, dirty: write }).set;
+        loop {
+            let (level, at, word) = self.walk_tables(space, address);
+            let Entry::Leaf(leaf) = self.machine.format().decode(level, word) else { return None };
+            if write && !leaf.access.write {
+                return None;
+            }
+            // An entry that was cleared meanwhile must stay empty.
+            if word & set == set || self.machine.replace(at, word as usize, (word | set) as usize) {
+                return Some(PhysAddr(leaf.frame | address & ((1 << Self::page_log2(level)) - 1)));
+            }
         }
-        let status = Status { accessed: true, dirty: write };
-        if !leaf.status.accessed || write && !leaf.status.dirty {
-            self.machine.update(place.entry_at, 0, self.machine.format().set_status(status).set as usize);
-        }
-        Some(PhysAddr(leaf.frame | address & ((1 << Self::page_log2(place.level)) - 1)))
     }
 
     /// What is mapped at `address`. Only a hint unless the caller can rule out that it is being changed.

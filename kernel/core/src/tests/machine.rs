@@ -190,6 +190,14 @@ impl PhysMem for Fake {
         word.replace(word.get() & !clear | set)
     }
 
+    fn replace(&self, at: PhysAddr, old: usize, new: usize) -> bool {
+        let is_old = self.read(at) == old;
+        if is_old {
+            self.write(at, new);
+        }
+        is_old
+    }
+
     fn zero_frame(&self, frame: PhysAddr) {
         let index = (self.word(frame), (frame.0 - KMEM_BEGIN.0) / FRAME_SIZE).1 as usize;
         self.frames[index].get().expect("was just touched").iter().for_each(|word| word.set(0));

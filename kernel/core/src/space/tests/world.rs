@@ -228,6 +228,14 @@ impl<F: TestFormat> PhysMem for Fake<F> {
         old
     }
 
+    fn replace(&self, at: PhysAddr, old: usize, new: usize) -> bool {
+        let is_old = self.read(at) == old;
+        if is_old {
+            self.write(at, new);
+        }
+        is_old
+    }
+
     fn zero_frame(&self, frame: PhysAddr) {
         let first = self.index(frame);
         let words = first..first + (1 << F::INDEX_BITS);
