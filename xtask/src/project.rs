@@ -99,6 +99,7 @@ pub const CRATES: &[Crate] = &[
     // A conformance suite must do what hostile programs do; its chapters forbid `unsafe`, its world and assembly cannot.
     with_unsafe(entry("l4test", Kind::Program, HostTests::Library, &["l4-abi", "l4", "l4-rt"])),
     entry("bench", Kind::Program, HostTests::Library, &["l4", "l4-rt", "measure"]),
+    entry("scale", Kind::Program, HostTests::Library, &["l4", "l4-rt", "measure"]),
     entry("drivers", Kind::Program, HostTests::No, &["l4", "l4-rt"]),
     // The emulator's interface is one of pointers.
     with_unsafe(entry("plugin", Kind::Tool, HostTests::Library, &[])),

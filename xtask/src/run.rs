@@ -21,12 +21,12 @@ const DEFAULT_TIMEOUT: Duration = Duration::from_secs(120);
 const DEFAULT_PROGRAM: &str = "pingpong";
 
 /// The programs that take the word `tick=` on their command line.
-const MEASURING: [&str; 2] = [DEFAULT_PROGRAM, "bench"];
+const MEASURING: [&str; 3] = [DEFAULT_PROGRAM, "bench", "scale"];
 
 /// Options of `run`.
 #[derive(clap::Args, Debug)]
 pub struct Args {
-    /// Root task: pingpong (default), l4test, bench, drivers
+    /// Root task: pingpong (default), l4test, bench, scale, drivers
     program: Option<String>,
     /// Command line of the root task; l4test explains its own with `help`
     #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]

@@ -27,6 +27,7 @@ pub mod sigma0;
 pub mod space;
 pub mod thread;
 pub mod time;
+pub mod topology;
 
 pub use arch::{init, kdb, utcb};
 pub use kip::kip;

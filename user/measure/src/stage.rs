@@ -53,7 +53,12 @@ pub fn make_space(id: ThreadId) {
 
 /// Makes thread `id` in the space of `first`, which [`make_space`] made. Called by root.
 pub fn make_second(id: ThreadId, first: ThreadId) {
-    let utcb = UTCB_AREA_BASE + kip().utcb_info.size_bytes();
+    make_beside(id, first, 1);
+}
+
+/// Makes thread `id` in the space of `first`, which [`make_space`] made, as the `n`th after it. Called by root.
+pub fn make_beside(id: ThreadId, first: ThreadId, n: Word) {
+    let utcb = UTCB_AREA_BASE + n * kip().utcb_info.size_bytes();
     must("creating a thread", thread_control(id, first, thread::my_global_id(), pager::id(), Some(utcb)));
 }
 
@@ -61,9 +66,10 @@ fn kip_base() -> Word {
     core::ptr::from_ref(kip()).addr() as Word
 }
 
-/// Twice the smallest area.
+/// Room for a thread on each processor.
 fn utcb_area() -> Fpage {
-    area(UTCB_AREA_BASE, kip().utcb_info.area_log2() + 1)
+    const UTCBS_LOG2: u32 = 8;
+    area(UTCB_AREA_BASE, kip().utcb_info.size_bytes().ilog2() + UTCBS_LOG2)
 }
 
 fn area(base: Word, size_log2: u32) -> Fpage {

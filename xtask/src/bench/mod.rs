@@ -8,6 +8,7 @@ pub mod baseline;
 mod figures;
 mod plot;
 mod region;
+pub mod scale;
 mod symbols;
 mod table;
 
@@ -26,7 +27,7 @@ use crate::{qemu, usage};
 /// Options of `bench`.
 #[derive(clap::Args)]
 pub struct Args {
-    /// What to measure: ipc, null_call, page_fault, ...; all if left out
+    /// What to measure: ipc, null_call, ..., or scale (many processors); all but scale if left out
     name: Option<String>,
     /// Write one JSON object per figure into a file
     #[arg(long, value_name = "FILE")]
@@ -43,6 +44,12 @@ pub struct Args {
     /// Processors; of two or more, two exchange messages, too
     #[arg(long, value_name = "N", default_value = "1", value_parser = clap::value_parser!(u32).range(1..=qemu::MAX_CPUS))]
     cpus: u32,
+    /// Sockets over which processors are spread; for scale
+    #[arg(long, value_name = "S", default_value = "1", value_parser = clap::value_parser!(u32).range(1..=qemu::MAX_CPUS))]
+    sockets: u32,
+    /// By what time is measured; others than icount for scale
+    #[arg(long, value_enum, default_value = "icount", hide_possible_values = true, value_name = "icount|tcg|kvm")]
+    clock: scale::Clock,
     /// Accept the figures: writes xtask/baseline.json, which tests compare with
     #[arg(long)]
     bless: bool,
@@ -60,9 +67,17 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     if args.bless && args.cpus > 1 {
         usage!("--bless accepts the figures of one processor: leave out --cpus");
     }
+    if args.name.as_deref() == Some(scale::NAME) {
+        let (json, plot) = (args.json.as_deref(), args.plot.as_deref());
+        let plan = scale::Plan { cpus: args.cpus, sockets: args.sockets, clock: args.clock, json, plot };
+        return plan.run().map(|()| ExitCode::SUCCESS);
+    }
+    if args.sockets > 1 || args.clock != scale::Clock::Icount {
+        usage!("--sockets and --clock are for scale: say `cargo xtask bench scale`, or leave them out");
+    }
     let names = figures::names()?;
     if let Some(name) = args.name.as_deref().filter(|name| !names.iter().any(|own| own == name)) {
-        usage!("nothing is called {name}: there are {}", names.join(", "));
+        usage!("nothing is called {name}: there are {}, {}", names.join(", "), scale::NAME);
     }
     let json = match &args.json {
         Some(file) => match File::create(file) {

@@ -33,6 +33,12 @@ const WRONG: &[(&str, &[&str], &str)] = &[
     ("an_unknown_bench", &["bench", "no_such_bench"], "there are ipc, null_call"),
     ("a_part_as_all_figures", &["bench", "ipc", "--bless"], "leave out the name"),
     ("figures_of_many_processors", &["bench", "--cpus", "2", "--bless"], "leave out --cpus"),
+    ("sockets_of_one_processor", &["bench", "ipc", "--sockets", "2"], "are for scale"),
+    (
+        "processors_that_do_not_fill_the_sockets_of_a_bench",
+        &["bench", "scale", "--cpus", "3", "--sockets", "2"],
+        "multiple",
+    ),
     ("figures_in_a_file_nowhere", &["bench", "--json", "no/such/folder/file"], "name another file"),
     ("a_missing_plugin", &["run", "--plugin", "no/such/plugin.so,out=x"], "name one that exists"),
     ("a_plugin_on_kvm", &["run", "--plugin", "Cargo.toml", "--accel", "kvm"], "leave out --accel kvm"),

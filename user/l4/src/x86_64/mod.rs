@@ -5,11 +5,12 @@ pub mod mark;
 mod syscall;
 
 use core::arch::asm;
-use core::arch::x86_64::_rdtsc;
+use core::arch::x86_64::{__cpuid_count, _rdtsc, CpuidResult};
 use core::ptr::with_exposed_provenance;
 
 use l4_abi::{Kip, ThreadId, UTCB_MR0_OFFSET, Utcb, Word};
 
+use crate::topology::Place;
 pub use syscall::{
     RawExregs, exchange_registers, init, ipc, ipc_rounds, lipc, lipc_rounds, memory_control, processor_control,
     schedule, space_control, system_clock, thread_control, thread_switch, unmap,
@@ -74,6 +75,19 @@ pub fn utcb() -> &'static Utcb {
 #[doc(alias = "L4_MyLocalId")]
 pub fn my_local_id() -> ThreadId {
     ThreadId::local(mr0_address())
+}
+
+/// Where the processor is that executes this, if it says so.
+pub fn place() -> Option<Place> {
+    const TOPOLOGY: u32 = 0xB;
+    let leaf = |leaf, subleaf| {
+        #[allow(unused_unsafe, reason = "newer compilers want none")]
+        // SAFETY: every processor in 64-bit mode has the instruction, and the kernel leaves it to user programs.
+        let CpuidResult { eax, ebx, ecx, edx } = unsafe { __cpuid_count(leaf, subleaf) };
+        [eax, ebx, ecx, edx]
+    };
+    let [last_leaf, ..] = leaf(0, 0);
+    if last_leaf < TOPOLOGY { None } else { Place::from_leaf(|subleaf| leaf(TOPOLOGY, subleaf)) }
 }
 
 /// The time-stamp counter.
