@@ -100,6 +100,8 @@ pub const CRATES: &[Crate] = &[
     with_unsafe(entry("l4test", Kind::Program, HostTests::Library, &["l4-abi", "l4", "l4-rt"])),
     entry("bench", Kind::Program, HostTests::Library, &["l4", "l4-rt", "measure"]),
     entry("scale", Kind::Program, HostTests::Library, &["l4", "l4-rt", "measure"]),
+    // It takes whatever others send to it.
+    with_unsafe(entry("storm", Kind::Program, HostTests::Library, &["l4", "l4-rt"])),
     entry("drivers", Kind::Program, HostTests::No, &["l4", "l4-rt"]),
     // The emulator's interface is one of pointers.
     with_unsafe(entry("plugin", Kind::Tool, HostTests::Library, &[])),

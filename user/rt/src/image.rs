@@ -26,3 +26,9 @@ pub fn touch_image() {
         black_box(unsafe { start.wrapping_add(offset).read_volatile() });
     }
 }
+
+/// The first address of the image, and how many pages it has.
+pub fn image_pages() -> (usize, usize) {
+    let (start, end) = (addr_of!(image_start).addr(), addr_of!(image_end).addr());
+    (start, (end - start).div_ceil(PAGE_SIZE))
+}

@@ -26,7 +26,7 @@ pub mod serial;
 use core::panic::PanicInfo;
 
 pub use args::{Args, args};
-pub use image::{image_contains, touch_image};
+pub use image::{image_contains, image_pages, touch_image};
 pub use physical::PhysicalMemory;
 
 /// Status of a program that panicked.

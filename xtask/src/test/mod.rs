@@ -10,6 +10,7 @@ mod host;
 mod images;
 mod ktap;
 mod l4test;
+mod storm;
 
 pub use l4test::GROUP as PROGRAM;
 
@@ -21,7 +22,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::{Mutex, mpsc};
 use std::thread;
-use std::time::Instant;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
@@ -41,6 +42,9 @@ pub struct Args {
     /// Write one JSON object per test into a file
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
+    /// Seed of what is drawn afresh each time [default: from the clock]
+    #[arg(long, value_name = "N")]
+    seed: Option<u64>,
     /// Architecture
     #[arg(long, value_enum, default_value = "x86_64", hide_possible_values = true, value_name = "x86_64|x86_32")]
     arch: Arch,
@@ -135,7 +139,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         failed: vec![],
     };
     host::run(&filter, &mut tally)?;
-    emulator(&filter, &mut tally)?;
+    emulator(&filter, args.seed.unwrap_or_else(fresh_seed), &mut tally)?;
     for (name, check) in tidy::CHECKS {
         let name = format!("tidy::{name}");
         if filter.takes(&name) {
@@ -225,6 +229,8 @@ impl Tally {
 /// The images that tests boot.
 pub struct Lab {
     dir: PathBuf,
+    /// What tests draw from that are not the same each time.
+    seed: u64,
 }
 
 impl Lab {
@@ -265,7 +271,12 @@ impl Case {
 
 /// All tests of this tool that are functions.
 fn cases() -> impl Iterator<Item = Case> {
-    let boots = boots::cases().into_iter().chain(images::cases()).chain(l4test::cases()).chain(foreign::cases());
+    let boots = boots::cases()
+        .into_iter()
+        .chain(images::cases())
+        .chain(l4test::cases())
+        .chain(foreign::cases())
+        .chain(storm::cases());
     boots.chain(commands::cases()).chain(bench::cases())
 }
 
@@ -281,21 +292,28 @@ pub fn clauses() -> Vec<&'static str> {
     cases().map(|case| case.clause).filter(|clause| !clause.is_empty()).collect()
 }
 
+/// A seed that was not there before.
+fn fresh_seed() -> u64 {
+    let time = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    time.as_millis() as u64 % 1_000_000_000
+}
+
 /// Builds the images and runs what boots them.
-fn emulator(filter: &Filter, tally: &mut Tally) -> Result<()> {
+fn emulator(filter: &Filter, seed: u64, tally: &mut Tally) -> Result<()> {
     let cases = cases().filter(|case| filter.takes(&case.name));
     let jobs: VecDeque<Job> = l4test::jobs(filter).into_iter().chain(cases.map(Case::into_job)).collect();
     if jobs.is_empty() {
         return Ok(());
     }
     qemu::ensure()?;
+    tally.progress.println(&format!("what is drawn is drawn with --seed {seed}"));
     tally.progress.note("building images");
     let started = Instant::now();
     let built = build::images(&project::images());
     let is_built = built.is_ok();
     tally.enter(Outcome::of_build("build::x86_64", built.map(drop), started))?;
     // Older images would tell nothing about these sources.
-    if is_built { work(jobs, &Lab { dir: project::image_dir() }, tally) } else { Ok(()) }
+    if is_built { work(jobs, &Lab { dir: project::image_dir(), seed }, tally) } else { Ok(()) }
 }
 
 /// Runs `jobs`, some at a time.

@@ -1,0 +1,115 @@
+//! Pages that threads of several spaces share, and how much memory the kernel has.
+
+use core::hint::black_box;
+use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+use l4::{Fpage, Rights, SysError, ThreadId, Word, thread};
+
+use crate::failure::fail;
+use crate::life;
+use crate::table::root;
+
+/// log2 of the size of a page.
+pub const PAGE_LOG2: u32 = 12;
+/// Words of a page.
+pub const PAGE_WORDS: usize = 512;
+
+/// A page of words.
+#[repr(C, align(4096))]
+pub struct Page([AtomicU64; PAGE_WORDS]);
+
+impl Page {
+    /// Zeros.
+    pub const fn new() -> Self {
+        Self([const { AtomicU64::new(0) }; PAGE_WORDS])
+    }
+
+    /// Its words.
+    pub fn words(&self) -> &[AtomicU64; PAGE_WORDS] {
+        &self.0
+    }
+
+    /// Its address.
+    pub fn address(&self) -> Word {
+        (&raw const *self).expose_provenance() as Word
+    }
+
+    /// It as an fpage.
+    pub fn fpage(&self, rights: Rights) -> Fpage {
+        page_at(self.address(), rights)
+    }
+}
+
+/// The page with this address.
+pub fn page_at(address: Word, rights: Rights) -> Fpage {
+    Fpage::new(address >> PAGE_LOG2 << PAGE_LOG2, PAGE_LOG2, rights).expect("pages are at multiples of their size")
+}
+
+/// log2 of the number of pages in the arena.
+const ARENA_LOG2: u32 = 4;
+/// Pages in the arena.
+pub const ARENA_PAGES: usize = 1 << ARENA_LOG2;
+
+/// Pages that threads map to each other, here and there; what is in them means nothing.
+#[repr(C, align(65536))]
+pub struct Arena([Page; ARENA_PAGES]);
+
+/// The arena.
+pub static ARENA: Arena = Arena([const { Page::new() }; ARENA_PAGES]);
+
+impl Arena {
+    /// One of the pages.
+    pub fn page(&self, index: usize) -> &Page {
+        &self.0[index]
+    }
+
+    /// All of it.
+    pub fn fpage(&self) -> Fpage {
+        Fpage::new(self.0[0].address(), PAGE_LOG2 + ARENA_LOG2, Rights::ALL).expect("the arena is aligned")
+    }
+
+    /// Reads or writes a page.
+    pub fn touch(&self, index: usize, value: u64) {
+        let word = &self.0[index].0[index];
+        match value.is_multiple_of(2) {
+            true => word.store(value, Relaxed),
+            false => _ = black_box(word.load(Relaxed)),
+        }
+    }
+}
+
+/// What the kernel's memory suffices for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Room {
+    /// Inactive threads in root's space.
+    pub threads: usize,
+    /// Threads in spaces of their own.
+    pub spaces: usize,
+}
+
+impl Room {
+    /// Finds out, by making as many.
+    pub fn measure() -> Self {
+        Self {
+            threads: fill(|id| thread::thread_control(id, root(), root(), ThreadId::NIL, None)),
+            spaces: fill(|id| life::make_own_space(id, l4::kip::sigma0_id())),
+        }
+    }
+}
+
+/// How many can be made until there is no memory. All are deleted.
+fn fill(make: impl Fn(ThreadId) -> Result<(), SysError>) -> usize {
+    const MANY: usize = 100_000;
+    const FIRST: Word = 4096;
+    let id = |n: usize| ThreadId::global(root().thread_no() + FIRST + n as Word, 1);
+    let end = (0..MANY).find_map(|n| make(id(n)).err().map(|error| (n, error)));
+    // The last may be there or not.
+    for n in 0..end.map_or(MANY, |(n, _)| n + 1) {
+        crate::failure::must("deleting a thread", thread::delete(id(n)));
+    }
+    match end {
+        Some((count, SysError::OutOfMemory)) => count,
+        Some((_, error)) => fail(format_args!("filling memory ends with {error:?}")),
+        None => fail("kernel memory does not run out"),
+    }
+}

@@ -1,0 +1,99 @@
+//! The program storm, and scale, on several processors.
+
+use anyhow::{Context, Result, ensure};
+
+use super::boots::{self, PATIENCE};
+use super::{Case, Lab};
+use crate::bench::scale;
+use crate::qemu::{Console, End, Ended, Machine, Module};
+
+/// The seed of the run that is the same each time.
+const SEED: u64 = 1;
+/// Operations of a run.
+const OPS: u64 = 20_000;
+
+/// How much more a message may take, on average, while other pairs exchange messages, too.
+const GROWTH: f64 = 1.05;
+
+/// All tests of this file.
+pub fn cases() -> Vec<Case> {
+    vec![
+        Case::new("boot::storm_of_a_fixed_seed_loses_nothing", "X.2, Processors", |lab| storm(lab, SEED, true)),
+        Case::new("boot::storm_of_a_fresh_seed_loses_nothing", "X.2, Processors", |lab| storm(lab, lab.seed, false)),
+        Case::new("boot::storm_refuses_unknown_words", "", |lab| refuses(lab, "storm", "ops=0")),
+        Case::new("boot::pairs_of_threads_do_not_slow_each_other_down", "X.2, Processors, IPC", pairs),
+        Case::new("boot::scale_prints_tables", "", tables),
+        Case::new("boot::scale_refuses_unknown_words", "", |lab| refuses(lab, "scale", "pair")),
+    ]
+}
+
+fn machine(lab: &Lab, program: &str, args: String, cpus: u32) -> Machine {
+    Machine { cpus, ..Machine::new(&lab.dir, Module { file: lab.image(program), args }) }
+}
+
+fn boot(machine: &Machine) -> Result<Ended> {
+    let ended = machine.boot(&Console::none(), Some(PATIENCE))?;
+    ensure!(ended.end == End::Program(0), "{}\n{}", ended.end, boots::tail(&ended.console));
+    Ok(ended)
+}
+
+/// A run of counted instructions is the same each time; one that is not has processors that truly run in parallel.
+fn storm(lab: &Lab, seed: u64, icount: bool) -> Result<()> {
+    let machine = Machine { icount, ..machine(lab, "storm", format!("seed={seed} ops={OPS}"), CPUS) };
+    let ended = boot(&machine).with_context(|| format!("cargo xtask run storm --args \"seed={seed} ops={OPS}\""))?;
+    let last = ended.console.lines().last().unwrap_or_default();
+    ensure!(last.ends_with("; nothing is lost"), "{}", boots::tail(&ended.console));
+    ensure!(ended.console.contains(&format!("storm: seed={seed} ")), "{}", boots::tail(&ended.console));
+    Ok(())
+}
+
+/// Processors of a storm.
+const CPUS: u32 = 1;
+
+fn refuses(lab: &Lab, program: &str, word: &str) -> Result<()> {
+    let ended = machine(lab, program, word.to_owned(), 1).boot(&Console::none(), Some(PATIENCE))?;
+    ensure!(ended.end == End::Program(2), "{}\n{}", ended.end, boots::tail(&ended.console));
+    ensure!(ended.console.contains(word), "{}", boots::tail(&ended.console));
+    Ok(())
+}
+
+/// Where instructions of all processors add up, a message costs as much with many pairs as with one.
+fn pairs(lab: &Lab) -> Result<()> {
+    const SIDE: usize = 4;
+    let args = "latency pairs rounds=50 json tick=instructions".to_owned();
+    let machine = Machine { icount: true, sockets: 2, ..machine(lab, "scale", args, SIDE as u32) };
+    let ended = boot(&machine)?;
+    let rows = scale::rows(&ended)?;
+    let pairs: Vec<f64> = rows.iter().filter(|row| row.mode == "pairs").map(|row| row.value).collect();
+    ensure!(pairs.len() == SIDE, "the numbers of pairs are {pairs:?}");
+    let most = pairs.iter().copied().fold(0.0, f64::max);
+    ensure!(most <= pairs[0] * GROWTH, "a message of 1, 2, ... pairs takes {pairs:?}");
+    let latencies: Vec<_> = rows.iter().filter(|row| row.mode == "latency").collect();
+    ensure!(latencies.len() == SIDE * SIDE, "{} latencies", latencies.len());
+    for row in latencies {
+        let (Some(from), Some(to)) = (row.from, row.to) else { continue };
+        let expected = match (from == to, from / 2 == to / 2) {
+            (true, _) => "same processor",
+            (_, true) => "same socket",
+            (_, false) => "other socket",
+        };
+        ensure!(row.relation == expected, "processors {from} and {to}: {}", row.relation);
+        ensure!(row.value > 1.0, "from {from} to {to} it takes {}", row.value);
+    }
+    Ok(())
+}
+
+fn tables(lab: &Lab) -> Result<()> {
+    let ended = boot(&machine(lab, "scale", "rounds=2".to_owned(), 2))?;
+    let starting = |text: &str| ended.console.lines().filter(|line| line.starts_with(text)).count();
+    // Two rows of the matrix; a move itself and by another; faults on the same processor and another.
+    for (text, count) in [("   0 | ", 1), ("   1 | ", 1), ("itself ", 1), ("another ", 1), ("            0 ", 2)] {
+        ensure!(
+            starting(text) == count,
+            "{} lines start with `{text}`\n{}",
+            starting(text),
+            boots::tail(&ended.console)
+        );
+    }
+    Ok(())
+}
