@@ -2,7 +2,7 @@
 
 use anyhow::{Result, anyhow};
 use object::LittleEndian as LE;
-use object::elf::{FileHeader64, ProgramHeader64, SymbolSection};
+use object::elf::{EM_X86_64, ET_EXEC, FileHeader64, PT_LOAD, ProgramHeader64, SymbolSection};
 use object::pod;
 
 /// A 64-bit ELF file.
@@ -12,7 +12,33 @@ pub struct Image {
     pub bytes: Vec<u8>,
 }
 
+const HEADER_BYTES: usize = size_of::<FileHeader64<LE>>();
+const SEGMENT_BYTES: usize = size_of::<ProgramHeader64<LE>>();
+
 impl Image {
+    /// A program for x86-64: one segment with these bytes at this address, which begins with the first instruction.
+    pub fn executable(address: u64, code: &[u8]) -> Result<Self> {
+        let segment_at = HEADER_BYTES + SEGMENT_BYTES;
+        let mut image = Self { bytes: vec![0; segment_at] };
+        image.bytes[..7].copy_from_slice(b"\x7fELF\x02\x01\x01");
+        let header = image.header()?;
+        header.e_type.set(LE, ET_EXEC);
+        header.e_machine.set(LE, EM_X86_64);
+        header.e_entry.set(LE, address);
+        header.e_phoff.set(LE, HEADER_BYTES as u64);
+        header.e_phentsize.set(LE, SEGMENT_BYTES as u16);
+        header.e_phnum.set(LE, 1);
+        let segment = &mut image.segments()?[0];
+        segment.p_type.set(LE, PT_LOAD);
+        segment.p_offset.set(LE, segment_at as u64);
+        segment.p_vaddr.set(LE, address);
+        segment.p_paddr.set(LE, address);
+        segment.p_filesz.set(LE, code.len() as u64);
+        segment.p_memsz.set(LE, code.len() as u64);
+        image.bytes.extend(code);
+        Ok(image)
+    }
+
     /// The file header.
     pub fn header(&mut self) -> Result<&mut FileHeader64<LE>> {
         let (header, _) = pod::from_bytes_mut(&mut self.bytes).map_err(|()| anyhow!("the ELF header is cut off"))?;
@@ -46,34 +72,17 @@ impl Image {
 #[cfg(test)]
 pub mod tests {
     use object::LittleEndian as LE;
-    use object::elf::{EM_X86_64, ET_EXEC, FileHeader64, PT_LOAD, ProgramHeader64};
 
-    use super::Image;
-
-    const HEADER_BYTES: usize = size_of::<FileHeader64<LE>>();
-    const SEGMENT_BYTES: usize = size_of::<ProgramHeader64<LE>>();
+    use super::{HEADER_BYTES, Image, SEGMENT_BYTES};
 
     /// A small executable: one segment of 16 bytes at 1 MiB behind the headers, and 100 bytes of symbols.
     pub fn executable() -> Image {
-        let segment_at = HEADER_BYTES + SEGMENT_BYTES;
-        let mut image = Image { bytes: vec![0; segment_at + 16 + 100] };
-        image.bytes[..7].copy_from_slice(b"\x7fELF\x02\x01\x01");
-        let header = image.header().expect("there is room for a header");
-        header.e_type.set(LE, ET_EXEC);
-        header.e_machine.set(LE, EM_X86_64);
-        header.e_entry.set(LE, 0x10_0000);
-        header.e_phoff.set(LE, HEADER_BYTES as u64);
-        header.e_phentsize.set(LE, SEGMENT_BYTES as u16);
-        header.e_phnum.set(LE, 1);
-        header.e_shoff.set(LE, segment_at as u64 + 16);
+        let mut image = Image::executable(0x10_0000, &[0; 16]).expect("there is room for the headers");
+        let header = image.header().expect("there is a header");
+        header.e_shoff.set(LE, (HEADER_BYTES + SEGMENT_BYTES) as u64 + 16);
         header.e_shnum.set(LE, 1);
-        let segment = &mut image.segments().expect("there is room for a segment")[0];
-        segment.p_type.set(LE, PT_LOAD);
-        segment.p_offset.set(LE, segment_at as u64);
-        segment.p_vaddr.set(LE, 0x10_0000);
-        segment.p_paddr.set(LE, 0x10_0000);
-        segment.p_filesz.set(LE, 16);
-        segment.p_memsz.set(LE, 32);
+        image.segments().expect("there is a segment")[0].p_memsz.set(LE, 32);
+        image.bytes.extend([0; 100]);
         image
     }
 

@@ -1,12 +1,14 @@
 //! The beginning (X.2, Generic booting): which memory is the kernel's, and the initial servers, which are threads that start
 //! without a start message, each in a privileged space.
 
+use core::fmt;
+
 use l4_abi::{
-    Fpage, KIP_AREA_LOG2, MemoryDescriptor, MemoryType, ROOT_KIP_AREA_BASE, ROOT_UTCB_AREA_BASE, ROOT_UTCB_AREA_LOG2,
-    Rights, ThreadId,
+    Fpage, KIP_AREA_LOG2, Kip, MemoryDescriptor, MemoryType, ROOT_KIP_AREA_BASE, ROOT_UTCB_AREA_BASE,
+    ROOT_UTCB_AREA_LOG2, Rights, ServerWords, ThreadId, Word,
 };
 
-use crate::kernel::Here;
+use crate::kernel::{Here, ThreadNumbers};
 use crate::kmem::{FRAME_SIZE, REGIONS_MAX};
 use crate::machine::{Machine, NoMemory, PhysAddr};
 use crate::space::SpaceKind;
@@ -15,7 +17,7 @@ use crate::space::SpaceKind;
 const SERVER_PRIORITY: u8 = 255;
 
 /// What is known of an initial server.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Server {
     /// Its id.
     pub id: ThreadId,
@@ -29,6 +31,74 @@ pub struct Server {
     pub scheduler: ThreadId,
     /// Whether it is sigma0.
     pub is_sigma0: bool,
+}
+
+/// The initial servers that a loader names in the kernel interface page: sigma0, and one or both of the others.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct InitialServers {
+    sigma0: ServerWords,
+    sigma1: Option<ServerWords>,
+    root_task: Option<ServerWords>,
+}
+
+/// Why the servers that a loader names cannot be started. Displayed as a sentence.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum BadServers {
+    /// There is no sigma0: nobody could have any memory.
+    NoSigma0,
+    /// The server of this name is made for narrower words than the kernel's.
+    Narrow(&'static str),
+}
+
+impl fmt::Display for BadServers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoSigma0 => f.write_str("the loader gave no sigma0"),
+            Self::Narrow(name) => write!(f, "{name} is a 32-bit program, for which this kernel has no mode"),
+        }
+    }
+}
+
+/// Initial stack pointer with which a loader asks for a space of 32-bit programs (amd64 ABI, 32-bit compatibility mode).
+/// No program has such a stack.
+const COMPATIBILITY_MODE_SP: Word = 1 << (Word::BITS - 1);
+
+impl InitialServers {
+    /// What `kip` says. A server is there if its memory is not empty.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub fn of(kip: &Kip) -> Result<Self, BadServers> {
+        let named = [("sigma0", kip.sigma0), ("sigma1", kip.sigma1), ("the root task", kip.root_server)];
+        let present = named.map(|(name, words)| words.is_present().then_some((name, words)));
+        let is_narrow = |words: ServerWords| Word::BITS == 64 && words.sp == COMPATIBILITY_MODE_SP;
+        if let Some((name, _)) = present.into_iter().flatten().find(|&(_, words)| is_narrow(words)) {
+            return Err(BadServers::Narrow(name));
+        }
+        let [sigma0, sigma1, root_task] = present.map(|server| server.map(|(_, words)| words));
+        Ok(Self { sigma0: sigma0.ok_or(BadServers::NoSigma0)?, sigma1, root_task })
+    }
+
+    /// Whether there is a root task.
+    pub fn has_root_task(&self) -> bool {
+        self.root_task.is_some()
+    }
+
+    /// The servers, in the order in which they are started. The root task is the scheduler of all.
+    pub fn list(&self, numbers: ThreadNumbers) -> impl Iterator<Item = Server> {
+        let server = |words: ServerWords, id, pager| Server {
+            id,
+            ip: words.ip as usize,
+            sp: words.sp as usize,
+            pager,
+            scheduler: numbers.root_task(),
+            is_sigma0: id == numbers.sigma0(),
+        };
+        let sigma0 = server(self.sigma0, numbers.sigma0(), ThreadId::NIL);
+        let sigma1 = self.sigma1.map(|words| server(words, numbers.sigma1(), numbers.sigma0()));
+        let root_task = self.root_task.map(|words| server(words, numbers.root_task(), numbers.sigma0()));
+        [Some(sigma0), sigma1, root_task].into_iter().flatten()
+    }
 }
 
 const KIP_AREA: Fpage = Fpage::new(ROOT_KIP_AREA_BASE, KIP_AREA_LOG2, Rights::NONE).expect("aligned");

@@ -26,6 +26,11 @@ impl ThreadNumbers {
         ThreadId::global(self.user_base as _, 1)
     }
 
+    /// The id of sigma1.
+    pub fn sigma1(self) -> ThreadId {
+        ThreadId::global((self.user_base + 1) as _, 1)
+    }
+
     /// The id of the root task.
     pub fn root_task(self) -> ThreadId {
         ThreadId::global((self.user_base + 2) as _, 1)

@@ -14,15 +14,15 @@ use crate::qemu::{Console, End, Module};
 
 /// The file names of the modules, in order.
 const NAMES: [&str; 3] = ["kernel", "sigma0", "root"];
-const KERNEL: usize = 0;
+pub const KERNEL: usize = 0;
 const SIGMA0: usize = 1;
 const ROOT: usize = 2;
 
 /// The first word of the kernel interface page, 64 bits wide (X.2, Kernel Interface Page).
-const KIP_MAGIC: [u8; 8] = *b"L4\xE6K\0\0\0\0";
+pub const KIP_MAGIC: [u8; 8] = *b"L4\xE6K\0\0\0\0";
 /// Words of that page: number and offset of the memory descriptors; page sizes.
-const MEMORY_INFO: usize = 21;
-const PAGE_INFO: usize = 50;
+pub const MEMORY_INFO: usize = 21;
+pub const PAGE_INFO: usize = 50;
 
 /// Makes sound modules unsound.
 type Damage = fn(&mut Vec<Image>) -> Result<()>;
@@ -93,7 +93,7 @@ fn refuses(lab: &Lab, damage: Damage, expected: &str) -> Result<()> {
 }
 
 /// Kernel, sigma0 and a root task as they are.
-fn sound(lab: &Lab) -> Result<Vec<Image>> {
+pub fn sound(lab: &Lab) -> Result<Vec<Image>> {
     let read = |name| {
         let file = lab.image(name);
         fs::read(&file).map(|bytes| Image { bytes }).with_context(|| format!("cannot read {}", file.display()))
@@ -188,7 +188,7 @@ fn relink(images: &mut [Image], index: usize, place: u64) -> Result<()> {
 }
 
 /// Sets a word of the kernel interface page in the kernel's file.
-fn kip_word(images: &mut [Image], index: usize, value: u64) -> Result<()> {
+pub fn kip_word(images: &mut [Image], index: usize, value: u64) -> Result<()> {
     let bytes = &mut images[KERNEL].bytes;
     let page = bytes.chunks_exact(8).position(|word| word == KIP_MAGIC).context("the kernel has no interface page")?;
     let word = bytes.chunks_exact_mut(8).nth(page + index).context("the interface page is cut off")?;

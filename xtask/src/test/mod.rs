@@ -10,6 +10,7 @@ mod host;
 mod images;
 mod ktap;
 mod l4test;
+mod servers;
 mod storm;
 
 pub use l4test::GROUP as PROGRAM;
@@ -277,7 +278,7 @@ fn cases() -> impl Iterator<Item = Case> {
         .chain(l4test::cases())
         .chain(foreign::cases())
         .chain(storm::cases());
-    boots.chain(commands::cases()).chain(bench::cases())
+    boots.chain(commands::cases()).chain(bench::cases()).chain(servers::cases())
 }
 
 /// The names of all tests but those of the program l4test, and of the rules.

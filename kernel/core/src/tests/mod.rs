@@ -7,6 +7,7 @@ mod machine;
 mod script;
 mod world;
 
+mod boot;
 mod boot_memory;
 mod cancel;
 mod debugger;

@@ -118,13 +118,3 @@ fn start_message_may_be_propagated() {
     play(w, "r send m 0x1234 0x5678 as=root");
     expect(w, "in the name of root", "m ready; r sent");
 }
-
-/// X.2, Generic booting: the initial servers start without a message.
-#[test]
-fn initial_servers_just_run() {
-    let w = World::bare();
-    expect(w, "boot", "root runs; root ready; s waits for any");
-    assert_eq!((w.tcb(ROOT).ip.get(), w.tcb(ROOT).sp.get()), (START_IP, START_SP));
-    assert_eq!(w.utcb(ROOT).pager(), super::world::S.id());
-    assert_eq!(w.utcb(ROOT).my_global_id(), ROOT.id());
-}

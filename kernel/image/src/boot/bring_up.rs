@@ -1,7 +1,7 @@
 //! From rough tables to the initial servers.
 
 use arrayvec::ArrayVec;
-use kcore::boot::{Range, Server, kernel_memory};
+use kcore::boot::{InitialServers, Range, kernel_memory};
 use kcore::cross::claims::Claims;
 use kcore::kernel::{Kernel, ThreadNumbers};
 use kcore::kmem::Kmem;
@@ -22,7 +22,7 @@ use khal::pit::Pit;
 use khal::processors::Processors;
 use khal::timer::Clocks;
 use khal::{cr, pic, syscall, timer};
-use l4_abi::{ServerWords, ThreadId, Word};
+use l4_abi::Word;
 
 use super::others::{self, Starter};
 use super::paging::{KernelSpace, Plan, image_range};
@@ -48,15 +48,13 @@ type Controllers = ArrayVec<PhysAddr, { 1 + MAX_IO_APICS }>;
 struct Found {
     options: Options,
     features: Features,
-    servers: [ServerWords; 2],
+    servers: InitialServers,
     kernel_space: KernelSpace,
     lines: Lines,
     controllers: Controllers,
     processors: Processors,
 }
 
-/// The stack pointer by which a loader asks for a server in compatibility mode (Boot protocol).
-const COMPATIBILITY_MODE_SP: Word = 1 << 63;
 /// A time-stamp counter slower than this cannot count microseconds.
 const SLOWEST_TSC_KHZ: u64 = 1_000;
 
@@ -71,7 +69,7 @@ pub fn bring_up() -> ! {
     let loaded = unsafe { kip::loaded() };
     // SAFETY: no other tables have been loaded yet.
     let options = unsafe { options::read(&loaded) };
-    let servers = check_servers(loaded.kip.sigma0, loaded.kip.root_server);
+    let servers = InitialServers::of(loaded.kip).unwrap_or_else(|error| panic!("{error}"));
     let limit = PhysAddr(layout::DIRECT_MAP_BYTES as u64);
     let ranges = kernel_memory(loaded.memory, image_range(), limit);
     take_kernel_memory(&ranges);
@@ -100,7 +98,7 @@ extern "C" fn complete_bring_up() -> ! {
     let numbers = thread_numbers(&interrupts);
     complete_kip(*options, clocks, controllers, numbers, cpus.len());
     start_core(Hardware::new(*options, *features, *kernel_space, clocks, interrupts), cpus, numbers);
-    start_servers(*servers, numbers);
+    start_servers(servers, numbers);
     greet(clocks, processors);
     others::let_them_go(cpus.len());
     dispatch::dispatch()
@@ -132,16 +130,6 @@ fn check_features() -> Features {
     let lacking = Features::REQUIRED.difference(features);
     assert!(lacking.is_empty(), "the processor lacks {lacking}");
     features
-}
-
-/// Start values of sigma0 and the root task.
-fn check_servers(sigma0: ServerWords, root: ServerWords) -> [ServerWords; 2] {
-    assert!(sigma0.is_present(), "the loader gave no sigma0");
-    assert!(root.is_present(), "the loader gave no root task");
-    for (name, server) in [("sigma0", sigma0), ("the root task", root)] {
-        assert!(server.sp != COMPATIBILITY_MODE_SP, "{name} is a 32-bit program, for which this kernel has no mode");
-    }
-    [sigma0, root]
 }
 
 fn take_kernel_memory(ranges: &[Range]) {
@@ -337,22 +325,13 @@ fn start_core(hardware: Hardware, cpus: &'static [&'static Cpu], numbers: Thread
     });
 }
 
-fn start_servers([sigma0, root]: [ServerWords; 2], numbers: ThreadNumbers) {
+fn start_servers(servers: &InitialServers, numbers: ThreadNumbers) {
     let mut here = dispatch::here();
-    let server = |id, words: ServerWords, pager, is_sigma0| Server {
-        id,
-        ip: words.ip as usize,
-        sp: words.sp as usize,
-        pager,
-        scheduler: numbers.root_task(),
-        is_sigma0,
-    };
-    let servers = [
-        server(numbers.sigma0(), sigma0, ThreadId::NIL, true),
-        server(numbers.root_task(), root, numbers.sigma0(), false),
-    ];
-    for server in servers {
+    for server in servers.list(numbers) {
         assert!(here.start_server(server).is_ok(), "kernel memory does not suffice for the initial servers");
+    }
+    if !servers.has_root_task() {
+        console::line(format_args!("the loader gave no root task"));
     }
 }
 
