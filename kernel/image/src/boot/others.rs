@@ -31,7 +31,7 @@ const PAGE_BYTES: usize = 4096;
 /// How long a processor must be left alone after a reset, and how long it gets to answer a start.
 const RESET_US: u64 = 10_000;
 const FIRST_ANSWER_US: u64 = 200;
-const ANSWER_US: u64 = 500_000;
+const ANSWER_US: u64 = 5_000_000;
 
 /// The number, plus one, of the processor that came last.
 static ARRIVED: AtomicU32 = AtomicU32::new(0);
