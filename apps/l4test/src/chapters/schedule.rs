@@ -628,11 +628,13 @@ fn exhausted_budget_is_a_fault() -> Outcome {
         let expected = begun + 3_000 + u64::from(max_delay_us);
         check(told >= expected, format_args!("after {} us it is too early", told - begun))?;
         check_silence()?;
-        send_label(thread.id(), 0)?;
         let before = COUNTS[0].load(Relaxed);
-        // No switch has filled the budget: the next slice is not drawn out.
-        let next = receive_preemption(thread)?;
-        check(next > told && COUNTS[0].load(Relaxed) > before, "it has not run on")?;
+        // No switch has filled the budget: the next slice is not drawn out. A host that is busy may take some of them for
+        // itself.
+        wait_until(|| {
+            let next = send_label(thread.id(), 0).map_err(Failure::from).and_then(|_| receive_preemption(thread));
+            next.is_ok_and(|next| next > told) && COUNTS[0].load(Relaxed) > before
+        })?;
         thread.delete()?;
     }
     Ok(())
@@ -649,8 +651,8 @@ fn preemption_fault_without_handler_halts() -> Outcome {
     wait_until(|| thread.state().is_ok_and(|state| state == ScheduleResult::Inactive))?;
     check_silence()?;
     let before = COUNTS[0].load(Relaxed);
-    l4::thread::resume(thread.id())?;
-    wait_until(|| COUNTS[0].load(Relaxed) > before)
+    // A host that is busy may take a whole slice for itself: then the thread halts again where it was.
+    wait_until(|| l4::thread::resume(thread.id()).is_ok() && COUNTS[0].load(Relaxed) > before)
 }
 
 // --- ThreadSwitch ---
