@@ -68,6 +68,14 @@ impl<M: Machine> Kernel<'_, M> {
         self.tcb(thread).utcb_in(self.machine)
     }
 
+    /// The UTCB of `thread`, which another processor may be deleting.
+    pub(crate) fn utcb_if_any(&self, thread: TcbRef) -> Option<&l4_abi::Utcb> {
+        match self.tcb(thread).utcb.get() {
+            0 => None,
+            address => Some(self.machine.utcb(address)),
+        }
+    }
+
     /// Whether `thread` may use the privileged system calls: it is in the space of sigma0, sigma1 or the root task.
     pub fn is_privileged(&self, thread: TcbRef) -> bool {
         self.spaces.get(self.tcb(thread).space()).is_privileged()

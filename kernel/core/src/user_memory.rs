@@ -3,7 +3,7 @@
 use l4_abi::Rights;
 
 use crate::kernel::Here;
-use crate::machine::{Machine, PhysAddr, SpaceRef};
+use crate::machine::{Machine, SpaceRef};
 
 const WORD_BYTES: usize = size_of::<usize>();
 
@@ -15,10 +15,10 @@ impl<M: Machine> Here<'_, M> {
         self.k.machine.begin_copy();
         while done < bytes.len()
             && let Some(at) = address.checked_add(done)
-            && let Some(PhysAddr(phys)) = self.k.spaces.touch(space, at, Rights::READ)
+            && let skipped = at % WORD_BYTES
+            && let Some(word) = self.read_word_of(space, at - skipped)
         {
-            let skipped = at % WORD_BYTES;
-            let word = self.k.machine.read_user_word(PhysAddr(phys - skipped as u64)).to_le_bytes();
+            let word = word.to_le_bytes();
             let rest = &mut bytes[done..];
             let len = rest.len().min(WORD_BYTES - skipped);
             rest[..len].copy_from_slice(&word[skipped..skipped + len]);
@@ -26,5 +26,13 @@ impl<M: Machine> Here<'_, M> {
         }
         self.k.machine.end_copy();
         done
+    }
+
+    /// The word that `space` has at `at`, which is aligned, if it is mapped.
+    pub(crate) fn read_word_of(&self, space: SpaceRef, at: usize) -> Option<usize> {
+        self.k.machine.begin_copy();
+        let word = self.k.spaces.touch(space, at, Rights::READ).map(|at| self.k.machine.read_user_word(at));
+        self.k.machine.end_copy();
+        word
     }
 }

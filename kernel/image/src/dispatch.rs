@@ -19,11 +19,12 @@ pub fn here() -> Here<'static, Hardware> {
 pub extern "C" fn dispatch() -> ! {
     loop {
         let mut here = here();
-        if here.attend() {
-            let_interrupts_in();
-            continue;
-        }
+        let is_behind = here.attend();
         let Some(thread) = here.choose() else {
+            if is_behind {
+                let_interrupts_in();
+                continue;
+            }
             if here.receive_before_sleep() {
                 continue;
             }

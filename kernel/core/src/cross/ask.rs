@@ -7,10 +7,16 @@
 //!
 //! A processor has one question at a time, in its own words; a bit at the other one says who asks. So there is no queue
 //! that could be full.
+//!
+//! The running thread of a processor that asks is in the middle of its call: meanwhile it is neither deleted nor given
+//! another id or space ([`Reply::Busy`]), and if it is moved it stays until the call is over. Of threads that want to do
+//! that to each other in a ring, the one on the processor with the highest number gives up.
+//!
+//! A question is about a thread by its slot and its id: when it is answered, the thread may have gone.
 
 use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-use l4_abi::SysError;
+use l4_abi::{SysError, ThreadId};
 
 use crate::kernel::Here;
 use crate::machine::{CpuId, Machine, TcbRef};
@@ -20,8 +26,10 @@ use crate::var::{AsWord, Var};
 const CPUS_MAX: usize = 256;
 const WORD_BITS: usize = usize::BITS as usize;
 
-/// Words of a question, and of its answer.
+/// Words of a question, and of its answer. The last word of a question about a thread is the thread's id, the first its
+/// slot.
 pub(crate) const WORDS: usize = 10;
+const ID: usize = WORDS - 1;
 /// The words of a question or an answer.
 pub(crate) type Words = [usize; WORDS];
 
@@ -61,6 +69,11 @@ impl Subject {
         Self::Interrupt,
         Self::EndPlainWaits,
     ];
+
+    /// Whether a question begins with a thread's slot and ends with its id.
+    fn is_about_a_thread(self) -> bool {
+        matches!(self, Self::Exregs | Self::Schedule | Self::Move | Self::Modify | Self::Delete)
+    }
 }
 
 impl AsWord for Subject {
@@ -78,18 +91,38 @@ impl AsWord for Subject {
 pub(crate) enum Reply {
     /// It is done; with these words.
     Done(Words),
+    /// There is no such thread any more.
+    Gone,
     /// The thread is at home elsewhere by now: ask there.
     Moved,
     /// First this thread, at home elsewhere, has to leave the IPC it is in.
     Elsewhere(TcbRef),
-    /// The thread asks itself, and must not be deleted or moved meanwhile: ask again.
+    /// The thread asks itself, and must not be deleted or changed meanwhile: ask again.
     Busy,
 }
 
-const DONE: usize = 0;
-const MOVED: usize = 1;
-const ELSEWHERE: usize = 2;
-const BUSY: usize = 3;
+impl Reply {
+    /// The reply as a number and words.
+    fn to_words(self) -> (u8, Words) {
+        match self {
+            Reply::Done(words) => (0, words),
+            Reply::Gone => (1, [0; WORDS]),
+            Reply::Moved => (2, [0; WORDS]),
+            Reply::Elsewhere(thread) => (3, words([thread.index()])),
+            Reply::Busy => (4, [0; WORDS]),
+        }
+    }
+
+    fn from_words(number: u8, words: Words) -> Self {
+        match number {
+            0 => Reply::Done(words),
+            1 => Reply::Gone,
+            2 => Reply::Moved,
+            3 => Reply::Elsewhere(TcbRef::new(words[0] as u32)),
+            _ => Reply::Busy,
+        }
+    }
+}
 
 /// What a processor asks, and who asks it.
 pub struct Questions {
@@ -101,10 +134,12 @@ pub struct Questions {
     answer: Var<u8>,
     /// The own question is not answered.
     is_open: AtomicBool,
-    /// This processor waits for an answer.
+    /// This processor waits for an answer, or for the time to ask again: its running thread is in the middle of a call.
     is_asking: Var<bool>,
-    /// Somebody was answered "busy" because of this processor's running thread.
-    is_wanted: Var<bool>,
+    /// It is answering another one.
+    is_serving: Var<bool>,
+    /// The processor whose running thread is busy, so that this one has to ask it again.
+    waits_for: Var<Option<CpuId>>,
 }
 
 impl Questions {
@@ -118,21 +153,37 @@ impl Questions {
             answer: Var::zero(),
             is_open: AtomicBool::new(false),
             is_asking: Var::zero(),
-            is_wanted: Var::zero(),
+            is_serving: Var::zero(),
+            waits_for: Var::zero(),
         }
     }
 
-    /// The next processor that asks.
-    fn take_asker(&self) -> Option<CpuId> {
-        for (index, word) in self.askers.iter().enumerate() {
-            let asking = word.load(Ordering::Relaxed);
-            if asking != 0 {
-                let bit = asking.trailing_zeros() as usize;
-                word.fetch_and(!(1 << bit), Ordering::Acquire);
-                return Some(CpuId::new((index * WORD_BITS + bit) as u32));
-            }
-        }
-        None
+    /// Whether the running thread is in the middle of a call that waits for others.
+    #[cfg(test)]
+    pub fn is_asking(&self) -> bool {
+        self.is_asking.get()
+    }
+
+    /// The processor that this one has to ask again, as its thread is busy.
+    #[cfg(test)]
+    pub fn waits_for(&self) -> Option<CpuId> {
+        self.waits_for.get()
+    }
+
+    /// Whether nobody asks. Only a hint for others than the owner.
+    pub fn is_empty(&self) -> bool {
+        self.askers.iter().all(|word| word.load(Ordering::Relaxed) == 0)
+    }
+
+    /// The processors that ask now, each once.
+    fn take_askers(&self) -> impl Iterator<Item = CpuId> + '_ {
+        self.askers.iter().enumerate().filter(|(_, word)| word.load(Ordering::Relaxed) != 0).flat_map(
+            |(index, word)| {
+                let asking = word.swap(0, Ordering::Acquire);
+                let bits = (0..WORD_BITS).filter(move |bit| asking >> bit & 1 != 0);
+                bits.map(move |bit| CpuId::new((index * WORD_BITS + bit) as u32))
+            },
+        )
     }
 
     fn set_words(&self, words: Words) {
@@ -147,50 +198,81 @@ impl Questions {
 }
 
 impl<M: Machine> Here<'_, M> {
-    /// Has `subject` done to `thread`, whose id is `id`, at its home; `None` if the thread is gone, or if this processor's
-    /// own thread is to be deleted by one that it wants to delete.
+    /// Has `subject` done to `thread`, by a question that begins with its slot, at its home; `None` if the thread is gone, or
+    /// if this processor's own thread has to give up as it is in a ring of those who want each other.
     pub(crate) fn at_home_of(&mut self, thread: TcbRef, subject: Subject, words: Words) -> Option<Words> {
-        let id = self.k.tcb(thread).id.get();
-        loop {
-            if self.k.tcb(thread).id.get() != id {
-                return None;
-            }
-            let home = self.k.tcb(thread).home();
-            match self.ask(home, subject, words) {
-                Reply::Done(words) => return Some(words),
-                Reply::Moved => self.wait_a_moment(),
-                Reply::Elsewhere(partner) => self.free(partner),
-                // In a ring of those who want each other at least one has a higher number than whom it asks.
-                Reply::Busy if self.cpu.questions.is_wanted.get() && self.id > home => return None,
-                Reply::Busy => self.wait_a_moment(),
-            }
+        let tcb = self.k.tcb(thread);
+        let id = tcb.id.get();
+        if id.is_nil() {
+            return None;
         }
+        let mut question = words;
+        question[ID] = id.raw() as usize;
+        let answer = loop {
+            let home = tcb.home();
+            let reply = self.ask(home, subject, question);
+            self.cpu.questions.waits_for.set(Some(home).filter(|_| reply == Reply::Busy));
+            match reply {
+                Reply::Done(words) => break Some(words),
+                Reply::Gone => break None,
+                Reply::Moved => {}
+                Reply::Elsewhere(partner) => self.free(thread, partner),
+                Reply::Busy if self.is_last_of_ring() => break None,
+                Reply::Busy => {}
+            }
+            self.wait_a_moment();
+        };
+        self.cpu.questions.waits_for.set(None);
+        answer
     }
 
-    /// Has `thread` leave the IPC it is in, if it is still in it.
-    fn free(&mut self, thread: TcbRef) {
-        let words = words([thread.index()]);
-        let home = self.k.tcb(thread).home();
-        let _ = self.ask(home, Subject::Unwind, words);
+    /// Whether this processor is in a ring of those whose threads wait for each other, and has the highest number in it.
+    fn is_last_of_ring(&self) -> bool {
+        let mut next = self.cpu.questions.waits_for.get();
+        for _ in 0..self.k.cpus.len() {
+            match next {
+                Some(cpu) if cpu == self.id => return true,
+                Some(cpu) if cpu < self.id => next = self.k.cpus[cpu.index()].questions.waits_for.get(),
+                _ => return false,
+            }
+        }
+        false
+    }
+
+    /// Has `partner` leave the string that it exchanges with `thread`, if it is still in it.
+    fn free(&mut self, thread: TcbRef, partner: TcbRef) {
+        let home = self.k.tcb(partner).home();
+        let _ = self.ask(home, Subject::Unwind, words([partner.index(), thread.index()]));
     }
 
     /// Somebody else has to come further first: does what others may wait for meanwhile.
     pub(crate) fn wait_a_moment(&mut self) {
+        self.cpu.questions.is_asking.set(true);
         self.serve();
+        self.receive_posted();
         self.release_orphans();
         self.k.machine.relax();
+        self.cpu.questions.is_asking.set(false);
     }
 
     /// Asks processor `cpu`, which may be this one, and waits for the answer.
     pub(crate) fn ask(&mut self, cpu: CpuId, subject: Subject, words: Words) -> Reply {
-        if cpu == self.id {
-            self.receive_all_arrivals();
-            return self.reply(subject, words);
-        }
+        let own = &self.cpu.questions;
+        own.is_asking.set(true);
+        let reply = if cpu == self.id { self.ask_here(subject, words) } else { self.ask_there(cpu, subject, words) };
+        own.is_asking.set(false);
+        reply
+    }
+
+    fn ask_here(&mut self, subject: Subject, words: Words) -> Reply {
+        self.receive_posted();
+        self.reply(subject, words)
+    }
+
+    fn ask_there(&mut self, cpu: CpuId, subject: Subject, words: Words) -> Reply {
         let own = &self.cpu.questions;
         own.subject.set(subject);
         own.set_words(words);
-        own.is_asking.set(true);
         own.is_open.store(true, Ordering::Relaxed);
         let there = self.k.cpus[cpu.index()];
         let (word, bit) = (self.id.index() / WORD_BITS, self.id.index() % WORD_BITS);
@@ -200,51 +282,43 @@ impl<M: Machine> Here<'_, M> {
             self.serve();
             self.k.machine.relax();
         }
-        own.is_asking.set(false);
-        let words = own.words();
-        match usize::from(own.answer.get()) {
-            DONE => Reply::Done(words),
-            MOVED => Reply::Moved,
-            ELSEWHERE => Reply::Elsewhere(TcbRef::new(words[0] as u32)),
-            _ => Reply::Busy,
-        }
+        Reply::from_words(own.answer.get(), own.words())
     }
 
-    /// Answers those who ask this processor. Threads that were posted here before they asked arrive first.
+    /// Answers those who ask this processor now. Threads that were posted here before they asked arrive first.
     pub fn serve(&mut self) {
-        while let Some(asker) = self.cpu.questions.take_asker() {
-            self.receive_all_arrivals();
+        let own = &self.cpu.questions;
+        for asker in own.take_askers() {
+            self.receive_posted();
             let question = &self.k.cpus[asker.index()].questions;
+            own.is_serving.set(true);
             let reply = self.reply(question.subject.get(), question.words());
-            let (answer, words) = match reply {
-                Reply::Done(words) => (DONE, words),
-                Reply::Moved => (MOVED, [0; WORDS]),
-                Reply::Elsewhere(thread) => (ELSEWHERE, words([thread.index()])),
-                Reply::Busy => (BUSY, [0; WORDS]),
-            };
+            own.is_serving.set(false);
+            // What it did to mappings is done when the asker goes on.
+            self.k.machine.complete();
+            let (number, words) = reply.to_words();
             question.set_words(words);
-            question.answer.set(answer as u8);
+            question.answer.set(number);
             question.is_open.store(false, Ordering::Release);
         }
     }
 
-    /// Whether `thread` is this processor's running one, and waits for an answer: nobody may pull it away from under that.
-    /// Then it knows that it is wanted.
+    /// Whether `thread` is this processor's running one, and in the middle of a call.
     pub(crate) fn is_asking(&self, thread: TcbRef) -> bool {
-        let is_asking = self.cpu.questions.is_asking.get() && self.cpu.current.get().thread() == Some(thread);
-        if is_asking {
-            self.cpu.questions.is_wanted.set(true);
-        }
-        is_asking
+        self.cpu.questions.is_asking.get() && self.cpu.current.get().thread() == Some(thread)
     }
 
-    /// The running thread has its answers.
-    pub(crate) fn end_asking(&self) {
-        self.cpu.questions.is_wanted.set(false);
+    /// Whether that is so while another processor wants something of it.
+    pub(crate) fn is_busy(&self, thread: TcbRef) -> bool {
+        self.cpu.questions.is_serving.get() && self.is_asking(thread)
     }
 
     /// Does what `subject` says, here.
     fn reply(&mut self, subject: Subject, words: Words) -> Reply {
+        if subject.is_about_a_thread() && self.k.tcb(TcbRef::new(words[0] as u32)).id.get().raw() as usize != words[ID]
+        {
+            return Reply::Gone;
+        }
         match subject {
             Subject::Unwind => self.unwind_here(words),
             Subject::Exregs => self.exregs_here(words),
@@ -267,6 +341,13 @@ pub(crate) fn to_word(result: Result<(), SysError>) -> usize {
 /// The result that such a word stands for.
 pub(crate) fn from_word(word: usize) -> Result<(), SysError> {
     SysError::from_raw(word as u64).map_or(Ok(()), Err)
+}
+
+/// A question about the thread that has this id.
+pub(crate) fn question<const N: usize>(id: ThreadId, first: [usize; N]) -> Words {
+    let mut words = words(first);
+    words[ID] = id.raw() as usize;
+    words
 }
 
 /// The first words of a question or answer; the rest is zero.

@@ -15,15 +15,17 @@ use crate::var::{AsWord, Var};
 pub struct Mailbox {
     /// The one posted last.
     top: AtomicU32,
-    /// Those taken from there, in their order, that have not been given out.
+    /// The first of those taken from there, in their order, that have not been given out.
     taken: Var<Option<TcbRef>>,
+    /// The last of them, if there is a first.
+    last_taken: Var<Option<TcbRef>>,
 }
 
 impl Mailbox {
     /// No thread.
     #[allow(clippy::new_without_default, reason = "for statics")]
     pub const fn new() -> Self {
-        Self { top: AtomicU32::new(0), taken: Var::zero() }
+        Self { top: AtomicU32::new(0), taken: Var::zero(), last_taken: Var::zero() }
     }
 
     fn thread(word: u32) -> Option<TcbRef> {
@@ -59,18 +61,35 @@ impl Mailbox {
         Some(first)
     }
 
-    /// Takes all that were posted, the first of them first.
+    /// The one posted last: when it was taken, all have been that were posted before now. For the owner alone.
+    pub fn last(&self, tcbs: &[Tcb]) -> Option<TcbRef> {
+        self.turn_round(tcbs);
+        self.taken.get().and(self.last_taken.get())
+    }
+
+    /// Everybody who is in it.
+    #[cfg(test)]
+    pub fn members(&self, tcbs: &[Tcb]) -> Vec<TcbRef> {
+        let from = |first| core::iter::successors(first, |thread: &TcbRef| tcbs[thread.index()].mail_link.get());
+        from(self.taken.get()).chain(from(Self::thread(self.top.load(Ordering::Relaxed)))).collect()
+    }
+
+    /// Takes all that were posted, the first of them first, behind those that have not been given out.
     fn turn_round(&self, tcbs: &[Tcb]) {
         if self.top.load(Ordering::Relaxed) == 0 {
             return;
         }
-        let mut next = Self::thread(self.top.swap(0, Ordering::Acquire));
-        let mut first = None;
+        let last = Self::thread(self.top.swap(0, Ordering::Acquire));
+        let (mut next, mut first) = (last, None);
         while let Some(thread) = next {
             next = tcbs[thread.index()].mail_link.replace(first);
             first = Some(thread);
         }
-        self.taken.set(first);
+        match self.taken.get().and(self.last_taken.get()) {
+            Some(before) => tcbs[before.index()].mail_link.set(first),
+            None => self.taken.set(first),
+        }
+        self.last_taken.set(last);
     }
 }
 
@@ -99,7 +118,10 @@ mod tests {
         assert_eq!(mailbox.take(&tcbs), Some(TcbRef::new(3)));
         // Somebody posts while the others are being given out.
         [5, 3].into_iter().for_each(post);
-        assert_eq!(take_all(&mailbox, &tcbs), [0, 7, 5, 3]);
+        assert_eq!(mailbox.last(&tcbs), Some(TcbRef::new(3)));
+        [4, 1].into_iter().for_each(post);
+        assert_eq!(take_all(&mailbox, &tcbs), [0, 7, 5, 3, 4, 1]);
+        assert_eq!(mailbox.last(&tcbs), None);
         assert!(mailbox.is_empty());
         assert_eq!(mailbox.take(&tcbs), None);
     }

@@ -19,6 +19,7 @@
 pub mod ask;
 pub mod claims;
 pub mod mailbox;
+pub mod raised;
 mod travel;
 
 use core::sync::atomic::Ordering;
@@ -37,8 +38,13 @@ impl<M: Machine> Here<'_, M> {
         if self.cpu.orphans.get().is_some() {
             self.release_orphans();
         }
-        self.let_running_depart();
         self.k.machine.complete();
+        self.is_behind()
+    }
+
+    /// Whether there is something left of what others want.
+    #[inline]
+    pub(crate) fn is_behind(&self) -> bool {
         self.cpu.attention.load(Ordering::Relaxed) || self.cpu.orphans.get().is_some()
     }
 
@@ -48,6 +54,9 @@ impl<M: Machine> Here<'_, M> {
         // Before it looks: what comes after the look sets it again.
         self.cpu.attention.swap(false, Ordering::AcqRel);
         self.serve();
+        if self.cpu.raised.is_any() {
+            self.receive_interrupts();
+        }
         self.receive_arrivals();
         if !self.cpu.mailbox.is_empty() {
             self.cpu.attention.store(true, Ordering::Relaxed);

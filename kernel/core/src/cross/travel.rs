@@ -4,7 +4,7 @@ use core::sync::atomic::{Ordering, fence};
 
 use l4_abi::{IpcErrorKind, ThreadId};
 
-use super::ask::{Reply, Subject, Words, words};
+use super::ask::{Reply, Subject, Words, question};
 use crate::ipc::Cut;
 use crate::kernel::Here;
 use crate::machine::{CpuId, Machine, TcbRef};
@@ -15,16 +15,10 @@ use crate::thread::{Arrival, Purpose, Status, Tcb, Work};
 const ARRIVALS_PER_STEP: usize = 16;
 
 impl<M: Machine> Here<'_, M> {
-    /// Whether `thread` is at home at this processor, and not only on its way here.
+    /// Whether `thread` is at home at this processor, and has arrived.
     #[inline]
     pub(crate) fn is_here(&self, thread: TcbRef) -> bool {
-        let tcb = self.k.tcb(thread);
-        if tcb.home() != self.id {
-            return false;
-        }
-        // Who sees the new home sees that it has not arrived.
-        fence(Ordering::Acquire);
-        tcb.arrival.get() == Arrival::None
+        self.k.tcb(thread).is_at(self.id)
     }
 
     /// Whether `thread` runs at this processor.
@@ -33,29 +27,38 @@ impl<M: Machine> Here<'_, M> {
         self.k.tcb(thread).affinity() == self.id
     }
 
-    fn runs_at(&self, thread: TcbRef, cpu: CpuId) -> bool {
-        self.k.tcb(thread).affinity() == cpu
-    }
-
     /// Whether `thread` is ready at this processor, and does not run.
     pub(crate) fn is_ready_here(&self, thread: TcbRef) -> bool {
         self.is_here(thread) && self.k.tcb(thread).ready_link.is_linked()
     }
 
     /// Sends `thread`, which is at home here, to processor `cpu`, where it goes on with `arrival`. From now on it is that
-    /// processor's.
+    /// processor's. If that is this one, it goes on when all others have arrived that were posted before.
     pub(crate) fn travel(&self, thread: TcbRef, cpu: CpuId, arrival: Arrival) {
+        self.set_off(thread, cpu, arrival);
+        self.post(thread, cpu);
+    }
+
+    /// First half of a journey: `thread` is nobody's.
+    fn set_off(&self, thread: TcbRef, cpu: CpuId, arrival: Arrival) {
         let tcb = self.k.tcb(thread);
-        debug_assert!(self.is_here(thread) && cpu != self.id, "a thread goes from its home to another processor");
+        debug_assert!(self.is_here(thread), "a thread leaves its home");
         debug_assert!(!tcb.timeout_link.is_linked() && !tcb.send_link.is_linked(), "nothing is left of it here");
         self.leave_scheduling(thread);
         // What it did to mappings is done before it can go on.
         self.k.machine.complete();
         tcb.arrival.set(arrival);
-        fence(Ordering::Release);
         tcb.set_home(cpu);
+    }
+
+    /// Second half: it is that of `cpu`.
+    fn post(&self, thread: TcbRef, cpu: CpuId) {
+        let tcb = self.k.tcb(thread);
+        let arrival = tcb.arrival.get();
         self.k.cpus[cpu.index()].mailbox.post(self.k.tcbs, thread);
-        if arrival != Arrival::Receive || self.must_hurry(thread) || tcb.affinity() != cpu {
+        if cpu == self.id {
+            self.cpu.attention.store(true, Ordering::Relaxed);
+        } else if arrival != Arrival::Receive || self.must_hurry(thread) || tcb.affinity() != cpu {
             self.tell(cpu);
         }
     }
@@ -81,13 +84,6 @@ impl<M: Machine> Here<'_, M> {
         }
     }
 
-    /// All threads that were posted to this processor arrive.
-    pub(crate) fn receive_all_arrivals(&mut self) {
-        while let Some(thread) = self.cpu.mailbox.take(self.k.tcbs) {
-            self.arrive(thread);
-        }
-    }
-
     /// Nothing of this processor's scheduling refers to `thread` any more. Time is never charged to a thread elsewhere.
     fn leave_scheduling(&self, thread: TcbRef) {
         self.dequeue(thread);
@@ -106,17 +102,29 @@ impl<M: Machine> Here<'_, M> {
         }
     }
 
-    /// Receives threads that were posted to this processor, a bounded number. For the dispatcher, again and again.
-    pub fn receive_arrivals(&mut self) {
+    /// Receives threads that were posted to this processor, a bounded number.
+    pub(super) fn receive_arrivals(&mut self) {
         for _ in 0..ARRIVALS_PER_STEP {
             let Some(thread) = self.cpu.mailbox.take(self.k.tcbs) else { return };
             self.arrive(thread);
         }
     }
 
-    pub(super) fn arrive(&mut self, thread: TcbRef) {
+    /// Receives all threads that were posted to this processor before now.
+    pub(super) fn receive_posted(&mut self) {
+        let Some(last) = self.cpu.mailbox.last(self.k.tcbs) else { return };
+        while let Some(thread) = self.cpu.mailbox.take(self.k.tcbs) {
+            self.arrive(thread);
+            if thread == last {
+                return;
+            }
+        }
+    }
+
+    fn arrive(&mut self, thread: TcbRef) {
         let tcb = self.k.tcb(thread);
-        debug_assert!(tcb.home() == self.id, "a thread is posted to its home");
+        debug_assert!(tcb.is_on_its_way_to(self.id), "a thread is posted to its home");
+        self.cpu.is_receiving.set(true);
         match tcb.arrival.replace(Arrival::None) {
             Arrival::None => unreachable!("a thread on its way goes on with something"),
             Arrival::Ready => self.make_ready(thread),
@@ -127,29 +135,18 @@ impl<M: Machine> Here<'_, M> {
             Arrival::VirtualSender => self.meet_virtual_sender(thread),
             Arrival::Moved => self.settle(thread),
         }
+        self.cpu.is_receiving.set(false);
     }
 
     // --- moves ---
 
-    /// Lets `thread` run at processor `cpu` from now on (X.2, Schedule, processor control).
-    pub(crate) fn move_thread(&mut self, caller: TcbRef, thread: TcbRef, cpu: CpuId) {
+    /// Lets `thread`, as long as its id is `id`, run at processor `cpu` from now on (X.2, Schedule, processor control).
+    /// What it is in the middle of with a partner, or as the running thread of a processor, it ends before it goes.
+    pub(crate) fn move_thread(&mut self, thread: TcbRef, id: l4_abi::ThreadId, cpu: CpuId) {
         let tcb = self.k.tcb(thread);
-        if thread == caller && self.is_here(thread) {
-            if self.runs_at(thread, cpu) {
-                return;
-            }
-            while self.k.cpus[cpu.index()].orphans.get().is_some() {
-                self.wait_a_moment();
-            }
-            // It goes when it has its result.
-            tcb.set_affinity(cpu);
-            return self.settle_affinity(thread, cpu);
-        }
-        let id = tcb.id.get();
         while tcb.id.get() == id && tcb.affinity() != cpu {
-            let words = words([thread.index(), cpu.index()]);
-            match self.ask(tcb.affinity(), Subject::Move, words) {
-                Reply::Done(_) => return,
+            match self.ask(tcb.affinity(), Subject::Move, question(id, [thread.index(), cpu.index()])) {
+                Reply::Done(_) | Reply::Gone => return,
                 _ => self.wait_a_moment(),
             }
         }
@@ -165,19 +162,27 @@ impl<M: Machine> Here<'_, M> {
             return Reply::Done(question);
         }
         // Those who are queued on a thread that comes back to them could not be told from those who are not.
-        if self.is_asking(thread) || self.k.cpus[cpu.index()].orphans.get().is_some() {
-            return Reply::Busy;
+        if self.k.cpus[cpu.index()].orphans.get().is_some() {
+            return Reply::Moved;
         }
-        self.k.tcb(thread).set_affinity(cpu);
-        self.settle_affinity(thread, cpu);
-        if self.is_here(thread) {
-            self.depart(thread);
+        self.leave_affinity(thread, cpu);
+        let tcb = self.k.tcb(thread);
+        // The running one goes when its kernel entry is over: `Self::choose` sees to that.
+        let is_occupied = self.running() == Some(thread) || self.is_asking(thread) || self.is_with_partner(thread);
+        if self.is_here(thread) && !is_occupied {
+            self.pack(thread);
+            self.set_off(thread, cpu, Arrival::Moved);
+            // Who finds that it runs there finds that it is coming.
+            tcb.set_affinity(cpu);
+            self.post(thread, cpu);
+        } else {
+            tcb.set_affinity(cpu);
         }
         Reply::Done(question)
     }
 
-    /// `thread` runs at `cpu` from now on, and no more here: who is queued on it follows.
-    fn settle_affinity(&self, thread: TcbRef, cpu: CpuId) {
+    /// `thread` will run at `cpu`, and no more here: who is queued on it follows.
+    fn leave_affinity(&self, thread: TcbRef, cpu: CpuId) {
         let tcb = self.k.tcb(thread);
         self.k.machine.let_go(thread);
         if tcb.is_active() && tcb.utcb.get() != 0 {
@@ -189,31 +194,35 @@ impl<M: Machine> Here<'_, M> {
         self.k.machine.route_line(thread, cpu);
     }
 
-    /// `thread`, which is at home here and runs elsewhere from now on, goes there, unless it is with a partner.
-    fn depart(&mut self, thread: TcbRef) {
+    /// Whether `thread`, which is at home here, has to stay until it is done with its partner.
+    fn is_with_partner(&self, thread: TcbRef) -> bool {
         let tcb = self.k.tcb(thread);
-        let is_with_partner = self.is_sending(thread) || tcb.work() == Work::Transfer || tcb.outer_peer.get().is_some();
-        if is_with_partner || tcb.status() == Status::Receiving {
-            return;
+        match tcb.status() {
+            Status::PendingSend | Status::Sending | Status::Receiving => true,
+            Status::Running => tcb.work() == Work::Transfer,
+            Status::Waiting | Status::Inactive => false,
         }
+    }
+
+    /// `thread`, which is at home here without partner, goes to where it runs.
+    pub(crate) fn depart(&self, thread: TcbRef) {
+        debug_assert!(!self.is_with_partner(thread));
+        self.pack(thread);
+        self.travel(thread, self.k.tcb(thread).affinity(), Arrival::Moved);
+    }
+
+    /// Puts what goes on elsewhere into the TCB of `thread`.
+    fn pack(&self, thread: TcbRef) {
+        let tcb = self.k.tcb(thread);
         tcb.make_wait_ordinary(self.k.machine.ipc_return_ip());
         if !tcb.timeout_link.is_linked() {
             tcb.deadline.set(u64::MAX);
         }
         self.cpu.timeouts.cancel(self.k.tcbs, thread);
-        self.travel(thread, tcb.affinity(), Arrival::Moved);
-    }
-
-    /// The running thread has nothing to do here any more if it runs elsewhere from now on. For the dispatcher.
-    pub fn let_running_depart(&mut self) {
-        let running = self.running().filter(|&thread| !self.runs_here(thread));
-        if let Some(thread) = running.filter(|&thread| self.k.tcb(thread).work() == Work::None) {
-            self.depart(thread);
-        }
     }
 
     /// Sends a few of those who were queued on moved threads after them. For the dispatcher, again and again.
-    pub fn release_orphans(&mut self) {
+    pub(super) fn release_orphans(&mut self) {
         for _ in 0..ARRIVALS_PER_STEP {
             let Some(thread) = self.orphans().first() else { return };
             let dest = self.k.tcb(thread).peer.get().expect("a blocked sender is queued on its partner");
@@ -222,9 +231,22 @@ impl<M: Machine> Here<'_, M> {
         }
     }
 
+    /// Whether a thread of some processor is still queued on one that was moved away. Who was queued on a thread that is
+    /// dead now is not forgotten by then: its slot must stay.
+    pub(crate) fn are_there_orphans(&self) -> bool {
+        self.k.cpus.iter().any(|cpu| cpu.orphans.get().is_some())
+    }
+
     /// `thread` was moved here, in the state it was in; its wait goes on until its deadline.
     fn settle(&mut self, thread: TcbRef) {
         let tcb = self.k.tcb(thread);
+        if !self.runs_here(thread) {
+            // It was moved on meanwhile.
+            return self.travel(thread, tcb.affinity(), Arrival::Moved);
+        }
+        if tcb.purpose.get() == Purpose::Interrupt {
+            return self.settle_line(thread);
+        }
         if tcb.status() == Status::Waiting && tcb.deadline.get() != u64::MAX {
             self.cpu.timeouts.start(self.k.tcbs, thread, tcb.deadline.get());
         }

@@ -46,10 +46,11 @@ impl<M: Machine> Here<'_, M> {
         tcb.peer.get().filter(|&peer| is_coupled && !self.is_here(peer))
     }
 
-    /// Lets a thread that is in a page fault in the middle of a string leave the transfer. Others are left alone.
+    /// Lets a thread that is in a page fault in the middle of the string that it exchanges with another one leave the
+    /// transfer.
     pub(crate) fn unwind_here(&mut self, question: Words) -> Reply {
-        let thread = TcbRef::new(question[0] as u32);
-        if self.is_here(thread) && self.k.tcb(thread).outer_peer.get().is_some() {
+        let [thread, partner] = [question[0], question[1]].map(|index| TcbRef::new(index as u32));
+        if self.is_here(thread) && self.k.tcb(thread).outer_peer.get() == Some(partner) {
             self.cut_nested(thread, Cut::both(IpcErrorKind::Aborted));
         }
         Reply::Done(question)
@@ -63,7 +64,11 @@ impl<M: Machine> Here<'_, M> {
         }
         match tcb.status() {
             Status::PendingSend | Status::Sending => true,
-            Status::Running => tcb.work.get() == Work::Transfer && tcb.transfer.as_sender.get(),
+            Status::Running => match tcb.work.get() {
+                Work::Transfer => tcb.transfer.as_sender.get(),
+                Work::SendPhase => true,
+                _ => false,
+            },
             _ => false,
         }
     }
@@ -119,6 +124,12 @@ impl<M: Machine> Here<'_, M> {
                 tcb.work.set(Work::None);
                 self.dequeue(thread);
                 self.fail(thread, Phase::Receive, kind, MsgTag::ERROR_ONLY);
+            }
+            Status::Running if tcb.work.get() == Work::SendPhase => {
+                tcb.work.set(Work::None);
+                self.dequeue(thread);
+                let tag = self.own_tag_with_error(thread);
+                self.fail(thread, Phase::Send, kind, tag);
             }
             Status::Running | Status::Inactive => {}
         }

@@ -20,7 +20,7 @@ use l4_abi::{SysError, ThreadId, Word, protocol};
 use super::NEVER;
 use crate::cross::ask::{Reply, Subject, Words, from_word, to_word, words};
 use crate::kernel::Here;
-use crate::machine::{Machine, TcbRef};
+use crate::machine::{CpuId, Machine, TcbRef};
 use crate::sched::NEVER_ENDS;
 use crate::thread::{Arrival, Purpose, Status};
 
@@ -49,18 +49,29 @@ impl<M: Machine> Here<'_, M> {
         }
     }
 
-    /// The act, at the home of the interrupt thread, which has to come to where its line is first.
+    /// The act, at the home of the interrupt thread. If that is not where it runs, it has to go there first, without its
+    /// message.
     pub(crate) fn interrupt_here(&mut self, question: Words) -> Reply {
         let line = TcbRef::new(question[0] as u32);
         if !self.is_here(line) {
             return Reply::Moved;
         }
+        let (id, handler) = (ThreadId::from_raw(question[1] as Word), ThreadId::from_raw(question[2] as Word));
+        if handler != id && self.k.thread(handler).is_none() {
+            return Reply::Done(words([to_word(Err(SysError::InvalidThread))]));
+        }
+        let tcb = self.k.tcb(line);
+        let is_same = match tcb.status() {
+            Status::Inactive => handler == id,
+            _ => tcb.partner.get() == handler,
+        };
+        if is_same {
+            return Reply::Done(words([to_word(Ok(()))]));
+        }
         if !self.runs_here(line) {
-            self.drop_message(line);
-            self.travel(line, self.k.tcb(line).affinity(), Arrival::Ready);
+            self.deassociate(line);
             return Reply::Moved;
         }
-        let (id, handler) = (ThreadId::from_raw(question[1] as Word), ThreadId::from_raw(question[2] as Word));
         Reply::Done(words([to_word(self.set_handler(line, id, handler))]))
     }
 
@@ -69,15 +80,11 @@ impl<M: Machine> Here<'_, M> {
             self.deassociate(line);
             return Ok(());
         }
-        self.k.thread(handler).ok_or(SysError::InvalidThread)?;
-        let tcb = self.k.tcb(line);
         // An interrupt thread is never deleted: memory for its slot is claimed once.
-        if !tcb.exists() {
+        if !self.k.tcb(line).exists() {
             self.k.machine.back_thread(&mut self.held, line).map_err(|_| SysError::OutOfMemory)?;
         }
-        if tcb.status() == Status::Inactive || tcb.partner.get() != handler {
-            self.associate(line, id, handler);
-        }
+        self.associate(line, id, handler);
         Ok(())
     }
 
@@ -125,7 +132,14 @@ impl<M: Machine> Here<'_, M> {
         tcb.set_status(Status::Inactive);
         self.mask(line);
         if !self.runs_here(line) {
-            self.travel(line, tcb.affinity(), Arrival::Ready);
+            self.travel(line, tcb.affinity(), Arrival::Moved);
+        }
+    }
+
+    /// `line` was moved here, or has come back without handler. If it is idle, its interrupts come here from now on.
+    pub(crate) fn settle_line(&mut self, line: TcbRef) {
+        if self.k.tcb(line).status() == Status::Running {
+            self.reopen(line);
         }
     }
 
@@ -135,21 +149,32 @@ impl<M: Machine> Here<'_, M> {
 
     /// A device has raised `line`, below the first number that is not an interrupt's.
     pub fn interrupt(&mut self, line: u32) {
-        let line = TcbRef::new(line);
-        let tcb = self.k.tcb(line);
+        let thread = TcbRef::new(line);
+        let tcb = self.k.tcb(thread);
+        if !self.runs_here(thread) {
+            return self.pass_on(line, tcb.affinity());
+        }
         match tcb.status() {
-            // Its message is on its way to the handler, or queued there.
-            _ if !self.is_here(line) => {
-                tcb.came_again.set(true);
-                self.mask(line);
-            }
-            Status::Inactive => self.mask(line),
-            Status::Running => self.announce(line),
+            Status::Inactive if self.is_here(thread) => self.mask(thread),
+            Status::Running if self.is_here(thread) => self.announce(thread),
+            // Its message is on its way, queued on the handler, or not answered.
             _ => {
                 tcb.came_again.set(true);
-                self.mask(line);
+                self.mask(thread);
             }
         }
+    }
+
+    /// `line` runs at `cpu` by now.
+    fn pass_on(&self, line: u32, cpu: CpuId) {
+        self.k.cpus[cpu.index()].raised.post(line as usize);
+        self.tell(cpu);
+    }
+
+    /// Takes the interrupts that others passed on to this processor.
+    pub(crate) fn receive_interrupts(&mut self) {
+        let cpu = self.cpu;
+        cpu.raised.take(|line| self.interrupt(line));
     }
 
     /// Sends the message of `line`, which is idle.
@@ -172,13 +197,18 @@ impl<M: Machine> Here<'_, M> {
         }
     }
 
-    /// `line` waits for what `sender` sends, of which all that counts is that it comes. If it has come meanwhile, the next message goes out; else it is idle.
+    /// `line` waits for what `sender` sends, of which all that counts is that it comes.
     pub(super) fn answer(&mut self, sender: TcbRef, line: TcbRef) {
+        self.reopen(line);
+        self.receive_phase(sender, None);
+    }
+
+    /// `line` is idle again; if it has come meanwhile, its next message goes out.
+    fn reopen(&mut self, line: TcbRef) {
         let came_again = self.k.tcb(line).came_again.get();
         self.open(line);
         if came_again {
             self.announce(line);
         }
-        self.receive_phase(sender, None);
     }
 }

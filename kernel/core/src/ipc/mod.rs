@@ -14,7 +14,7 @@ use l4_abi::{IpcError, IpcErrorKind, MsgTag, Phase, ThreadId, Time, Timeouts, Wo
 
 use crate::kernel::Here;
 use crate::list::{Link, List};
-use crate::machine::{Machine, SpaceRef, TcbRef};
+use crate::machine::{CpuId, Machine, SpaceRef, TcbRef};
 use crate::thread::{Arrival, Purpose, Status, Tcb, Work};
 
 mod cancel;
@@ -125,9 +125,9 @@ impl<M: Machine> Here<'_, M> {
         if !self.runs_here(dest) {
             return self.send_elsewhere(sender, named.unwrap_or(dest), dest, deadline);
         }
-        if !self.is_here(dest) {
-            // It may have come back without a word.
-            self.receive_all_arrivals();
+        if self.k.tcb(dest).is_on_its_way_to(self.id) {
+            // It may be coming to its receive phase: the sender looks again behind it.
+            return self.travel_to_send(sender, named.unwrap_or(dest), self.id, deadline);
         }
         // Should the receiver be moved, the sender follows it.
         tcb.set_destination(self.k.tcb(named.unwrap_or(dest)).id.get());
@@ -144,16 +144,31 @@ impl<M: Machine> Here<'_, M> {
     /// The send phase of `sender` to `named`, which ends at `dest`, goes on where that runs.
     fn send_elsewhere(&mut self, sender: TcbRef, named: TcbRef, dest: TcbRef, deadline: u64) {
         let tcb = self.k.tcb(sender);
+        let may_wait = self.cpu.current.get().thread() == Some(sender) && tcb.work() == Work::None;
+        if may_wait && !self.cpu.questions.is_empty() {
+            // Somebody may have asked for it, and would not find it: that comes first.
+            tcb.set_destination(self.k.tcb(named).id.get());
+            tcb.deadline.set(deadline);
+            return tcb.work.set(Work::SendPhase);
+        }
+        self.travel_to_send(sender, named, self.k.tcb(dest).affinity(), deadline);
+    }
+
+    fn travel_to_send(&mut self, sender: TcbRef, named: TcbRef, cpu: CpuId, deadline: u64) {
+        let tcb = self.k.tcb(sender);
         tcb.set_status(Status::PendingSend);
         tcb.set_destination(self.k.tcb(named).id.get());
         tcb.deadline.set(deadline);
-        self.travel(sender, self.k.tcb(dest).affinity(), Arrival::Send);
+        self.travel(sender, cpu, Arrival::Send);
     }
 
     /// The send phase of `sender` goes on here.
     pub(crate) fn resume_send_phase(&mut self, sender: TcbRef) {
         let tcb = self.k.tcb(sender);
         tcb.set_status(Status::Running);
+        if tcb.work() == Work::SendPhase {
+            tcb.work.set(Work::None);
+        }
         match tcb.purpose.get() {
             Purpose::Interrupt => self.announce(sender),
             _ => self.send_phase(sender, tcb.destination(), tcb.deadline.get()),
@@ -353,7 +368,11 @@ impl<M: Machine> Here<'_, M> {
 
     /// Goes on with a receive phase that found senders queued while `thread` was not running.
     pub(crate) fn resume_receive_phase(&mut self, thread: TcbRef) {
-        self.k.tcb(thread).work.set(Work::None);
+        let tcb = self.k.tcb(thread);
+        // One that faulted in the middle of a string keeps its work.
+        if tcb.work() == Work::ReceivePhase {
+            tcb.work.set(Work::None);
+        }
         self.receive_phase(thread, None);
     }
 

@@ -12,6 +12,8 @@
 //!
 //! A redirector that does not exist any more lets nothing out: such IPC fails as one to nobody.
 
+use l4_abi::ThreadId;
+
 use crate::kernel::Here;
 use crate::machine::{Machine, SpaceRef, TcbRef};
 use crate::thread::Purpose;
@@ -33,18 +35,20 @@ impl<M: Machine> Here<'_, M> {
     /// Who gets what `sender` sends to `dest`; its TCB then says whom it is for. `None`: nobody, as the redirector is gone.
     pub(super) fn route(&self, sender: TcbRef, dest: TcbRef) -> Option<TcbRef> {
         let receiver = self.receiver(sender, dest)?;
-        if receiver != dest {
-            let tcb = self.k.tcb(sender);
-            match tcb.purpose.get() {
-                Purpose::User => tcb.user_intended.set(self.k.tcb(dest).id.get()),
-                _ => tcb.kernel_is_redirected.set(true),
+        // Where the way was settled before, at another processor, it may have changed.
+        let (tcb, is_redirected) = (self.k.tcb(sender), receiver != dest);
+        match tcb.purpose.get() {
+            Purpose::User => {
+                let intended = if is_redirected { self.k.tcb(dest).id.get() } else { ThreadId::NIL };
+                tcb.user_intended.set(intended);
             }
+            _ => tcb.kernel_is_redirected.set(is_redirected),
         }
         Some(receiver)
     }
 
     fn receiver(&self, sender: TcbRef, dest: TcbRef) -> Option<TcbRef> {
-        let (from, to) = (self.k.space_of(sender), self.k.space_of(dest));
+        let (from, to) = (self.k.space_of(sender), self.k.tcb(dest).space.get()?);
         if from == to || self.k.spaces.get(from).redirector().is_nil() {
             return Some(dest);
         }
@@ -57,7 +61,7 @@ impl<M: Machine> Here<'_, M> {
                 Redirector::Is(thread) if space == from && thread == dest => return Some(dest),
                 Redirector::Is(thread) => receiver = thread,
             }
-            space = self.k.space_of(receiver);
+            space = self.k.tcb(receiver).space.get()?;
             if space == from || space == to {
                 break;
             }
@@ -84,7 +88,10 @@ impl<M: Machine> Here<'_, M> {
         for _ in 0..CHAIN_MAX {
             match self.redirector(space) {
                 Redirector::Is(redirector) if redirector == sender => return true,
-                Redirector::Is(redirector) => space = self.k.space_of(redirector),
+                Redirector::Is(redirector) => match self.k.tcb(redirector).space.get() {
+                    Some(next) => space = next,
+                    None => return false,
+                },
                 Redirector::None | Redirector::Gone => return false,
             }
         }

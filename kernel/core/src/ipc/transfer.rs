@@ -241,15 +241,12 @@ impl<M: Machine> Here<'_, M> {
         let tag = received_tag(tag, virtual_sender.is_some(), is_redirected, from.affinity() != to.affinity());
         let seen = virtual_sender.unwrap_or(sender);
         match virtual_sender.filter(|&thread| !self.is_here(thread)) {
-            Some(virtual_sender) => {
+            Some(_) => {
                 // The sender is on its way before the receiver runs, and can post anything to the same place.
                 self.complete_receive((sender, seen), receiver, tag);
                 from.partner.set(to.id.get());
                 from.set_status(Status::Running);
-                match self.k.tcb(virtual_sender).affinity() {
-                    there if there == self.id => self.meet_virtual_sender(sender),
-                    there => self.travel(sender, there, Arrival::VirtualSender),
-                }
+                self.meet_virtual_sender(sender);
                 self.make_ready(receiver);
             }
             None => {
@@ -258,8 +255,14 @@ impl<M: Machine> Here<'_, M> {
                 }
                 let woken = Woken { thread: receiver, must_choose: self.cpu.must_choose.get() };
                 self.complete_receive((sender, seen), receiver, tag);
-                self.make_ready(receiver);
-                self.receive_phase(sender, Some(woken));
+                if self.runs_here(receiver) || to.outer_peer.get().is_some() {
+                    self.make_ready(receiver);
+                    self.receive_phase(sender, Some(woken));
+                } else {
+                    // It was moved meanwhile, and can post anything to where the sender goes.
+                    self.receive_phase(sender, None);
+                    self.make_ready(receiver);
+                }
                 if self.cpu.current.get().thread() == Some(receiver) {
                     self.switch_to_sender(sender);
                 }
@@ -267,13 +270,19 @@ impl<M: Machine> Here<'_, M> {
         }
     }
 
-    /// `sender`, whose message in the name of a thread at home elsewhere is transferred, has come to where that is.
+    /// `sender`, whose message in the name of a thread at home elsewhere is transferred, has come to where that runs.
     pub(crate) fn meet_virtual_sender(&mut self, sender: TcbRef) {
         let tcb = self.k.tcb(sender);
-        let virtual_sender =
-            tcb.virtual_sender().and_then(|id| self.k.thread(id)).filter(|&thread| self.is_here(thread));
-        if let Some(virtual_sender) = virtual_sender {
-            self.redirect_virtual_sender(virtual_sender, sender, tcb.partner.get());
+        if let Some(virtual_sender) = tcb.virtual_sender().and_then(|id| self.k.thread(id)) {
+            let other = self.k.tcb(virtual_sender);
+            let there = other.affinity();
+            if there != self.id || other.is_on_its_way_to(self.id) {
+                // It was moved, or is coming: behind it.
+                return self.travel(sender, there, Arrival::VirtualSender);
+            }
+            if self.is_here(virtual_sender) {
+                self.redirect_virtual_sender(virtual_sender, sender, tcb.partner.get());
+            }
         }
         self.receive_phase(sender, None);
     }

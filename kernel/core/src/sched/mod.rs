@@ -19,6 +19,7 @@ use l4_abi::Time;
 
 use crate::cross::ask::Questions;
 use crate::cross::mailbox::Mailbox;
+use crate::cross::raised::Raised;
 use crate::kernel::Here;
 use crate::list::Head;
 use crate::machine::{Machine, TcbRef};
@@ -88,6 +89,10 @@ pub struct Cpu {
     pub(crate) attention: AtomicBool,
     /// Threads that are queued on threads that were moved away, until they follow them.
     pub(crate) orphans: Head,
+    /// Interrupts that others passed on.
+    pub(crate) raised: Raised,
+    /// A thread is just arriving: what it does is not done by the running one.
+    pub(crate) is_receiving: Var<bool>,
 }
 
 #[allow(clippy::new_without_default, reason = "for statics")]
@@ -108,6 +113,8 @@ impl Cpu {
             questions: Questions::new(),
             attention: AtomicBool::new(false),
             orphans: Head::zero(),
+            raised: Raised::new(),
+            is_receiving: Var::zero(),
         }
     }
 
@@ -121,6 +128,8 @@ impl Cpu {
 pub const DEFAULT_TIME_SLICE_US: u64 = 10_000;
 /// The priority of a new thread.
 pub const DEFAULT_PRIORITY: u8 = 100;
+/// How long a thread runs while the processor is behind in what others want of it.
+const ATTEND_AGAIN_US: u64 = 20;
 /// Left time that never runs out.
 pub const NEVER_ENDS: u64 = u64::MAX;
 
@@ -178,9 +187,10 @@ impl<M: Machine> Here<'_, M> {
         self.is_here(thread) && tcb.status() == Status::Running && (!tcb.is_halted() || tcb.work() != Work::None)
     }
 
-    /// Switches to `thread` on the time slice of the running one, which blocked or stays ready.
+    /// Switches to `thread` on the time slice of the running one, which blocked or stays ready. Who arrives from another
+    /// processor has no time to give.
     pub(crate) fn donate_to(&self, thread: TcbRef) {
-        if !self.is_runnable(thread) {
+        if !self.is_runnable(thread) || self.cpu.is_receiving.get() {
             return;
         }
         self.dequeue(thread);
@@ -195,7 +205,7 @@ impl<M: Machine> Here<'_, M> {
         if delaying.is_some() && self.running() != delaying {
             self.stop_delay();
         }
-        let next = self.choose_thread();
+        let next = self.choose_thread_of_here();
         if self.cpu.delaying.get() != next {
             self.end_delay();
         }
@@ -203,6 +213,23 @@ impl<M: Machine> Here<'_, M> {
             self.k.tcb(thread).recall_messages();
         }
         next
+    }
+
+    /// As [`Self::choose_thread`], among those that run here: a thread that was moved while it ran, or in the middle of its
+    /// work, goes now.
+    fn choose_thread_of_here(&self) -> Option<TcbRef> {
+        let is_leaving = |&thread: &TcbRef| !self.runs_here(thread) && self.k.tcb(thread).work() == Work::None;
+        let mut leaving = self.running().filter(is_leaving);
+        loop {
+            if let Some(thread) = leaving {
+                self.depart(thread);
+            }
+            let next = self.choose_thread();
+            leaving = next.filter(is_leaving);
+            if leaving.is_none() {
+                return next;
+            }
+        }
     }
 
     /// The thread that runs, unless it blocked or was halted.
@@ -383,7 +410,14 @@ impl<M: Machine> Here<'_, M> {
 
     /// When the timer must fire next while the thread chosen last runs, microseconds on the clock.
     pub fn next_event(&self) -> Option<u64> {
-        [self.time_is_up(), self.delay_is_over(), self.cpu.timeouts.next_event(self.k.tcbs)].into_iter().flatten().min()
+        let next_timeout = self.cpu.timeouts.next_event(self.k.tcbs);
+        [self.time_is_up(), self.delay_is_over(), next_timeout, self.goes_on_attending()].into_iter().flatten().min()
+    }
+
+    /// When a processor that is behind in what others want of it attends to that again. Until then the running thread goes
+    /// on, so that endless arrivals do not keep it from that.
+    fn goes_on_attending(&self) -> Option<u64> {
+        self.is_behind().then(|| self.k.machine.now_us().saturating_add(ATTEND_AGAIN_US))
     }
 
     /// When the slice or the quantum of who pays will be used up.

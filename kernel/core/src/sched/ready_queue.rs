@@ -74,6 +74,13 @@ impl ReadyQueue {
         self.heads[usize::from(self.highest()?)].get()
     }
 
+    /// Everybody who is queued.
+    #[cfg(test)]
+    pub fn members(&self, tcbs: &[Tcb]) -> std::vec::Vec<TcbRef> {
+        let lists = (0..PRIORITIES).map(|priority| self.list(tcbs, priority as u8));
+        lists.flat_map(|list| core::iter::successors(list.first(), move |&thread| list.after(thread))).collect()
+    }
+
     /// Checks that occupancy bits and queues agree and that members are queued under their own priority.
     ///
     /// # Panics

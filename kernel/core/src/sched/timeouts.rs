@@ -161,6 +161,13 @@ impl Timeouts {
         self.count.get()
     }
 
+    /// Everybody whose timeout is pending.
+    #[cfg(test)]
+    pub fn members(&self, tcbs: &[Tcb]) -> std::vec::Vec<TcbRef> {
+        let lists = (0..LEVELS * SLOTS).map(|place| self.list(tcbs, place / SLOTS, place % SLOTS));
+        lists.flat_map(|list| core::iter::successors(list.first(), move |&thread| list.after(thread))).collect()
+    }
+
     /// Checks that each member stands where its deadline belongs.
     ///
     /// # Panics

@@ -1,6 +1,6 @@
 //! ExchangeRegisters (X.2, ExchangeRegisters).
 
-use l4_abi::{ExregsControl, Rights, SysError, ThreadId, ThreadState, Word};
+use l4_abi::{ExregsControl, SysError, ThreadId, ThreadState, Word};
 
 use crate::cross::ask::{Reply, Subject, Words, words};
 use crate::ipc::Reason;
@@ -113,11 +113,13 @@ impl<M: Machine> Here<'_, M> {
     fn exregs_dest(&self, caller: TcbRef, dest: ThreadId) -> Option<TcbRef> {
         let space = self.k.space_of(caller);
         let thread = self.k.thread_or_local(dest, space).filter(|&thread| self.k.tcb(thread).is_active())?;
-        if self.k.space_of(thread) == space {
+        // At another processor it may be deleted at this moment.
+        let its_space = self.k.tcb(thread).space.get()?;
+        if its_space == space {
             return Some(thread);
         }
-        let pager = self.k.thread_or_local(self.k.utcb(thread).pager(), self.k.space_of(thread))?;
-        (self.k.space_of(pager) == space).then_some(thread)
+        let pager = self.k.thread_or_local(self.k.utcb_if_any(thread)?.pager(), its_space)?;
+        (self.k.tcb(pager).space.get() == Some(space)).then_some(thread)
     }
 
     /// Makes instruction and stack pointer of a thread in an IPC those behind its call, if the return address can be
@@ -129,12 +131,10 @@ impl<M: Machine> Here<'_, M> {
         if tcb.ip.get() != return_ip || !sp.is_multiple_of(size_of::<usize>()) {
             return;
         }
-        self.k.machine.begin_copy();
-        if let Some(at) = self.k.spaces.touch(tcb.space(), sp, Rights::READ) {
-            tcb.ip.set(self.k.machine.read_user_word(at));
+        if let Some(ip) = self.read_word_of(tcb.space(), sp) {
+            tcb.ip.set(ip);
             tcb.sp.set(sp + size_of::<usize>());
         }
-        self.k.machine.end_copy();
     }
 
     fn sample(&self, dest: TcbRef, named: ThreadId) -> ExregsResult {

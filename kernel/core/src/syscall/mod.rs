@@ -25,6 +25,7 @@ impl<M: Machine> Here<'_, M> {
         match self.k.tcb(thread).work() {
             Work::None => {}
             Work::ReceivePhase => self.resume_receive_phase(thread),
+            Work::SendPhase => self.resume_send_phase(thread),
             Work::Transfer => self.transfer_items(thread),
             Work::Unmap => self.unmap_step(thread),
             Work::MemoryControl => self.memory_control_step(thread),

@@ -86,11 +86,11 @@ impl<M: Machine> Here<'_, M> {
         let dest = dest.or_else(|| self.k.interrupt_thread(args.dest)).ok_or(SysError::InvalidThread)?;
         self.may_schedule(caller, dest)?;
         self.check_schedule(caller, args)?;
+        let id = self.k.tcb(dest).id.get();
         let answer = self.at_home_of(dest, Subject::Schedule, args.to_words(dest)).ok_or(SysError::InvalidThread)?;
         if let Some(processor) = args.processor.processor() {
-            self.move_thread(caller, dest, CpuId::new(processor.into()));
+            self.move_thread(dest, id, CpuId::new(processor.into()));
         }
-        self.end_asking();
         Ok(Some(ScheduleReply::from_words(answer)))
     }
 
@@ -107,7 +107,8 @@ impl<M: Machine> Here<'_, M> {
 
     fn may_schedule(&self, caller: TcbRef, dest: TcbRef) -> Result<(), SysError> {
         let scheduler = self.k.thread(self.k.tcb(dest).scheduler.get());
-        let is_scheduler = scheduler.is_some_and(|scheduler| self.k.space_of(scheduler) == self.k.space_of(caller));
+        let is_scheduler =
+            scheduler.is_some_and(|scheduler| self.k.tcb(scheduler).space.get() == Some(self.k.space_of(caller)));
         if is_scheduler || self.k.is_privileged(caller) { Ok(()) } else { Err(SysError::NoPrivilege) }
     }
 

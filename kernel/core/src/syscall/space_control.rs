@@ -43,7 +43,7 @@ impl<M: Machine> Here<'_, M> {
         let thread = Some(args.space).filter(|id| id.is_global()).and_then(|id| self.k.thread(id));
         let thread = thread.ok_or(SysError::InvalidSpace)?;
         let redirection = self.redirection(caller, args.redirector)?;
-        let space = self.k.space_of(thread);
+        let space = self.k.tcb(thread).space.get().ok_or(SysError::InvalidSpace)?;
         if !self.k.spaces.get(space).is_initialised() {
             self.check_areas(args.kip_area, args.utcb_area)?;
             let mut done = self.k.spaces.initialise(&mut self.held, space, args.kip_area, args.utcb_area);
@@ -55,7 +55,7 @@ impl<M: Machine> Here<'_, M> {
         match redirection {
             Redirection::Unchanged => {}
             Redirection::Ends => self.k.spaces.get(space).clear_redirector(),
-            Redirection::To(redirector) => self.redirect(caller, thread, redirector),
+            Redirection::To(redirector) => self.redirect(caller, space, thread.index(), redirector),
         }
         Ok(())
     }
@@ -73,15 +73,13 @@ impl<M: Machine> Here<'_, M> {
 
     /// Makes `redirector` the redirector of the space of `member`. First the space must be without plain waits: a thread
     /// that the fast path wakes out of one would take the fast path again, which does not redirect.
-    fn redirect(&mut self, caller: TcbRef, member: TcbRef, redirector: ThreadId) {
-        let space = self.k.space_of(member);
+    /// One of its threads has slot `member`.
+    fn redirect(&mut self, caller: TcbRef, space: SpaceRef, member: usize, redirector: ThreadId) {
         let slot = self.k.spaces.get(space);
         let bar = self.k.spaces.bar_fast_path(space);
         let is_free_of_plain_waits = !slot.redirector().is_nil();
         let is_alone = self.k.cpus.len() == 1;
-        if is_free_of_plain_waits
-            || is_alone && self.end_plain_waits(space, member.index(), SLOTS_PER_STEP) == slot.threads()
-        {
+        if is_free_of_plain_waits || is_alone && self.end_plain_waits(space, member, SLOTS_PER_STEP) == slot.threads() {
             return slot.set_redirector(redirector);
         }
         let own = self.k.tcb(caller);
@@ -126,7 +124,7 @@ impl<M: Machine> Here<'_, M> {
     fn end_plain_waits(&self, space: SpaceRef, first: usize, count: usize) -> u32 {
         let return_ip = self.k.machine.ipc_return_ip();
         let mut seen = 0;
-        let is_own = |tcb: &&Tcb| tcb.home() == self.id && tcb.space.get() == Some(space);
+        let is_own = |tcb: &&Tcb| tcb.is_at(self.id) && tcb.space.get() == Some(space);
         for tcb in self.k.tcbs.iter().skip(first).take(count).filter(is_own) {
             tcb.make_wait_ordinary(return_ip);
             seen += 1;

@@ -50,6 +50,18 @@ enum Home {
     New,
 }
 
+/// Why there is no modification, and the space that has no thread any more since it was tried.
+struct Refusal {
+    error: SysError,
+    emptied: Option<SpaceRef>,
+}
+
+impl From<SysError> for Refusal {
+    fn from(error: SysError) -> Self {
+        Self { error, emptied: None }
+    }
+}
+
 /// What a modification comes to.
 struct Modification {
     /// The space that the thread goes to.
@@ -101,7 +113,6 @@ impl<M: Machine> Here<'_, M> {
         if result == Err(SysError::OutOfMemory) && self.k.machine.reclaim(&mut self.held) {
             result = self.control(caller, dest, args);
         }
-        self.end_asking();
         result
     }
 
@@ -142,12 +153,7 @@ impl<M: Machine> Here<'_, M> {
         if self.k.tcb(dest).is_dying.get() {
             return Err(SysError::InvalidThread);
         }
-        let home = if args.space == args.dest {
-            Home::New
-        } else {
-            let thread = self.space_specifier(args.space)?;
-            Home::In(self.k.space_of(thread))
-        };
+        let home = if args.space == args.dest { Home::New } else { Home::In(self.space_specifier(args.space)?) };
         if args.pager().is_some() {
             let Home::In(space) = home else { return Err(SysError::InvalidSpace) };
             if !self.k.spaces.get(space).is_initialised() {
@@ -156,15 +162,22 @@ impl<M: Machine> Here<'_, M> {
             let location = args.utcb_location().ok_or(SysError::UtcbArea)?;
             self.check_utcb_location(space, location)?;
         }
-        if let Home::In(space) = home {
-            self.join(args.space, space)?;
+        if let Home::In(space) = home
+            && let Err(emptied) = self.join(args.space, space)
+        {
+            if let Some(space) = emptied {
+                self.release_as_work(caller, space);
+            }
+            return Err(SysError::InvalidSpace);
         }
         let made = self.make_thread(dest, home, args);
         let (space, utcb) = match made {
             Ok(made) => made,
             Err(error) => {
-                if let Home::In(space) = home {
-                    self.leave(caller, space);
+                if let Home::In(space) = home
+                    && let Some(emptied) = self.leave(space)
+                {
+                    self.release_as_work(caller, emptied);
                 }
                 return Err(error);
             }
@@ -181,27 +194,22 @@ impl<M: Machine> Here<'_, M> {
         Ok(())
     }
 
-    /// Counts one thread more in `space`, which is the space of the thread `member`.
-    fn join(&self, member: ThreadId, space: SpaceRef) -> Result<(), SysError> {
-        let slot = self.k.spaces.get(space);
-        if !slot.try_add_thread() {
-            return Err(SysError::InvalidSpace);
+    /// Counts one thread more in `space`, which was the space of the thread `member`. It may be gone by now: then returns
+    /// the space if it has no thread any more.
+    fn join(&self, member: ThreadId, space: SpaceRef) -> Result<(), Option<SpaceRef>> {
+        if !self.k.spaces.get(space).try_add_thread() {
+            return Err(None);
         }
         // It may be another space in the same slot by now; then this one is left alone.
         match self.k.thread(member) {
             Some(member) if self.k.tcb(member).space.get() == Some(space) => Ok(()),
-            _ => {
-                slot.remove_thread();
-                Err(SysError::InvalidSpace)
-            }
+            _ => Err(self.leave(space)),
         }
     }
 
-    /// Counts one thread less in `space`. If it was the last, the release of the space is the work of `caller`.
-    fn leave(&self, caller: TcbRef, space: SpaceRef) {
-        if self.k.spaces.get(space).remove_thread() == 0 {
-            self.release_as_work(caller, space);
-        }
+    /// Counts one thread less in `space`. Returns the space if it was the last.
+    fn leave(&self, space: SpaceRef) -> Option<SpaceRef> {
+        (self.k.spaces.get(space).remove_thread() == 0).then_some(space)
     }
 
     /// Makes the release of `space`, which has no thread any more, the work of `caller`.
@@ -310,62 +318,63 @@ impl<M: Machine> Here<'_, M> {
         }
         let change = match self.decide_modification(dest, args) {
             Ok(change) => change,
-            Err(error) => return Reply::Done(words([to_word(Err(error))])),
+            Err(Refusal { error, emptied }) => return Reply::Done(words([to_word(Err(error)), emptied.to_word()])),
         };
         if change.ends_ipc
             && let Some(reply) = self.not_yet(dest)
         {
-            self.drop_modification(change);
-            return reply;
+            return match self.drop_modification(change) {
+                None => reply,
+                // The space that it was to go to is gone meanwhile.
+                emptied => Reply::Done(words([to_word(Err(SysError::InvalidSpace)), emptied.to_word()])),
+            };
         }
         let emptied = self.commit_modification(dest, args, change);
         Reply::Done(words([0, emptied.to_word()]))
     }
 
-    /// Why `dest`, which is at home here, cannot be taken out of what it is in now. It may be on its way then.
+    /// Takes `dest`, which is at home here, out of the IPC it is in, and away from its partner to where it runs. Says why that
+    /// is not done yet: it may be on its way.
     fn not_yet(&mut self, dest: TcbRef) -> Option<Reply> {
-        if self.is_asking(dest) {
+        if self.is_busy(dest) {
             return Some(Reply::Busy);
         }
         if let Some(partner) = self.obstacle(dest) {
             return Some(Reply::Elsewhere(partner));
         }
-        if !self.runs_here(dest) {
-            self.unwind(dest, Reason::Canceled);
-            return Some(Reply::Moved);
+        self.unwind(dest, Reason::Canceled);
+        if self.is_here(dest) && !self.runs_here(dest) && !self.is_asking(dest) {
+            self.depart(dest);
         }
-        None
+        Some(Reply::Moved).filter(|_| !self.is_here(dest))
     }
 
     /// What a modification comes to. What it needs of memory and of a space is there.
-    fn decide_modification(&mut self, dest: TcbRef, args: ThreadControlArgs) -> Result<Modification, SysError> {
+    fn decide_modification(&mut self, dest: TcbRef, args: ThreadControlArgs) -> Result<Modification, Refusal> {
         let tcb = self.k.tcb(dest);
         if tcb.is_active() && args.utcb_location().is_some() {
-            return Err(SysError::UtcbArea);
+            return Err(SysError::UtcbArea.into());
         }
-        let home = if args.space == args.dest { Ok(dest) } else { self.space_specifier(args.space) };
-        let space = home.map_or(tcb.space(), |home| self.k.space_of(home));
+        let named = if args.space == args.dest { Ok(tcb.space()) } else { self.space_specifier(args.space) };
+        let space = named.unwrap_or(tcb.space());
         let activates = args.pager().is_some() && !tcb.is_active();
         if args.utcb_location().is_some() {
             self.check_modified_location(space, args.utcb_location(), activates)?;
         }
-        home?;
+        named?;
         let moves = space != tcb.space();
         let location = args.utcb_location().or_else(|| self.utcb_location(dest));
         let needs_utcb = activates || (moves && tcb.is_active());
         if needs_utcb {
             self.check_modified_location(space, location, true)?;
         }
-        if moves {
-            self.join(args.space, space)?;
+        if moves && let Err(emptied) = self.join(args.space, space) {
+            return Err(Refusal { error: SysError::InvalidSpace, emptied });
         }
         let utcb = match location.filter(|_| needs_utcb).map(|location| self.allocate_utcb(space, location)) {
             Some(Err(error)) => {
-                // The space goes on: the thread that was named is in it.
-                if moves {
-                    self.k.spaces.get(space).remove_thread();
-                }
-                return Err(error);
+                let emptied = if moves { self.leave(space) } else { None };
+                return Err(Refusal { error, emptied });
             }
             Some(Ok(utcb)) => utcb,
             None => 0,
@@ -381,13 +390,13 @@ impl<M: Machine> Here<'_, M> {
         })
     }
 
-    /// Gives back what a modification was to use.
-    fn drop_modification(&mut self, change: Modification) {
-        let Some(space) = change.moves_to else { return };
+    /// Gives back what a modification was to use. Returns the space if it has no thread any more.
+    fn drop_modification(&mut self, change: Modification) -> Option<SpaceRef> {
+        let space = change.moves_to?;
         if change.utcb != 0 {
             self.k.spaces.remove_utcb(&mut self.held, space, change.location);
         }
-        self.k.spaces.get(space).remove_thread();
+        self.leave(space)
     }
 
     /// Returns the space that has no thread any more.
@@ -437,12 +446,12 @@ impl<M: Machine> Here<'_, M> {
         }
         tcb.space.set(Some(space));
         tcb.space_word.set(self.k.spaces.get(space).machine_word());
-        (self.k.spaces.get(old_space).remove_thread() == 0).then_some(old_space)
+        self.leave(old_space)
     }
 
-    /// The thread that a space specifier names.
-    fn space_specifier(&self, id: ThreadId) -> Result<TcbRef, SysError> {
-        self.k.thread(id).ok_or(SysError::InvalidSpace)
+    /// The space of the thread that a space specifier names.
+    fn space_specifier(&self, id: ThreadId) -> Result<SpaceRef, SysError> {
+        self.k.thread(id).and_then(|thread| self.k.tcb(thread).space.get()).ok_or(SysError::InvalidSpace)
     }
 
     // --- UTCB locations ---
@@ -492,12 +501,9 @@ impl<M: Machine> Here<'_, M> {
         if id.is_nil() {
             return Ok(());
         }
-        let Some(answer) = self.at_home_of(victim, Subject::Delete, words([victim.index(), id.raw() as usize])) else {
+        if self.at_home_of(victim, Subject::Delete, words([victim.index()])).is_none() {
             // Somebody else deleted it, or wants to delete the caller.
             return if self.k.tcb(victim).id.get() == id { Err(SysError::InvalidThread) } else { Ok(()) };
-        };
-        if answer[0] == 0 {
-            return Ok(());
         }
         let own = self.k.tcb(caller);
         own.peer.set(Some(victim));
@@ -507,20 +513,16 @@ impl<M: Machine> Here<'_, M> {
         Ok(())
     }
 
-    /// The act, at the home of the thread. The answer is whether it was done.
+    /// The act, at the home of the thread.
     pub(crate) fn delete_here(&mut self, question: Words) -> Reply {
         let victim = TcbRef::new(question[0] as u32);
         let tcb = self.k.tcb(victim);
-        if tcb.id.get() != ThreadId::from_raw(question[1] as Word) {
-            return Reply::Done(words([0]));
-        }
         if !self.is_here(victim) {
             return Reply::Moved;
         }
         if let Some(reply) = self.not_yet(victim) {
             return reply;
         }
-        self.unwind(victim, Reason::Canceled);
         self.dequeue(victim);
         if matches!(tcb.work(), Work::Unmap | Work::MemoryControl | Work::Redirect | Work::Print | Work::Preemption) {
             tcb.work.set(Work::None);
@@ -537,7 +539,7 @@ impl<M: Machine> Here<'_, M> {
             self.cpu.must_choose.set(true);
         }
         self.k.machine.forget_thread(victim);
-        Reply::Done(words([1]))
+        Reply::Done(question)
     }
 
     /// Does a bounded part of the deletion that `deleter` carries out. If its victim was itself deleting, that comes first.
@@ -551,7 +553,8 @@ impl<M: Machine> Here<'_, M> {
         let own = self.k.tcb(deleter);
         if let Some(victim) = own.peer.get() {
             let there = self.k.tcb(victim).affinity();
-            if self.ask(there, Subject::FailSenders, words([victim.index()])) == Reply::Done(words([0])) {
+            let answer = self.ask(there, Subject::FailSenders, words([victim.index()]));
+            if answer == Reply::Done(words([0])) && !self.are_there_orphans() {
                 self.bury(deleter, victim);
             }
         } else if let Some(space) = own.dying_space.get() {
@@ -587,10 +590,9 @@ impl<M: Machine> Here<'_, M> {
         self.k.machine.release_thread(&mut self.held, victim);
         drop(claim);
         own.peer.set(None);
-        if self.k.spaces.get(space).remove_thread() == 0 {
-            self.release_as_work(deleter, space);
-        } else {
-            own.work.set(Work::None);
+        match self.leave(space) {
+            Some(space) => self.release_as_work(deleter, space),
+            None => own.work.set(Work::None),
         }
     }
 }

@@ -1,6 +1,6 @@
 //! The end of an IPC from outside (X.2, ExchangeRegisters: S and R).
 
-use super::script::check;
+use super::script::{check, check_alone};
 
 /// X.2, ExchangeRegisters: S ends a send, R a receive, and neither the other.
 #[test]
@@ -27,11 +27,11 @@ fn cancelled_sender_is_not_received() {
 #[test]
 fn receive_phase_that_has_not_begun_can_be_cancelled() {
     let sent = "c send a 5; a call b 1 from=any; b wait";
-    check(sent, "a works on ReceivePhase; c queued on a");
-    check(&format!("{sent}; b cancel-send a; a finish"), "a got 5 from 'c");
-    check(&format!("{sent}; b cancel-receive a"), "a Receive Canceled; c queued on a");
-    check(&format!("{sent}; b cancel-receive a; a wait"), "a got 5 from 'c");
-    check(&format!("{sent}; a finish"), "a got 5 from 'c; c sent");
+    check_alone(sent, "a works on ReceivePhase; c queued on a");
+    check_alone(&format!("{sent}; b cancel-send a; a finish"), "a got 5 from 'c");
+    check_alone(&format!("{sent}; b cancel-receive a"), "a Receive Canceled; c queued on a");
+    check_alone(&format!("{sent}; b cancel-receive a; a wait"), "a got 5 from 'c");
+    check_alone(&format!("{sent}; a finish"), "a got 5 from 'c; c sent");
 }
 
 /// X.2, ExchangeRegisters: whoever was queued may be gone when the receive phase has its time; then it waits.

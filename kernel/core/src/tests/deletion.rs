@@ -1,5 +1,7 @@
 //! The end of threads and of their spaces (X.2, ThreadControl: deletion).
 
+use std::sync::atomic::Ordering::Relaxed;
+
 use l4_abi::{Fpage, Rights, SysError, ThreadId, Timeouts};
 
 use super::script::{check, expect, play};
@@ -213,7 +215,7 @@ fn long_queue_is_dissolved_in_steps() {
 }
 
 /// Many threads of one space.
-fn crowd(w: World, count: u32) -> Vec<Who> {
+pub fn crowd(w: World, count: u32) -> Vec<Who> {
     let senders: Vec<Who> = (0..count).map(|i| Who::one_of_a_crowd(90 + i, 90)).collect();
     let leader = senders[0];
     let args = ThreadControlArgs { utcb_location: UNCHANGED, ..activation(leader) };
@@ -245,10 +247,10 @@ fn full_space_goes_in_small_steps() {
     w.begin(R, |here, r| here.thread_control(r, deletion(N))).expect("r may");
     let (mut steps, mut most) = (0, 0);
     while w.outcome(R) == "works on Delete" {
-        let accesses = w.k.machine.accesses.get();
+        let accesses = w.k.machine.accesses.load(Relaxed);
         w.here().step(R.tcb());
         steps += 1;
-        most = most.max(w.k.machine.accesses.get() - accesses);
+        most = most.max(w.k.machine.accesses.load(Relaxed) - accesses);
     }
     assert!(steps > 20, "{steps} steps");
     assert!(most < 64 * 64, "a step of 64 pages or holes reads and writes {most} words");
@@ -305,3 +307,21 @@ fn dead_thread_is_not_found() {
     play(w, "a send 'd 1; b wait 'd");
     expect(w, "the dead's local id", "a Send NonExisting; b Receive NonExisting");
 }
+
+/// Tests that hold on several processors, too.
+pub const EVERYWHERE: &[(&str, fn())] = &[
+    ("deleted_thread_is_gone", deleted_thread_is_gone),
+    ("thread_that_never_ran_can_be_deleted", thread_that_never_ran_can_be_deleted),
+    ("queued_senders_find_no_partner", queued_senders_find_no_partner),
+    ("waits_for_the_dead_go_on", waits_for_the_dead_go_on),
+    ("deletion_aborts_a_transfer", deletion_aborts_a_transfer),
+    ("thread_with_work_can_be_deleted", thread_with_work_can_be_deleted),
+    ("space_goes_with_its_last_thread", space_goes_with_its_last_thread),
+    ("all_memory_returns", all_memory_returns),
+    ("numbers_can_be_used_again", numbers_can_be_used_again),
+    ("long_queue_is_dissolved_in_steps", long_queue_is_dissolved_in_steps),
+    ("full_space_goes_in_small_steps", full_space_goes_in_small_steps),
+    ("deleter_can_be_deleted", deleter_can_be_deleted),
+    ("deleter_with_a_long_queue_can_be_deleted", deleter_with_a_long_queue_can_be_deleted),
+    ("dead_thread_is_not_found", dead_thread_is_not_found),
+];

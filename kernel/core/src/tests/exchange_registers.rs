@@ -172,3 +172,18 @@ fn local_ids_are_of_the_callers_space() {
     let y: Who = super::world::Y;
     assert_eq!(w.exregs(X, B.local(), ExregsControl::NONE).map(|old| old.thread), Ok(y.id()));
 }
+
+/// Tests that hold on several processors, too.
+pub const EVERYWHERE: &[(&str, fn())] = &[
+    ("result_is_the_other_form_of_the_id", result_is_the_other_form_of_the_id),
+    ("others_are_refused", others_are_refused),
+    ("registers_named_are_exchanged", registers_named_are_exchanged),
+    ("registers_not_named_stay", registers_not_named_stay),
+    ("other_bits_change_nothing", other_bits_change_nothing),
+    ("pager_can_be_nilthread", pager_can_be_nilthread),
+    ("own_registers_can_be_exchanged", own_registers_can_be_exchanged),
+    ("registers_of_a_blocked_thread_can_be_written", registers_of_a_blocked_thread_can_be_written),
+    ("thread_that_was_asked_for_too_early_can_be_created", thread_that_was_asked_for_too_early_can_be_created),
+    ("sleeping_thread_is_restarted", sleeping_thread_is_restarted),
+    ("local_ids_are_of_the_callers_space", local_ids_are_of_the_callers_space),
+];

@@ -17,7 +17,7 @@ const UNDEFINED_IP: usize = 0xDEAD_0000;
 pub fn fast_ipc(w: World, who: Who, to: ThreadId, from: ThreadId, timeouts: Timeouts) -> bool {
     let (tcb, tag) = (w.tcb(who), w.utcb(who).tag());
     let is_plain_message = tag.typed() == 0 && tag.raw() & MsgTag::FLAGS == 0 && timeouts.rcv().is_never();
-    let is_free = is_plain_message && w.k.machine.allows_fast_path.get();
+    let is_free = is_plain_message && w.k.machine.allows_fast_path[tcb.home().index()].get();
     let Some(thread) = w.k.thread(to).filter(|_| is_free) else { return false };
     let dest = w.k.tcb(thread);
     let any = plain_name(ThreadId::ANY, tcb.affinity());
@@ -37,7 +37,7 @@ pub fn fast_ipc(w: World, who: Who, to: ThreadId, from: ThreadId, timeouts: Time
     }
     dest.waits_for.set(ThreadId::NIL);
     dest.ip.set(IPC_RETURN_IP);
-    w.here().cpu.current.set(Current::running(thread));
+    w.at_home_of(who).here().cpu.current.set(Current::running(thread));
     w.k.machine.ipc_return(thread, w.k.id_seen_from(who.tcb(), dest.space()), w.k.utcb(thread));
     true
 }

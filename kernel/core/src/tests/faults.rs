@@ -15,8 +15,8 @@ fn page_fault_is_a_message_to_the_pager() {
         play(w, "a pager x; x wait");
         w.enter(A, |here, a| here.page_fault(a, 0x5123, access, 0x777));
         expect(w, "a fault", "x got 20771 1911 from a; a fault: waits for x");
-        assert_eq!(w.utcb(X_WHO).mr(0), !0xFFF_FFFF | (label & 0xFFF) << 16 | 2, "{access:?}");
-        assert_eq!(w.utcb(X_WHO).tag(), protocol::page_fault_tag(access));
+        assert_eq!(w.tag(X_WHO).raw(), !0xFFF_FFFF | (label & 0xFFF) << 16 | 2, "{access:?}");
+        assert_eq!(w.tag(X_WHO), protocol::page_fault_tag(access));
     }
 }
 
@@ -172,8 +172,8 @@ fn raise() -> World {
 fn exception_is_a_message_to_the_handler() {
     let w = raise();
     assert_eq!(w.outcome(A), "exception: waits for b");
-    assert_eq!(w.utcb(B).tag(), protocol::exception_tag());
-    assert_eq!(w.utcb(B).mr(0), MsgTag::kernel(-5, 0, EXCEPTION_IMAGE_WORDS).raw());
+    assert_eq!(w.tag(B), protocol::exception_tag());
+    assert_eq!(w.tag(B).raw(), MsgTag::kernel(-5, 0, EXCEPTION_IMAGE_WORDS).raw());
     assert_eq!(w.mrs(B)[1..=EXCEPTION_IMAGE_WORDS], image(START_IP, START_SP, DEFAULT_FLAGS)[..]);
 }
 
@@ -227,3 +227,23 @@ fn exception_can_be_cancelled() {
     check("a handler b; b wait; a except; b send a 1", "a ready");
     check("a accept; a handler b; b wait; a except; b send a map=0x1000/12", "b Send Overflow; a ready");
 }
+
+/// Tests that hold on several processors, too.
+pub const EVERYWHERE: &[(&str, fn())] = &[
+    ("page_fault_is_a_message_to_the_pager", page_fault_is_a_message_to_the_pager),
+    ("reply_of_the_pager_ends_the_fault", reply_of_the_pager_ends_the_fault),
+    ("only_the_pager_can_reply", only_the_pager_can_reply),
+    ("senders_stay_queued_over_a_fault", senders_stay_queued_over_a_fault),
+    ("fault_leaves_the_virtual_registers", fault_leaves_the_virtual_registers),
+    ("reply_to_a_page_fault_maps", reply_to_a_page_fault_maps),
+    ("fault_can_be_cancelled", fault_can_be_cancelled),
+    ("thread_without_pager_is_halted", thread_without_pager_is_halted),
+    ("thread_whose_pager_vanishes_is_halted", thread_whose_pager_vanishes_is_halted),
+    ("own_pager_is_a_dead_end", own_pager_is_a_dead_end),
+    ("sigma0_needs_no_pager", sigma0_needs_no_pager),
+    ("exception_is_a_message_to_the_handler", exception_is_a_message_to_the_handler),
+    ("reply_to_an_exception_loads_the_registers", reply_to_an_exception_loads_the_registers),
+    ("short_reply_to_an_exception_loads_what_it_has", short_reply_to_an_exception_loads_what_it_has),
+    ("thread_without_handler_is_halted", thread_without_handler_is_halted),
+    ("exception_can_be_cancelled", exception_can_be_cancelled),
+];

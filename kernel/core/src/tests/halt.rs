@@ -127,3 +127,13 @@ fn old_state_tells_halt_and_phase() {
         assert_eq!(old.expect("same space").state, expected, "state of {} after `{script}`", whose.name());
     }
 }
+
+/// Tests that hold on several processors, too.
+pub const EVERYWHERE: &[(&str, fn())] = &[
+    ("halted_thread_does_not_run", halted_thread_does_not_run),
+    ("halted_receiver_gets_its_message", halted_receiver_gets_its_message),
+    ("halted_thread_times_out", halted_thread_times_out),
+    ("cancelled_and_halted_thread_stays_halted", cancelled_and_halted_thread_stays_halted),
+    ("halted_thread_can_be_started", halted_thread_can_be_started),
+    ("fault_of_a_halted_thread_is_handled", fault_of_a_halted_thread_is_handled),
+];

@@ -26,7 +26,7 @@ fn message_reaches_a_waiting_handler() {
     check("root handle irq5; root wait; raise 5", "root got from irq5; irq5 waits for root, masked");
     let w = World::new();
     play(w, "b handle irq5; b wait; raise 5");
-    assert_eq!(w.utcb(B).tag(), protocol::interrupt_tag());
+    assert_eq!(w.tag(B), protocol::interrupt_tag());
 }
 
 /// X.2, Interrupt protocol: until the handler takes it, the message is in its send queue.
@@ -203,3 +203,22 @@ fn interrupts_are_no_threads() {
     play(w, "c fault 0x1000");
     expect(w, "a fault of c", "c fault: queued on irq5; irq5 waits for b, masked");
 }
+
+/// Tests that hold on several processors, too.
+pub const EVERYWHERE: &[(&str, fn())] = &[
+    ("message_reaches_a_waiting_handler", message_reaches_a_waiting_handler),
+    ("message_waits_for_a_handler_that_is_busy", message_waits_for_a_handler_that_is_busy),
+    ("anylocal_wait_takes_no_interrupt", anylocal_wait_takes_no_interrupt),
+    ("answer_opens_the_line_again", answer_opens_the_line_again),
+    ("answer_before_the_message_times_out_or_waits", answer_before_the_message_times_out_or_waits),
+    ("others_cannot_answer", others_cannot_answer),
+    ("interrupt_that_comes_too_early_is_not_lost", interrupt_that_comes_too_early_is_not_lost),
+    ("line_dies_with_its_handler", line_dies_with_its_handler),
+    ("handler_can_be_replaced", handler_can_be_replaced),
+    ("handler_can_give_an_interrupt_back", handler_can_give_an_interrupt_back),
+    ("interrupt_of_nobody_is_dropped", interrupt_of_nobody_is_dropped),
+    ("interrupt_preempts_by_the_priority_of_the_handler", interrupt_preempts_by_the_priority_of_the_handler),
+    ("association_is_checked", association_is_checked),
+    ("schedule_knows_interrupts_that_were_associated", schedule_knows_interrupts_that_were_associated),
+    ("interrupts_are_no_threads", interrupts_are_no_threads),
+];

@@ -4,19 +4,32 @@ use l4_abi::ThreadId;
 
 use super::machine::Fake;
 use crate::kernel::Kernel;
-use crate::machine::{SpaceRef, TcbRef};
+use crate::machine::{CpuId, SpaceRef, TcbRef};
 use crate::sched::period_us;
 use crate::thread::{Purpose, Status, Tcb, Work};
 
 type K = Kernel<'static, Fake>;
+
+/// Where threads are besides their TCBs.
+struct Places {
+    /// For each thread the processor in whose mailbox it is.
+    mail: Vec<Option<CpuId>>,
+    /// For each thread the processor among whose orphans it is.
+    orphans: Vec<Option<CpuId>>,
+}
 
 /// Checks everything but the mappings.
 ///
 /// # Panics
 /// Where something is wrong.
 pub fn check(k: &K) {
-    k.cpus[0].ready.check_invariants(k.tcbs);
-    k.cpus[0].timeouts.check_invariants(k.tcbs);
+    for (index, cpu) in k.cpus.iter().enumerate() {
+        cpu.ready.check_invariants(k.tcbs);
+        cpu.timeouts.check_invariants(k.tcbs);
+        let here = CpuId::new(index as u32);
+        let members = cpu.ready.members(k.tcbs).into_iter().chain(cpu.timeouts.members(k.tcbs));
+        members.for_each(|thread| assert!(k.tcb(thread).is_at(here), "only its home knows {thread:?}"));
+    }
     check_threads(k);
 }
 
@@ -25,17 +38,10 @@ pub fn check(k: &K) {
 /// # Panics
 /// Where something is wrong.
 pub fn check_threads(k: &K) {
-    let cpu = k.cpus[0];
-    let current = cpu.current.get().thread();
-    assert_eq!(
-        cpu.slice_owner.get().is_some(),
-        current.is_some(),
-        "whoever runs, somebody pays; nobody pays for idling"
-    );
-    assert!(cpu.slice_owner.get().is_none_or(|owner| k.tcb(owner).exists()), "the dead do not pay");
-    let delaying = cpu.delaying.get();
-    assert!(delaying.is_none_or(|thread| current == Some(thread)), "only the running thread delays its preemption");
-    assert!(cpu.donee.get().is_none() && !cpu.must_choose.get(), "the dispatcher has decided");
+    for index in 0..k.cpus.len() {
+        check_processor(k, CpuId::new(index as u32));
+    }
+    let places = places(k);
     let mut threads = [0; 64];
     let (mut queued, mut senders) = (0, 0);
     for (index, tcb) in k.tcbs.iter().enumerate() {
@@ -48,15 +54,23 @@ pub fn check_threads(k: &K) {
             }
             None => {}
         }
-        if tcb.space.get().is_none() {
+        assert!((tcb.home().index()) < k.cpus.len(), "{thread:?} has a home");
+        let is_arrived = tcb.is_at(tcb.home());
+        let is_posted = places.mail[index];
+        assert_eq!(is_posted, Some(tcb.home()).filter(|_| !is_arrived), "{thread:?} is on its way in one mailbox");
+        if !is_arrived {
+            check_traveller(k, thread, tcb);
+        } else if tcb.space.get().is_none() {
             check_line(k, tcb);
         } else if tcb.exists() {
-            check_thread(k, thread, tcb, current == Some(thread));
+            let is_current = k.cpus[tcb.home().index()].current.get().thread() == Some(thread);
+            check_thread(k, thread, tcb, is_current);
+            check_home(k, thread, tcb, places.orphans[index], is_current);
         } else {
             check_dying(tcb);
         }
-        queued += check_send_queue(k, thread, tcb);
-        senders += usize::from(tcb.status() == Status::PendingSend);
+        queued += check_send_queue(k, thread, tcb) + usize::from(places.orphans[index].is_some());
+        senders += usize::from(is_arrived && tcb.status() == Status::PendingSend);
     }
     assert_eq!(queued, senders, "each blocked sender is on one queue");
     for (index, &count) in threads.iter().enumerate().filter(|&(_, &count)| count > 0) {
@@ -65,9 +79,94 @@ pub fn check_threads(k: &K) {
     }
 }
 
+/// Checks that nobody is on the way, and no orphan is left.
+///
+/// # Panics
+/// Where something is.
+pub fn check_rest(k: &K) {
+    for cpu in k.cpus {
+        assert!(
+            cpu.mailbox.is_empty() && cpu.orphans.get().is_none() && cpu.questions.is_empty() && !cpu.raised.is_any()
+        );
+    }
+}
+
+fn check_processor(k: &K, here: CpuId) {
+    let cpu = k.cpus[here.index()];
+    let current = cpu.current.get().thread();
+    assert!(current.is_none_or(|thread| k.tcb(thread).is_at(here)), "who runs is at home");
+    assert_eq!(
+        cpu.slice_owner.get().is_some(),
+        current.is_some(),
+        "whoever runs, somebody pays; nobody pays for idling"
+    );
+    let is_right = |owner| k.tcb(owner).exists() && k.tcb(owner).is_at(here);
+    assert!(cpu.slice_owner.get().is_none_or(is_right), "neither the dead pay nor those who are away");
+    let delaying = cpu.delaying.get();
+    assert!(delaying.is_none_or(|thread| current == Some(thread)), "only the running thread delays its preemption");
+    assert!(cpu.donee.get().is_none() && !cpu.must_choose.get(), "the dispatcher has decided");
+    assert!(!cpu.is_receiving.get() && !cpu.questions.is_asking(), "no entry is in progress");
+}
+
+/// Who is in which mailbox, and whose orphan.
+fn places(k: &K) -> Places {
+    let mut places = Places { mail: vec![None; k.tcbs.len()], orphans: vec![None; k.tcbs.len()] };
+    for (index, cpu) in k.cpus.iter().enumerate() {
+        let here = CpuId::new(index as u32);
+        for thread in cpu.mailbox.members(k.tcbs) {
+            assert_eq!(places.mail[thread.index()].replace(here), None, "{thread:?} is in one mailbox");
+        }
+        let orphans = crate::list::List::new(k.tcbs, &cpu.orphans, |tcb| &tcb.send_link);
+        for thread in core::iter::successors(orphans.first(), |&thread| orphans.after(thread)) {
+            let tcb = k.tcb(thread);
+            assert_eq!(places.orphans[thread.index()].replace(here), None, "{thread:?} is one orphan");
+            assert!(tcb.is_at(here) && tcb.status() == Status::PendingSend, "{thread:?} is blocked");
+            let dest = k.tcb(tcb.peer.get().expect("it has a partner"));
+            assert!(dest.affinity() != here && (dest.exists() || dest.is_dying.get()), "whom {thread:?} lost is away");
+        }
+    }
+    places
+}
+
+/// A thread on its way is nowhere else.
+fn check_traveller(k: &K, thread: TcbRef, tcb: &Tcb) {
+    let is_linked = tcb.ready_link.is_linked() || tcb.send_link.is_linked() || tcb.timeout_link.is_linked();
+    assert!(tcb.exists() && !is_linked, "{thread:?} is on no list");
+    assert!(tcb.waits_for.get().is_nil(), "{thread:?} is in no plain wait");
+    if tcb.status() == Status::PendingSend {
+        assert_eq!(tcb.peer.get(), None, "{thread:?} is queued on nobody");
+    }
+    for cpu in k.cpus {
+        let known = [cpu.current.get().thread(), cpu.slice_owner.get(), cpu.donee.get(), cpu.delaying.get()];
+        assert!(!known.contains(&Some(thread)), "no processor knows {thread:?}");
+    }
+}
+
+/// A thread is at home where it runs or where its partner runs (crate::cross).
+fn check_home(k: &K, thread: TcbRef, tcb: &Tcb, orphan_at: Option<CpuId>, is_current: bool) {
+    let home = tcb.home();
+    match tcb.status() {
+        Status::PendingSend if orphan_at.is_some() => {}
+        Status::PendingSend => {
+            let dest = k.tcb(tcb.peer.get().expect("a blocked sender has a partner"));
+            assert_eq!(home, dest.affinity(), "{thread:?} waits where its partner runs");
+        }
+        Status::Waiting | Status::Inactive => assert_eq!(home, tcb.affinity(), "{thread:?} waits where it runs"),
+        Status::Sending | Status::Receiving => {}
+        Status::Running if tcb.work() == Work::Transfer => {
+            let peer = k.tcb(tcb.peer.get().expect("a transfer has two sides"));
+            assert_eq!(home, peer.home(), "{thread:?} is with its partner");
+        }
+        Status::Running => {
+            let may_stay = tcb.is_halted() || tcb.work() != Work::None;
+            assert!(may_stay || home == tcb.affinity(), "{thread:?} runs where it should, current: {is_current}");
+        }
+    }
+}
+
 fn check_empty(tcb: &Tcb) {
     assert!(!tcb.exists() && !tcb.is_dying.get() && tcb.send_queue.get().is_none(), "an empty slot is empty");
-    assert!(tcb.work() == Work::None && tcb.propagated_senders.get() == 0, "an empty slot has no work");
+    assert_eq!((tcb.work(), tcb.propagated_senders.get()), (Work::None, 0), "an empty slot has no work");
     check_silent(tcb);
 }
 
@@ -117,7 +216,7 @@ fn check_thread(k: &K, thread: TcbRef, tcb: &Tcb, is_current: bool) {
             assert_eq!(k.tcb(other).peer.get(), Some(thread), "both sides know each other");
         }
         (_, Work::Delete) => assert!(tcb.peer.get().is_none_or(|victim| k.tcb(victim).is_dying.get())),
-        _ => assert_eq!(tcb.peer.get(), None, "{thread:?} has no partner"),
+        (status, work) => assert_eq!(tcb.peer.get(), None, "{thread:?}, {status:?}, {work:?}, has no partner"),
     }
 }
 
@@ -178,7 +277,8 @@ fn check_send_queue(k: &K, thread: TcbRef, tcb: &Tcb) -> usize {
     while let Some(sender) = member {
         let from = k.tcb(sender);
         assert_eq!((from.status(), from.peer.get()), (Status::PendingSend, Some(thread)), "queued on its partner");
-        let is_free = tcb.outer_peer.get().is_none();
+        assert!(from.is_at(tcb.affinity()), "{sender:?} is where its partner runs");
+        let is_free = tcb.outer_peer.get().is_none() && tcb.is_at(tcb.affinity());
         let has_met = tcb.waiting_for().is_some_and(|partner| is_free && takes(tcb, partner, from));
         assert!(!has_met, "{thread:?} and {sender:?} wait for each other");
         members += 1;

@@ -102,3 +102,13 @@ fn words_before_an_overflow_have_arrived() {
 }
 
 const B_WHO: Who = super::world::B;
+
+/// Tests that hold on several processors, too.
+pub const EVERYWHERE: &[(&str, fn())] = &[
+    ("send_that_fails_at_once_has_tag_e", send_that_fails_at_once_has_tag_e),
+    ("blocked_send_that_fails_has_its_own_tag_and_e", blocked_send_that_fails_has_its_own_tag_and_e),
+    ("overflow_hits_both", overflow_hits_both),
+    ("failed_message_comes_in_nobodys_name", failed_message_comes_in_nobodys_name),
+    ("abort_hits_both", abort_hits_both),
+    ("words_before_an_overflow_have_arrived", words_before_an_overflow_have_arrived),
+];

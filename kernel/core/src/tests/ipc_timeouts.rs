@@ -102,3 +102,15 @@ fn many_sleep_at_once() {
     check(&at(300), "a Receive Timeout; c Receive Timeout; x waits for x");
     check(&at(102_400), "x Receive Timeout");
 }
+
+/// Tests that hold on several processors, too.
+pub const EVERYWHERE: &[(&str, fn())] = &[
+    ("zero_timeouts_do_not_block", zero_timeouts_do_not_block),
+    ("zero_has_many_encodings", zero_has_many_encodings),
+    ("period_ends_when_it_is_over", period_ends_when_it_is_over),
+    ("point_ends_at_its_moment", point_ends_at_its_moment),
+    ("long_waits_are_long", long_waits_are_long),
+    ("receive_timeout_starts_with_the_receive_phase", receive_timeout_starts_with_the_receive_phase),
+    ("message_in_time_stops_the_timeout", message_in_time_stops_the_timeout),
+    ("many_sleep_at_once", many_sleep_at_once),
+];

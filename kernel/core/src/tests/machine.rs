@@ -1,17 +1,21 @@
 //! A machine without hardware: frames and UTCBs are values that appear when they are first touched, the clock stands
 //! until a test moves it, and of the saved registers it keeps what the core asked to be kept.
 
-use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::BTreeMap;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 use kformats::paging::Amd64;
 use l4_abi::{ThreadId, USER_FLAGS_MASK, UTCB_SIZE, Utcb, Word};
 
 use super::backing::{Backing, Kind};
+use super::shared::Shared;
+use super::stage;
+use super::world::World;
 use crate::kmem::{FRAME_SIZE, Kmem};
 use crate::lock::{Held, rank};
 use crate::machine::{
-    EXCEPTION_IMAGE_WORDS, Machine, Mmu, NoMemory, NodeRef, PhysAddr, PhysMem, SpaceRef, TcbRef, Tlb, UserRegs,
+    CpuId, EXCEPTION_IMAGE_WORDS, Machine, Mmu, NoMemory, NodeRef, PhysAddr, PhysMem, SpaceRef, TcbRef, Tlb, UserRegs,
 };
 use crate::mapdb::Node;
 use crate::thread::{Tcb, is_page_vacant};
@@ -21,6 +25,8 @@ pub const KMEM_BEGIN: PhysAddr = PhysAddr(0x10_0000);
 /// Where it ends.
 pub const KMEM_END: PhysAddr = PhysAddr(KMEM_BEGIN.0 + KMEM_FRAMES as u64 * FRAME_SIZE);
 const KMEM_FRAMES: usize = 1024;
+/// Processors at most.
+pub const CPUS: usize = 4;
 /// Slots for threads.
 pub const THREADS: usize = 96;
 /// Slots for mapping nodes, in whole pages.
@@ -49,31 +55,51 @@ const WORDS_PER_FRAME: usize = FRAME_SIZE as usize / size_of::<usize>();
 
 /// The machine.
 pub struct Fake {
-    frames: Vec<OnceCell<Box<[Cell<usize>]>>>,
-    utcbs: Vec<OnceCell<Box<Utcb>>>,
+    frames: Vec<OnceLock<Box<[AtomicUsize]>>>,
+    utcbs: Vec<OnceLock<Box<Utcb>>>,
     saved: Vec<Saved>,
     /// Pages of user memory by their addresses.
-    user: RefCell<BTreeMap<u64, Vec<u8>>>,
-    clock_us: Cell<u64>,
-    lines: [Cell<bool>; LINES],
-    /// Whether the thread in user mode may take the fast path; who wakes by it inherits that.
-    pub allows_fast_path: Cell<bool>,
+    user: Shared<BTreeMap<u64, Vec<u8>>>,
+    clock_us: Shared<u64>,
+    lines: [Shared<Line>; LINES],
+    /// For each processor whether the thread in user mode may take the fast path; who wakes by it inherits that.
+    pub allows_fast_path: [Shared<bool>; CPUS],
+    /// For each processor whether it was kicked and has not looked since.
+    kicked: [Shared<bool>; CPUS],
+    /// The world, once it is there.
+    pub world: OnceLock<World>,
     kmem: &'static Kmem,
     tables: Tables,
     /// How often words of kernel memory were read and written.
-    pub accesses: Cell<usize>,
+    pub accesses: AtomicUsize,
     /// Whether there are I/O fpages.
-    pub io_fpages: Cell<bool>,
+    pub io_fpages: Shared<bool>,
     /// Whether there is a page attribute table.
-    pub has_pat: Cell<bool>,
+    pub has_pat: Shared<bool>,
     /// How often the caches were flushed.
-    pub cache_flushes: Cell<u32>,
+    pub cache_flushes: Shared<u32>,
     /// What is behind the tables.
     pub backing: Backing,
     /// What was printed.
-    pub console: RefCell<String>,
+    pub console: Shared<String>,
     /// Characters that the console still takes.
-    pub console_room: Cell<usize>,
+    pub console_room: Shared<usize>,
+}
+
+/// An interrupt line.
+#[derive(Clone, Copy)]
+struct Line {
+    is_open: bool,
+    /// The processor that its interrupts go to.
+    goes_to: CpuId,
+    /// The one they go to when the line is unmasked next.
+    will_go_to: CpuId,
+}
+
+impl Default for Line {
+    fn default() -> Self {
+        Self { is_open: false, goes_to: CpuId::new(0), will_go_to: CpuId::new(0) }
+    }
 }
 
 /// The tables that the machine puts memory behind.
@@ -100,34 +126,36 @@ fn pages_of(thread: TcbRef) -> [((Kind, usize), usize); 2] {
 /// The saved registers of a thread.
 pub struct Saved {
     /// The `from` of its last IPC; `None` while it has not ended.
-    pub from: Cell<Option<ThreadId>>,
+    pub from: Shared<Option<ThreadId>>,
     /// How often an Unmap of its ended.
-    pub unmaps: Cell<u32>,
+    pub unmaps: Shared<u32>,
     /// The general registers of its exception messages.
-    pub general: [Cell<Word>; GENERAL_REGISTERS],
+    pub general: [Shared<Word>; GENERAL_REGISTERS],
 }
 
 impl Fake {
     /// The machine at power-on, with these tables, and memory to put behind them.
     pub fn new(tables: Tables, kmem: &'static Kmem) -> Self {
-        let saved = || Saved { from: Cell::new(None), unmaps: Cell::new(0), general: Default::default() };
+        let saved = || Saved { from: Shared::new(None), unmaps: Shared::new(0), general: Default::default() };
         Self {
-            frames: (0..KMEM_FRAMES).map(|_| OnceCell::new()).collect(),
-            utcbs: (0..KMEM_FRAMES * UTCBS_PER_FRAME).map(|_| OnceCell::new()).collect(),
+            frames: (0..KMEM_FRAMES).map(|_| OnceLock::new()).collect(),
+            utcbs: (0..KMEM_FRAMES * UTCBS_PER_FRAME).map(|_| OnceLock::new()).collect(),
             saved: tables.tcbs.iter().map(|_| saved()).collect(),
-            user: RefCell::default(),
-            clock_us: Cell::new(0),
+            user: Shared::default(),
+            clock_us: Shared::new(0),
             lines: Default::default(),
-            allows_fast_path: Cell::new(false),
+            allows_fast_path: Default::default(),
+            kicked: Default::default(),
+            world: OnceLock::new(),
             kmem,
             tables,
-            accesses: Cell::new(0),
-            io_fpages: Cell::new(false),
-            has_pat: Cell::new(true),
-            cache_flushes: Cell::new(0),
+            accesses: AtomicUsize::new(0),
+            io_fpages: Shared::new(false),
+            has_pat: Shared::new(true),
+            cache_flushes: Shared::new(0),
             backing: Backing::default(),
-            console: RefCell::default(),
-            console_room: Cell::new(usize::MAX),
+            console: Shared::default(),
+            console_room: Shared::new(usize::MAX),
         }
     }
 
@@ -140,7 +168,7 @@ impl Fake {
     /// Writes to user memory at a physical address, within a page.
     pub fn poke(&self, at: PhysAddr, bytes: &[u8]) {
         let (page, offset) = (at.0 / FRAME_SIZE, (at.0 % FRAME_SIZE) as usize);
-        let mut user = self.user.borrow_mut();
+        let mut user = self.user.borrow();
         let page = user.entry(page).or_insert_with(|| vec![0; FRAME_SIZE as usize]);
         page[offset..offset + bytes.len()].copy_from_slice(bytes);
     }
@@ -156,62 +184,68 @@ impl Fake {
         &self.saved[thread.index()]
     }
 
-    /// A device raises a line; `false` if it is masked.
-    pub fn raise(&self, line: u32) -> bool {
-        let is_open = &self.lines[line as usize];
-        if line < EDGE_LINES { is_open.replace(false) } else { is_open.get() }
+    /// A device raises a line: the processor that its interrupt goes to; `None` if it is masked.
+    pub fn raise(&self, line: u32) -> Option<CpuId> {
+        let mut state = self.lines[line as usize].borrow();
+        let is_open = state.is_open;
+        state.is_open = is_open && line >= EDGE_LINES;
+        is_open.then_some(state.goes_to)
     }
 
     /// Whether a line is not masked.
     pub fn is_open(&self, line: u32) -> bool {
-        self.lines[line as usize].get()
+        self.lines[line as usize].get().is_open
     }
 
-    fn word(&self, at: PhysAddr) -> &Cell<usize> {
+    /// Whether a processor was kicked since it looked last. It looks now.
+    pub fn take_kick(&self, cpu: CpuId) -> bool {
+        self.kicked[cpu.index()].take()
+    }
+
+    fn word(&self, at: PhysAddr) -> &AtomicUsize {
         assert!(at >= KMEM_BEGIN && at < KMEM_END && at.0.is_multiple_of(8), "a word of kernel memory, not {at:?}");
-        self.accesses.set(self.accesses.get() + 1);
+        self.accesses.fetch_add(1, Relaxed);
         let (frame, offset) = ((at.0 - KMEM_BEGIN.0) / FRAME_SIZE, at.0 % FRAME_SIZE);
-        let words = self.frames[frame as usize].get_or_init(|| vec![Cell::new(0); WORDS_PER_FRAME].into());
+        let words =
+            self.frames[frame as usize].get_or_init(|| (0..WORDS_PER_FRAME).map(|_| AtomicUsize::new(0)).collect());
         &words[offset as usize / size_of::<usize>()]
     }
 }
 
 impl PhysMem for Fake {
     fn read(&self, at: PhysAddr) -> usize {
-        self.word(at).get()
+        self.word(at).load(Relaxed)
     }
 
     fn write(&self, at: PhysAddr, word: usize) {
-        self.word(at).set(word);
+        self.word(at).store(word, Relaxed);
     }
 
     fn update(&self, at: PhysAddr, clear: usize, set: usize) -> usize {
-        let word = self.word(at);
-        word.replace(word.get() & !clear | set)
+        let changed = self.word(at).fetch_update(Relaxed, Relaxed, |word| Some(word & !clear | set));
+        changed.expect("the closure never refuses")
     }
 
     fn replace(&self, at: PhysAddr, old: usize, new: usize) -> bool {
-        let is_old = self.read(at) == old;
-        if is_old {
-            self.write(at, new);
-        }
-        is_old
+        self.word(at).compare_exchange(old, new, Relaxed, Relaxed).is_ok()
     }
 
     fn zero_frame(&self, frame: PhysAddr) {
         let index = (self.word(frame), (frame.0 - KMEM_BEGIN.0) / FRAME_SIZE).1 as usize;
-        self.frames[index].get().expect("was just touched").iter().for_each(|word| word.set(0));
+        self.frames[index].get().expect("was just touched").iter().for_each(|word| word.store(0, Relaxed));
         let utcbs = &self.utcbs[index * UTCBS_PER_FRAME..][..UTCBS_PER_FRAME];
-        utcbs.iter().filter_map(OnceCell::get).for_each(|utcb| utcb.clear());
+        utcbs.iter().filter_map(OnceLock::get).for_each(|utcb| utcb.clear());
     }
 }
 
 impl Tlb for Fake {
     fn invalidate(&self, _space: SpaceRef, _at: usize, _size_log2: u32) {}
     fn invalidate_all(&self, _space: SpaceRef) {}
-    fn complete(&self) {}
+    fn complete(&self) {
+        stage::may_pause();
+    }
     fn flush_caches(&self) {
-        self.cache_flushes.set(self.cache_flushes.get() + 1);
+        *self.cache_flushes.borrow() += 1;
     }
 }
 
@@ -252,6 +286,7 @@ impl Mmu for Fake {
 
 impl Machine for Fake {
     fn now_us(&self) -> u64 {
+        stage::may_pause();
         self.clock_us.get()
     }
 
@@ -260,6 +295,7 @@ impl Machine for Fake {
     }
 
     fn utcb(&self, address: usize) -> &Utcb {
+        stage::may_pause();
         let offset = address - KERNEL_BASE - KMEM_BEGIN.0 as usize;
         assert_eq!(offset % UTCB_SIZE, 0, "a UTCB begins at {address:#x}");
         self.utcbs[offset / UTCB_SIZE].get_or_init(Default::default)
@@ -320,17 +356,36 @@ impl Machine for Fake {
     }
 
     fn mask_line(&self, _held: &mut Held<{ rank::NONE }>, line: u32) {
-        self.lines[line as usize].set(false);
+        self.lines[line as usize].borrow().is_open = false;
     }
 
     fn unmask_line(&self, _held: &mut Held<{ rank::NONE }>, line: u32) {
-        self.lines[line as usize].set(true);
+        let mut state = self.lines[line as usize].borrow();
+        state.is_open = true;
+        state.goes_to = state.will_go_to;
+    }
+
+    fn route_line(&self, thread: TcbRef, cpu: CpuId) {
+        if let Some(line) = self.lines.get(thread.index()) {
+            line.borrow().will_go_to = cpu;
+        }
+    }
+
+    fn kick(&self, cpu: CpuId) {
+        self.kicked[cpu.index()].set(true);
+        stage::may_pause();
+    }
+
+    fn relax(&self) {
+        if !stage::pause() {
+            self.world.get().expect("there is a world by now").let_others_serve();
+        }
     }
 
     fn put_char(&self, character: u8) -> bool {
         let Some(room) = self.console_room.get().checked_sub(1) else { return false };
         self.console_room.set(room);
-        self.console.borrow_mut().push(character.into());
+        self.console.borrow().push(character.into());
         true
     }
 

@@ -376,3 +376,20 @@ fn lives_cost_nothing() {
         assert_eq!(ledger(w), before, "round {round}");
     }
 }
+
+/// Tests that hold on several processors, too.
+pub const EVERYWHERE: &[(&str, fn())] = &[
+    ("calls_without_memory_change_nothing", calls_without_memory_change_nothing),
+    ("deletion_undoes_what_calls_made", deletion_undoes_what_calls_made),
+    ("mappings_without_memory_leave_nothing", mappings_without_memory_leave_nothing),
+    ("map_without_memory_maps_less", map_without_memory_maps_less),
+    (
+        "fault_reply_without_memory_is_followed_by_another_fault",
+        fault_reply_without_memory_is_followed_by_another_fault,
+    ),
+    ("sigma0_without_memory_waits", sigma0_without_memory_waits),
+    ("string_from_a_missing_page_of_sigma0_is_cut_off", string_from_a_missing_page_of_sigma0_is_cut_off),
+    ("everything_else_needs_no_memory", everything_else_needs_no_memory),
+    ("exhausted_memory_refuses_and_recovers", exhausted_memory_refuses_and_recovers),
+    ("lives_cost_nothing", lives_cost_nothing),
+];

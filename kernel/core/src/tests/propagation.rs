@@ -43,7 +43,7 @@ fn flag_p_says_whether_it_was_valid() {
     for (virtual_sender, flag) in [("c", MsgTag::PROPAGATED), ("n", 0)] {
         let w = World::new();
         play(w, &format!("b wait; a send b 1 label=3 as={virtual_sender}"));
-        assert_eq!(w.utcb(B).mr(0), 3 << 16 | 1 | flag, "as {virtual_sender}");
+        assert_eq!(w.tag(B).raw(), 3 << 16 | 1 | flag, "as {virtual_sender}");
     }
 }
 
@@ -146,3 +146,22 @@ fn fault_is_never_propagated() {
     play(w, "a pager b; b wait; a fault 0x5000");
     expect(w, "a fault", "b got 20480 4194304 from 'a");
 }
+
+/// Tests that hold on several processors, too.
+pub const EVERYWHERE: &[(&str, fn())] = &[
+    ("message_comes_from_the_virtual_sender", message_comes_from_the_virtual_sender),
+    ("own_name_is_a_virtual_sender", own_name_is_a_virtual_sender),
+    ("invalid_propagation_is_ordinary", invalid_propagation_is_ordinary),
+    ("flag_p_says_whether_it_was_valid", flag_p_says_whether_it_was_valid),
+    ("closed_wait_for_either_sender_takes_the_message", closed_wait_for_either_sender_takes_the_message),
+    (
+        "caller_gets_its_answer_from_whom_the_call_was_passed_on_to",
+        caller_gets_its_answer_from_whom_the_call_was_passed_on_to,
+    ),
+    ("other_waits_are_not_redirected", other_waits_are_not_redirected),
+    ("redirected_wait_keeps_its_timeout", redirected_wait_keeps_its_timeout),
+    ("virtual_sender_that_is_gone_is_replaced", virtual_sender_that_is_gone_is_replaced),
+    ("page_fault_in_a_string_can_be_passed_on", page_fault_in_a_string_can_be_passed_on),
+    ("propagated_sender_can_be_cancelled", propagated_sender_can_be_cancelled),
+    ("fault_is_never_propagated", fault_is_never_propagated),
+];

@@ -54,11 +54,11 @@ fn flag_r_says_whether_a_message_is_redirected() {
     let w = World::new();
     w.utcb(Z).set_intended_receiver(C.id());
     play(w, &format!("{TO_Z}; z wait; a send z 1 label=3"));
-    assert_eq!((w.utcb(Z).mr(0), w.utcb(Z).intended_receiver()), (3 << 16 | 1, C.id()));
+    assert_eq!((w.tag(Z).raw(), w.utcb(Z).intended_receiver()), (3 << 16 | 1, C.id()));
     play(w, "z wait; a send 'b 1 snd=0; a send x 1 label=3");
-    assert_eq!((w.utcb(Z).mr(0), w.utcb(Z).intended_receiver()), (3 << 16 | 1 | MsgTag::REDIRECTED, X.id()));
+    assert_eq!((w.tag(Z).raw(), w.utcb(Z).intended_receiver()), (3 << 16 | 1 | MsgTag::REDIRECTED, X.id()));
     play(w, "z wait; x send z 2");
-    assert_eq!(w.utcb(Z).mr(0), 1, "a message after a redirected one");
+    assert_eq!(w.tag(Z).raw(), 1, "a message after a redirected one");
 }
 
 /// X.2, Ipc: whoever does not exist is nobody to send to, redirected or not.
@@ -467,3 +467,38 @@ fn redirector_is_not_set_in_a_space_that_is_gone() {
     play(w, "root redirect x y; r finish");
     assert_eq!(redirector_of(w, X), Y.id(), "the new space has its own redirector");
 }
+
+/// Tests that hold on several processors, too.
+pub const EVERYWHERE: &[(&str, fn())] = &[
+    ("message_that_leaves_the_space_goes_to_the_redirector", message_that_leaves_the_space_goes_to_the_redirector),
+    ("other_messages_are_not_redirected", other_messages_are_not_redirected),
+    ("flag_r_says_whether_a_message_is_redirected", flag_r_says_whether_a_message_is_redirected),
+    ("nobody_is_not_redirected", nobody_is_not_redirected),
+    ("redirector_passes_messages_on", redirector_passes_messages_on),
+    (
+        "redirector_answers_in_the_name_of_the_intended_receiver",
+        redirector_answers_in_the_name_of_the_intended_receiver,
+    ),
+    ("redirector_speaks_for_its_space_alone", redirector_speaks_for_its_space_alone),
+    ("wait_for_the_redirector_follows_the_message", wait_for_the_redirector_follows_the_message),
+    ("propagated_message_is_redirected", propagated_message_is_redirected),
+    ("chain_ends_at_a_redirector_beside_sender_or_receiver", chain_ends_at_a_redirector_beside_sender_or_receiver),
+    ("chain_of_redirectors_may_propagate", chain_of_redirectors_may_propagate),
+    ("rings_of_redirectors_end", rings_of_redirectors_end),
+    ("redirector_may_be_of_the_space_itself", redirector_may_be_of_the_space_itself),
+    ("nothing_leaves_a_space_whose_redirector_is_gone", nothing_leaves_a_space_whose_redirector_is_gone),
+    ("redirected_send_ends_as_others_do", redirected_send_ends_as_others_do),
+    ("change_of_the_redirector_is_for_later_messages", change_of_the_redirector_is_for_later_messages),
+    ("items_go_to_the_redirector", items_go_to_the_redirector),
+    ("faults_are_redirected", faults_are_redirected),
+    ("string_with_faults_is_redirected", string_with_faults_is_redirected),
+    ("redirector_in_a_string_is_not_there_for_the_fault", redirector_in_a_string_is_not_there_for_the_fault),
+    ("interrupts_are_not_redirected", interrupts_are_not_redirected),
+    ("space_can_have_a_redirector_from_the_beginning", space_can_have_a_redirector_from_the_beginning),
+    ("refused_call_leaves_the_redirector", refused_call_leaves_the_redirector),
+    ("moved_thread_has_the_redirector_of_its_space", moved_thread_has_the_redirector_of_its_space),
+    ("thread_in_a_plain_wait_is_redirected_when_it_wakes", thread_in_a_plain_wait_is_redirected_when_it_wakes),
+    ("redirector_is_set_in_steps", redirector_is_set_in_steps),
+    ("redirector_can_be_set_by_several", redirector_can_be_set_by_several),
+    ("redirector_is_not_set_in_a_space_that_is_gone", redirector_is_not_set_in_a_space_that_is_gone),
+];

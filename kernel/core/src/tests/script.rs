@@ -14,6 +14,7 @@
 //! pager TO, handler TO     sets the register
 //! accept                   opens the receive window: the complete space
 //! finish                   does what is left of the work
+//! place TO CPU             lets a thread run at this processor
 //! redirect OF TO           makes TO the redirector of the space of OF; `any` ends redirection
 //! handle IRQ, ignore IRQ   becomes the handler of an interrupt; it gets none. Asked by root
 //! ```
@@ -22,21 +23,40 @@
 //! Messages take `snd=T`, `rcv=T` (`never`, `0`, microseconds, or `@` and a point of the clock), `from=F`, `as=V` (in the
 //! name of V), `label=L`, `map=ADDRESS/SIZE` and `grant=ADDRESS/SIZE` (to the same address; SIZE is log2). Numbers may be
 //! hexadecimal. `irq5` is an interrupt. The step `clock T` sets the clock, which stands at 0 when a script begins; `raise N`
-//! is a device's.
+//! is a device's; `settle` lets all processors do what they were told of and have not done because of a `~`.
 //!
 //! What a thread sees is [`World::outcome`], or `runs`.
 
-use l4_abi::{Acceptor, ExregsControl, Fpage, MapItem, MsgTag, Rights, ThreadId, Time, Timeouts, Word};
+use l4_abi::{
+    Acceptor, ExregsControl, Fpage, MapItem, MsgTag, ProcessorControl, Rights, ThreadId, Time, Timeouts, Word,
+};
 
 use super::invariants;
+use super::schedule::nothing;
 use super::space_control::areas;
 use super::world::{ROOT, START_IP, START_SP, Who, World, deletion, no_registers};
-use crate::syscall::{Exregs, SpaceControlArgs, ThreadControlArgs};
+use crate::syscall::{Exregs, ScheduleArgs, SpaceControlArgs, ThreadControlArgs};
 
 /// Plays a script in a fresh world, in which every thread that the script lets act gets the processor, and compares
-/// what the threads then see.
+/// what the threads then see. They see the same on several processors, wherever they run.
 pub fn check(script: &str, expected: &str) {
-    let w = World::new();
+    check_alone(script, expected);
+    // On one processor work can be left because the scheduler prefers somebody else.
+    let leaves_work = script.contains('~') || script.contains("finish") || expected.contains("works on");
+    if !leaves_work {
+        for shift in 0..3 {
+            check_across(World::spread(shift), script, expected);
+        }
+    }
+}
+
+/// As [`check`], on one processor alone.
+pub fn check_alone(script: &str, expected: &str) {
+    check_across(World::new(), script, expected);
+}
+
+/// As [`check`], in a world of several processors.
+pub fn check_across(w: World, script: &str, expected: &str) {
     play(w, script);
     expect(w, script, expected);
 }
@@ -79,6 +99,7 @@ pub fn play(w: World, script: &str) {
         match line[..] {
             ["clock", us] => w.clock(number(us)),
             ["raise", line] => w.raise(number(line) as u32),
+            ["settle"] => w.settle(),
             [actor, verb, ref rest @ ..] => {
                 let who = Who::named(actor).unwrap_or_else(|| panic!("nobody is called {actor}"));
                 act(w, who, verb, rest);
@@ -101,6 +122,7 @@ fn act(w: World, who: Who, verb: &str, rest: &[&str]) {
         [rest @ .., "~"] => (false, rest),
         _ => (true, rest),
     };
+    let w = w.at_home_of(who);
     let dest = || thread(rest.first().expect("somebody is named"));
     match verb {
         "wait" | "send" | "call" | "reply" => {
@@ -115,6 +137,7 @@ fn act(w: World, who: Who, verb: &str, rest: &[&str]) {
         "handler" => w.utcb(who).set_exception_handler(dest()),
         "accept" => w.utcb(who).set_acceptor(Acceptor::COMPLETE),
         "finish" => w.make_run(who),
+        "place" => move_to(w, who, dest(), number(rest[1]) as u16),
         "handle" | "ignore" => {
             let pager = if verb == "handle" { who.id() } else { dest() };
             let args = ThreadControlArgs { dest: dest(), pager, ..deletion(who) };
@@ -136,8 +159,18 @@ fn act(w: World, who: Who, verb: &str, rest: &[&str]) {
         }
         _ => exchange(w, who, Exregs { control: control(verb), ..no_registers(dest()) }),
     }
-    w.dispatch_steps(if is_whole { 100_000 } else { 0 });
+    if is_whole {
+        w.dispatch()
+    } else {
+        w.dispatch_steps(0)
+    }
     invariants::check(w.k);
+}
+
+fn move_to(w: World, who: Who, dest: ThreadId, cpu: u16) {
+    let args = ScheduleArgs { processor: ProcessorControl::new(cpu), ..nothing(dest) };
+    let done = w.trap(who, |here, t| here.schedule(t, args));
+    assert!(done.is_ok(), "{dest:?} goes to {cpu}: {done:?}");
 }
 
 fn exchange(w: World, who: Who, args: Exregs) {

@@ -90,3 +90,10 @@ fn areas_can_be_small_neighbours() {
     let args = ThreadControlArgs { pager: ROOT.id(), utcb_location: 0x1C00, ..super::world::no_change(N) };
     assert_eq!(w.thread_control(ROOT, args), Ok(()));
 }
+
+/// Tests that hold on several processors, too.
+pub const EVERYWHERE: &[(&str, fn())] = &[
+    ("space_control_is_checked_in_order", space_control_is_checked_in_order),
+    ("areas_of_an_initialised_space_do_not_matter", areas_of_an_initialised_space_do_not_matter),
+    ("areas_can_be_small_neighbours", areas_can_be_small_neighbours),
+];

@@ -118,3 +118,16 @@ fn start_message_may_be_propagated() {
     play(w, "r send m 0x1234 0x5678 as=root");
     expect(w, "in the name of root", "m ready; r sent");
 }
+
+/// Tests that hold on several processors, too.
+pub const EVERYWHERE: &[(&str, fn())] = &[
+    ("new_thread_waits_for_its_pager", new_thread_waits_for_its_pager),
+    ("start_message_is_ip_and_sp", start_message_is_ip_and_sp),
+    ("start_message_can_come_first", start_message_can_come_first),
+    ("other_message_starts_with_the_registers_there_are", other_message_starts_with_the_registers_there_are),
+    ("exchange_registers_starts_a_thread", exchange_registers_starts_a_thread),
+    ("abort_of_the_wait_starts_a_thread", abort_of_the_wait_starts_a_thread),
+    ("later_change_of_the_pager_does_not_matter", later_change_of_the_pager_does_not_matter),
+    ("start_message_cannot_map", start_message_cannot_map),
+    ("start_message_may_be_propagated", start_message_may_be_propagated),
+];

@@ -70,7 +70,7 @@ fn check(items: &[Word], bufs: &[Word], pieces: &[(Word, Word, Word)]) {
     for is_queued in [false, true] {
         let w = sent(items, bufs, is_queued);
         assert_eq!((w.outcome(A).as_str(), w.outcome(X).as_str()), ("sent", "got from a"), "queued: {is_queued}");
-        assert_eq!(w.utcb(X).tag(), MsgTag::new(5, 0, items.len()));
+        assert_eq!(w.tag(X), MsgTag::new(5, 0, items.len()));
         assert_eq!(w.mrs(X)[1..=items.len()], *items, "the sender's items, as they were sent");
         received(w, pieces);
     }
@@ -83,7 +83,7 @@ fn overflows(items: &[Word], bufs: &[Word], offset: Word) {
         let w = sent(items, bufs, is_queued);
         let tag = MsgTag::new(5, 0, items.len()).with_flags(MsgTag::ERROR);
         for (who, phase) in [(A, Phase::Send), (X, Phase::Receive)] {
-            assert_eq!(w.utcb(who).tag(), tag, "{who:?}");
+            assert_eq!(w.tag(who), tag, "{who:?}");
             assert_eq!(w.utcb(who).error_code(), IpcError { phase, kind: Overflow, offset }.raw(), "{who:?}");
         }
     }
@@ -364,7 +364,7 @@ fn missing_page_is_asked_for() {
             Missing::Dest => (X, l4_abi::Rights::WRITE, TO + 4 * PAGE),
             _ => (A, l4_abi::Rights::READ, FROM + 4 * PAGE),
         };
-        assert_eq!(w.utcb(R).tag(), protocol::page_fault_tag(access), "{missing:?}");
+        assert_eq!(w.tag(R), protocol::page_fault_tag(access), "{missing:?}");
         let ip = if who == X { protocol::PAGE_FAULT_IN_STRING } else { w.tcb(A).ip.get() as Word };
         assert_eq!(w.mrs(R)[1..3], [address, ip], "{missing:?}");
         assert_eq!(w.k.machine.saved(R.tcb()).from.get(), Some(who.id()));
@@ -409,7 +409,7 @@ fn finish(w: World) {
 fn both_see(w: World, kinds: (IpcErrorKind, IpcErrorKind), what: &str) {
     let tag = MsgTag::new(5, 0, 2).with_flags(MsgTag::ERROR);
     for (who, phase, kind) in [(A, Phase::Send, kinds.0), (X, Phase::Receive, kinds.1)] {
-        assert_eq!(w.utcb(who).tag(), tag, "{what}: {who:?}");
+        assert_eq!(w.tag(who), tag, "{what}: {who:?}");
         let error = IpcError::from_raw(w.utcb(who).error_code());
         assert_eq!(error, Some(IpcError { phase, kind, offset: PAGE }), "{what}: {who:?}");
     }
@@ -691,3 +691,32 @@ fn strings_of_sigma0_do_not_fault() {
     expect(w, "a string of sigma0", "s sent; x got from s");
     assert_eq!(w.k.machine.peek(PhysAddr(TO), 101), [[7; 100].as_slice(), &[0]].concat());
 }
+
+/// Tests that hold on several processors, too.
+pub const EVERYWHERE: &[(&str, fn())] = &[
+    ("string_arrives", string_arrives),
+    ("pieces_are_gathered_and_scattered", pieces_are_gathered_and_scattered),
+    ("strings_have_a_buffer_each", strings_have_a_buffer_each),
+    ("strings_and_mappings_mix", strings_and_mappings_mix),
+    ("string_without_room_overflows", string_without_room_overflows),
+    ("receiver_without_buffers_takes_no_string", receiver_without_buffers_takes_no_string),
+    ("strings_beyond_their_limits_overflow", strings_beyond_their_limits_overflow),
+    ("string_can_have_very_many_pieces", string_can_have_very_many_pieces),
+    ("last_register_has_the_last_buffer", last_register_has_the_last_buffer),
+    ("descriptors_arrive_as_they_are_reached", descriptors_arrive_as_they_are_reached),
+    ("strings_end_with_the_users_memory", strings_end_with_the_users_memory),
+    ("missing_page_is_asked_for", missing_page_is_asked_for),
+    ("string_goes_on_after_faults", string_goes_on_after_faults),
+    ("faulting_string_can_be_aborted", faulting_string_can_be_aborted),
+    ("faulting_string_is_sending_and_receiving", faulting_string_is_sending_and_receiving),
+    ("faulting_string_ends_with_its_threads", faulting_string_ends_with_its_threads),
+    ("faulting_string_ends_when_a_thread_moves_or_is_renamed", faulting_string_ends_when_a_thread_moves_or_is_renamed),
+    ("renamed_pager_cannot_answer", renamed_pager_cannot_answer),
+    ("string_without_pager_is_aborted", string_without_pager_is_aborted),
+    ("transfer_timeout_ends_a_faulting_string", transfer_timeout_ends_a_faulting_string),
+    ("transfer_timeout_is_not_started_anew", transfer_timeout_is_not_started_anew),
+    ("others_do_not_disturb_a_faulting_string", others_do_not_disturb_a_faulting_string),
+    ("halted_thread_finishes_its_string", halted_thread_finishes_its_string),
+    ("pager_without_a_page_is_asked_again", pager_without_a_page_is_asked_again),
+    ("strings_of_sigma0_do_not_fault", strings_of_sigma0_do_not_fault),
+];

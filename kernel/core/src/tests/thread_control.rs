@@ -332,3 +332,23 @@ fn caller_can_move_itself() {
     assert_eq!(r_location, Err(UtcbArea), "its UTCB is not in the other space's area");
     expect(w, "a refused move", "r ready");
 }
+
+/// Tests that hold on several processors, too.
+pub const EVERYWHERE: &[(&str, fn())] = &[
+    ("dest_is_checked_first", dest_is_checked_first),
+    ("creation_is_checked_in_order", creation_is_checked_in_order),
+    ("utcbs_fill_their_area", utcbs_fill_their_area),
+    ("new_thread_has_the_defaults", new_thread_has_the_defaults),
+    ("location_can_be_given_before_the_space_is_initialised", location_can_be_given_before_the_space_is_initialised),
+    ("bad_location_is_refused_at_activation", bad_location_is_refused_at_activation),
+    ("modification_is_checked_in_order", modification_is_checked_in_order),
+    ("modification_of_nothing_succeeds", modification_of_nothing_succeeds),
+    ("pager_and_scheduler_can_be_changed", pager_and_scheduler_can_be_changed),
+    ("parameters_may_be_local_ids", parameters_may_be_local_ids),
+    ("version_can_be_changed", version_can_be_changed),
+    ("version_can_be_changed_before_the_start", version_can_be_changed_before_the_start),
+    ("thread_moves_to_another_space", thread_moves_to_another_space),
+    ("inactive_thread_moves", inactive_thread_moves),
+    ("space_that_is_left_vanishes", space_that_is_left_vanishes),
+    ("caller_can_move_itself", caller_can_move_itself),
+];

@@ -52,7 +52,7 @@ fn items_arrive_unchanged() {
     play(w, "b wait; r send b 5 label=3 map=0x1003000/12 grant=0x1004000/12");
     let [map, grant] =
         [MapItem::map(page(0x100_3000), 0x100_3000), MapItem::grant(page(0x100_4000), 0x100_4000)].map(MapItem::words);
-    assert_eq!(w.utcb(B).tag(), MsgTag::new(3, 1, 4));
+    assert_eq!(w.tag(B), MsgTag::new(3, 1, 4));
     assert_eq!(w.mrs(B)[1..7], [5, map[0], map[1], grant[0], grant[1], 0]);
 }
 
@@ -204,3 +204,19 @@ fn unmap_of_nonsense_does_nothing() {
     assert!(lookup(w, C, C.utcb_location() as usize).is_some(), "UTCBs stay");
     assert!(lookup(w, C, super::world::KIP_AREA.base() as usize).is_some(), "the KIP stays");
 }
+
+/// Tests that hold on several processors, too.
+pub const EVERYWHERE: &[(&str, fn())] = &[
+    ("map_items_map", map_items_map),
+    ("grant_items_grant", grant_items_grant),
+    ("items_arrive_unchanged", items_arrive_unchanged),
+    ("window_places_the_page", window_places_the_page),
+    ("bad_items_overflow", bad_items_overflow),
+    ("message_can_fill_all_registers", message_can_fill_all_registers),
+    ("items_before_an_error_stay", items_before_an_error_stay),
+    ("receiver_without_window_takes_no_item", receiver_without_window_takes_no_item),
+    ("mapping_what_is_not_there_is_silent", mapping_what_is_not_there_is_silent),
+    ("unmap_takes_back_what_was_sent", unmap_takes_back_what_was_sent),
+    ("unmap_of_much_is_done_in_steps", unmap_of_much_is_done_in_steps),
+    ("unmap_of_nonsense_does_nothing", unmap_of_nonsense_does_nothing),
+];

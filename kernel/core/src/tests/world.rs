@@ -1,9 +1,11 @@
 //! A small world on a machine without hardware: the initial servers and a cast of threads in a few spaces, all of them
 //! made by the real system calls, and the dispatcher that takes turns with them.
 
+use std::cell::Cell;
+
 use l4_abi::{
-    ExregsControl, Fpage, IpcError, MsgTag, ROOT_UTCB_AREA_BASE, Rights, ScheduleResult, SysError, ThreadId, Timeouts,
-    UTCB_ALIGN_LOG2, UTCB_MR0_OFFSET, UTCB_SIZE, Utcb, Word, protocol,
+    ExregsControl, Fpage, IpcError, MsgTag, ProcessorControl, ROOT_UTCB_AREA_BASE, Rights, ScheduleResult, SysError,
+    ThreadId, Timeouts, UTCB_ALIGN_LOG2, UTCB_MR0_OFFSET, UTCB_SIZE, Utcb, Word, protocol,
 };
 
 use super::invariants;
@@ -18,7 +20,7 @@ use crate::mapdb::Node;
 use crate::pool::Table;
 use crate::sched::{Cpu, Current};
 use crate::space::{Space, SpaceConfig, Spaces};
-use crate::syscall::{Exregs, ExregsResult, SpaceControlArgs, ThreadControlArgs};
+use crate::syscall::{Exregs, ExregsResult, ScheduleArgs, SpaceControlArgs, ThreadControlArgs};
 use crate::thread::{Purpose, Status, Tcb, Work};
 use crate::var::Var;
 
@@ -138,11 +140,12 @@ impl Who {
     }
 }
 
-/// The world. A copy is the same world.
+/// The world, seen from one of its processors. A copy is the same world.
 #[derive(Clone, Copy)]
 pub struct World {
     /// The core's tables.
     pub k: &'static Kernel<'static, Fake>,
+    cpu: CpuId,
 }
 
 fn leak<T>(value: T) -> &'static T {
@@ -153,26 +156,44 @@ fn table<T>(len: usize, slot: impl Fn() -> T) -> &'static [T] {
     Vec::leak((0..len).map(|_| slot()).collect())
 }
 
+thread_local! {
+    static SHIFT: Cell<Option<usize>> = const { Cell::new(None) };
+}
+
+/// Does `test` with [`World::spread`] in place of [`World::new`].
+pub fn on_several_processors<T>(shift: usize, test: impl FnOnce() -> T) -> T {
+    SHIFT.set(Some(shift));
+    let result = test();
+    SHIFT.set(None);
+    result
+}
+
 impl World {
     /// The initial servers alone. Root runs, sigma0 waits.
     pub fn bare() -> Self {
         Self::with_slots(THREADS)
     }
 
-    /// The initial servers alone, in a table of so many threads.
+    /// The initial servers alone, in a table of so many threads, on one processor.
     pub fn with_slots(threads: usize) -> Self {
+        Self::with_processors(threads, 1)
+    }
+
+    /// The initial servers on the first of so many processors.
+    pub fn with_processors(threads: usize, processors: usize) -> Self {
         let (tcbs, nodes) = (table(threads, Tcb::default), table(NODES, Node::default));
         let kmem = leak(Kmem::new());
         let machine = leak(Fake::new(Tables { tcbs, nodes }, kmem));
         kmem.add_region(&mut Held::nothing(), KMEM_BEGIN, KMEM_END);
-        let cpus: &[&Cpu] = leak([leak(Cpu::new()) as &Cpu]);
-        cpus[0].start();
+        let cpus: &[&Cpu] = Vec::leak((0..processors).map(|_| leak(Cpu::new()) as &Cpu).collect());
+        cpus.iter().for_each(|cpu| cpu.start());
         let config = SpaceConfig { user_end: USER_END, physical_end: u64::MAX, kip: PhysAddr(0x1000) };
         let nodes = Table { slots: nodes, backed: table(1, Var::zero) };
         let spaces = Table { slots: table(SPACES, Space::default), backed: table(1, Var::zero) };
         let spaces = Spaces::new(machine, kmem, spaces, nodes, config);
-        let w =
-            Self { k: leak(Kernel { machine, tcbs, cpus, spaces, kmem, numbers: NUMBERS, creation: Claims::new() }) };
+        let k = leak(Kernel { machine, tcbs, cpus, spaces, kmem, numbers: NUMBERS, creation: Claims::new() });
+        let w = Self { k, cpu: CpuId::new(0) };
+        assert!(machine.world.set(w).is_ok(), "a machine has one world");
         w.start_server(S, ThreadId::NIL);
         w.start_server(ROOT, S.id());
         assert_eq!((NUMBERS.sigma0(), NUMBERS.root_task()), (S.id(), ROOT.id()));
@@ -181,11 +202,55 @@ impl World {
         w
     }
 
-    /// The servers and the whole cast, everybody ready.
+    /// The servers and the whole cast, everybody ready. On one processor, unless [`on_several_processors`] asks for more.
     pub fn new() -> Self {
-        let w = Self::bare();
+        match SHIFT.get() {
+            None => Self::of_processors(1),
+            Some(shift) => Self::spread(shift),
+        }
+    }
+
+    /// The same on the first of so many processors.
+    pub fn of_processors(processors: usize) -> Self {
+        let w = Self::with_processors(THREADS, processors);
         CAST.into_iter().for_each(|who| w.start(who));
         w
+    }
+
+    /// The whole cast on three processors. `shift` says which of them share one.
+    pub fn spread(shift: usize) -> Self {
+        let w = Self::of_processors(3);
+        for (index, who) in [S, R, A, B, C, D, X, Y, Z].into_iter().enumerate() {
+            w.place(who, (index + index / 3 * shift) % 3);
+        }
+        w
+    }
+
+    /// The world as seen from processor `cpu`.
+    pub fn on(self, cpu: usize) -> Self {
+        Self { cpu: CpuId::new(cpu as u32), ..self }
+    }
+
+    /// The world as seen from where somebody is at home.
+    pub fn at_home_of(self, who: Who) -> Self {
+        Self { cpu: self.tcb(who).home(), ..self }
+    }
+
+    /// The processor from which the world is seen.
+    pub fn cpu(self) -> usize {
+        self.cpu.index()
+    }
+
+    /// The processors.
+    pub fn cpus(self) -> std::ops::Range<usize> {
+        0..self.k.cpus.len()
+    }
+
+    /// Lets root put somebody on processor `cpu`.
+    pub fn place(self, who: Who, cpu: usize) {
+        let args = ScheduleArgs { processor: ProcessorControl::new(cpu as u16), ..super::schedule::nothing(who.id()) };
+        let done = self.enter(ROOT, |here, root| here.schedule(root, args));
+        assert!(done.is_ok(), "{} goes to {cpu}: {done:?}", who.name);
     }
 
     fn start_server(self, who: Who, pager: ThreadId) {
@@ -224,7 +289,7 @@ impl World {
 
     /// The core at the beginning of a kernel entry.
     pub fn here(self) -> Here<'static, Fake> {
-        Here::new(self.k, CpuId::new(0))
+        Here::new(self.k, self.cpu)
     }
 
     /// Who runs.
@@ -232,34 +297,91 @@ impl World {
         self.here().cpu.current.get().thread().map(|thread| Who::at(thread).expect("somebody of the cast runs"))
     }
 
-    /// What the dispatcher does after a kernel entry: it works until a thread is in user mode, or nobody is ready.
+    /// What the dispatcher does after a kernel entry: it works until a thread is in user mode, or nobody is ready. So do
+    /// the other processors that were told of something.
     pub fn dispatch(self) {
+        if self.cpus().len() > 1 {
+            // Who arrives does not get the processor at once for what it has to do there.
+            self.finish_all();
+            return invariants::check(self.k);
+        }
         self.dispatch_steps(100_000);
         invariants::check(self.k);
-        let current = self.here().cpu.current.get().thread();
-        assert!(current.is_none_or(|thread| self.k.tcb(thread).work() == Work::None), "the kernel comes to an end");
+        for cpu in self.cpus() {
+            let current = self.on(cpu).here().cpu.current.get().thread();
+            assert!(current.is_none_or(|thread| self.k.tcb(thread).work() == Work::None), "the kernel comes to an end");
+        }
     }
 
-    /// As [`Self::dispatch`], with `count` steps of work at most.
+    /// What the dispatcher does, with `count` steps of work at most.
     pub fn dispatch_steps(self, count: usize) {
         for step in 0..=count {
             let mut here = self.here();
+            self.k.machine.take_kick(self.cpu);
+            here.attend();
             match here.choose() {
                 Some(thread) if here.k.tcb(thread).work() != Work::None && step < count => here.step(thread),
+                _ if here.is_behind() && step < count => {}
                 Some(thread) => return self.leave(thread),
                 None => return,
             }
         }
     }
 
+    /// Lets everybody do what is left of the work, wherever it is.
+    pub fn finish_all(self) {
+        let has_work = |who: &Who| {
+            let tcb = self.tcb(*who);
+            tcb.exists() && tcb.status() == Status::Running && tcb.work() != Work::None
+        };
+        self.dispatch_steps(100_000);
+        self.settle();
+        for _ in 0..10_000 {
+            let Some(who) = EVERYBODY.into_iter().find(has_work) else { return };
+            self.make_run(who);
+            self.at_home_of(who).dispatch_steps(100);
+            self.settle();
+        }
+        panic!("all work comes to an end");
+    }
+
+    /// Lets processors run that were told of something, until all have done all.
+    pub fn settle(self) {
+        let is_wanted = |&cpu: &usize| {
+            let w = self.on(cpu);
+            self.k.machine.take_kick(w.cpu) || w.here().is_behind()
+        };
+        for _ in 0..10_000 {
+            // Those who came back without a word arrive when somebody comes, or before the processor sleeps.
+            let has_mail = |&cpu: &usize| !self.k.cpus[cpu].mailbox.is_empty();
+            let Some(cpu) = self.cpus().find(is_wanted).or_else(|| self.cpus().find(has_mail)) else { return };
+            self.on(cpu).here().receive_before_sleep();
+            self.on(cpu).dispatch_steps(100_000);
+        }
+        panic!("the processors come to an end");
+    }
+
+    /// A processor waits for others: those that were told of something, or are behind, attend to it, unless they wait
+    /// themselves.
+    pub fn let_others_serve(self) {
+        for cpu in self.cpus() {
+            let w = self.on(cpu);
+            let is_asking = w.k.cpus[cpu].questions.is_asking();
+            if !is_asking && (w.k.machine.take_kick(w.cpu) || w.here().is_behind()) {
+                w.dispatch_steps(0);
+            }
+        }
+    }
+
     /// The way to user mode settles whether the fast path is free.
     fn leave(self, thread: TcbRef) {
-        self.k.machine.allows_fast_path.set(self.here().may_call_fast(thread));
+        self.k.machine.allows_fast_path[self.cpu()].set(self.here().may_call_fast(thread));
     }
 
     /// Lets somebody who is ready run, whatever the scheduler thinks.
     pub fn make_run(self, who: Who) {
-        let here = self.here();
+        let w = self.at_home_of(who);
+        let here = w.here();
         let current = here.cpu.current.get().thread();
         if current == Some(who.tcb()) {
             return;
@@ -273,7 +395,7 @@ impl World {
         }
         here.cpu.current.set(Current::running(who.tcb()));
         here.cpu.slice_owner.set(Some(who.tcb()));
-        self.leave(who.tcb());
+        w.leave(who.tcb());
     }
 
     /// A kernel entry of somebody, without what the dispatcher does then.
@@ -285,30 +407,33 @@ impl World {
             who.name,
             self.outcome(who)
         );
-        call(&mut self.here(), who.tcb())
+        call(&mut self.at_home_of(who).here(), who.tcb())
     }
 
     /// A kernel entry of somebody, up to the first step of work.
     pub fn begin<T>(self, who: Who, call: impl FnOnce(&mut Here<'static, Fake>, TcbRef) -> T) -> T {
-        let result = self.trap(who, call);
-        self.dispatch_steps(0);
+        let w = self.at_home_of(who);
+        let result = w.trap(who, call);
+        w.dispatch_steps(0);
         invariants::check(self.k);
         result
     }
 
     /// A kernel entry of somebody, to its end.
     pub fn enter<T>(self, who: Who, call: impl FnOnce(&mut Here<'static, Fake>, TcbRef) -> T) -> T {
-        let result = self.trap(who, call);
-        self.dispatch();
+        let w = self.at_home_of(who);
+        let result = w.trap(who, call);
+        w.dispatch();
         result
     }
 
     /// Sets the clock, with all timer interrupts on the way.
     pub fn clock(self, us: u64) {
-        while let Some(at) = self.here().next_event().filter(|&at| at <= us) {
+        let next = || self.cpus().filter_map(|cpu| Some((self.on(cpu).here().next_event()?, cpu))).min();
+        while let Some((at, cpu)) = next().filter(|&(at, _)| at <= us) {
             self.k.machine.set_clock(at.max(self.k.machine.now_us()));
-            self.here().timer_interrupt();
-            self.dispatch();
+            self.on(cpu).here().timer_interrupt();
+            self.on(cpu).dispatch();
         }
         self.k.machine.set_clock(us);
     }
@@ -316,15 +441,17 @@ impl World {
     /// Sets the clock, with one timer interrupt that came late.
     pub fn jump(self, us: u64) {
         self.k.machine.set_clock(us);
-        self.here().timer_interrupt();
-        self.dispatch();
+        for cpu in self.cpus() {
+            self.on(cpu).here().timer_interrupt();
+            self.on(cpu).dispatch();
+        }
     }
 
     /// A device raises a line.
     pub fn raise(self, line: u32) {
-        if self.k.machine.raise(line) {
-            self.here().interrupt(line);
-            self.dispatch();
+        if let Some(cpu) = self.k.machine.raise(line) {
+            self.on(cpu.index()).here().interrupt(line);
+            self.on(cpu.index()).dispatch();
         }
     }
 
@@ -340,6 +467,11 @@ impl World {
         self.k.utcb(who.tcb())
     }
 
+    /// MR0, without the flag X, which depends on where the partners run.
+    pub fn tag(self, who: Who) -> MsgTag {
+        self.utcb(who).tag().without_flags(MsgTag::XCPU)
+    }
+
     /// The message registers from MR0.
     pub fn set_mrs(self, who: Who, words: &[Word]) {
         words.iter().enumerate().for_each(|(i, &word)| self.utcb(who).set_mr(i, word));
@@ -352,8 +484,9 @@ impl World {
 
     /// Ipc, to its end or to the point where it blocks.
     pub fn ipc(self, who: Who, to: ThreadId, from: ThreadId, timeouts: Timeouts) {
-        self.trap_ipc(who, to, from, timeouts);
-        self.dispatch();
+        let w = self.at_home_of(who);
+        w.trap_ipc(who, to, from, timeouts);
+        w.dispatch();
     }
 
     /// Ipc, without what the dispatcher does then.
@@ -431,6 +564,9 @@ impl World {
         let tcb = self.tcb(who);
         if !tcb.exists() {
             return "gone".into();
+        }
+        if tcb.is_on_its_way_to(tcb.home()) {
+            return format!("on its way to {}", tcb.home().index());
         }
         let place = match tcb.status() {
             Status::Inactive => "inactive".into(),

@@ -1,5 +1,7 @@
 //! From ids to threads.
 
+use core::sync::atomic::{Ordering, fence};
+
 use l4_abi::{ThreadId, UTCB_MR0_OFFSET, UTCB_SIZE};
 
 use crate::kernel::Kernel;
@@ -11,7 +13,9 @@ impl<M: Machine> Kernel<'_, M> {
     pub fn thread(&self, id: ThreadId) -> Option<TcbRef> {
         let thread = self.slot(id)?;
         // Nilthread has the number of an interrupt, too.
-        (self.tcb(thread).id.get() == id && !self.is_line(thread)).then_some(thread)
+        let is_found = self.tcb(thread).id.get() == id && !self.is_line(thread);
+        fence(Ordering::Acquire);
+        is_found.then_some(thread)
     }
 
     /// The interrupt thread whose id is `id`, if it was ever associated.
@@ -54,7 +58,7 @@ impl<M: Machine> Kernel<'_, M> {
         let hint = self.machine.utcb(utcb).my_global_id();
         let thread = self.thread(hint)?;
         let tcb = self.tcb(thread);
-        (tcb.local_id.get() == id && tcb.space() == space && tcb.is_active()).then_some(thread)
+        (tcb.local_id.get() == id && tcb.space.get() == Some(space) && tcb.is_active()).then_some(thread)
     }
 
     /// The id by which a thread in `space` knows `thread`: local if they share the space, else global.

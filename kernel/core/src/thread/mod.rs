@@ -5,7 +5,7 @@
 //! thread belongs to the processor where it runs, always. What a thread is doing is its [`Tcb::status`];
 //! what it still has to do in the kernel before it may run in user mode is its [`Work`].
 
-use core::sync::atomic::{AtomicU8, AtomicU16, AtomicUsize};
+use core::sync::atomic::{AtomicU8, AtomicU16, AtomicUsize, Ordering, fence};
 
 use l4_abi::{ThreadId, Time, Utcb, Word};
 
@@ -110,6 +110,8 @@ enum_as_word! {
         None,
         /// The receive phase of an IPC whose send phase ended while others were queued.
         ReceivePhase,
+        /// The send phase of an IPC, which was put off as somebody asked for the thread.
+        SendPhase,
         /// The typed items of a message: to or from the thread `peer`.
         Transfer,
         /// Unmap: fpages left in the message registers.
@@ -298,8 +300,6 @@ pub struct Tcb {
     /// The next thread that was posted to the same processor.
     pub(crate) mail_link: Var<Option<TcbRef>>,
     pub(crate) arrival: Var<Arrival>,
-    /// The thread is queued on nobody any more, but waits to be posted to where its partner has moved.
-    pub(crate) is_orphan: Var<bool>,
 
     pub(crate) work: Var<Work>,
     /// The other thread of a transfer, on both sides; on whom a blocked sender is queued; who is being deleted.
@@ -411,16 +411,33 @@ impl Tcb {
         (self.status.get() == Status::Waiting).then(|| self.partner.get())
     }
 
-    /// The home processor.
+    /// The home processor. The thread may be on its way there.
     #[inline]
     pub fn home(&self) -> CpuId {
-        CpuId::new(u32::from(self.home.get()))
+        let home = self.home.get();
+        // Who sees the new home sees that it has not arrived.
+        fence(Ordering::Acquire);
+        CpuId::new(u32::from(home))
+    }
+
+    /// Whether the thread is at home at `cpu`, and has arrived there.
+    #[inline]
+    pub fn is_at(&self, cpu: CpuId) -> bool {
+        self.home() == cpu && self.arrival.get() == Arrival::None
+    }
+
+    /// Whether the thread is on its way to `cpu`.
+    #[inline]
+    pub fn is_on_its_way_to(&self, cpu: CpuId) -> bool {
+        self.home() == cpu && self.arrival.get() != Arrival::None
     }
 
     /// The processor where the thread runs.
     #[inline]
     pub fn affinity(&self) -> CpuId {
-        CpuId::new(u32::from(self.affinity.get()))
+        let affinity = self.affinity.get();
+        fence(Ordering::Acquire);
+        CpuId::new(u32::from(affinity))
     }
 
     /// The space the thread is in.
@@ -537,17 +554,21 @@ impl Tcb {
     /// Gives the thread another id; nilthread: it is nobody any more.
     pub(crate) fn set_id(&self, id: ThreadId) {
         self.plain_name.set(plain_name(id, self.affinity()));
+        // Whoever finds a thread by its id finds it complete.
+        fence(Ordering::Release);
         self.id.set(id);
     }
 
-    /// Lets the thread run at `cpu` from now on.
+    /// Lets the thread run at `cpu` from now on, which then sees all that was done to it and to its send queue.
     pub(crate) fn set_affinity(&self, cpu: CpuId) {
-        self.affinity.set(cpu.index() as u16);
         self.plain_name.set(plain_name(self.id.get(), cpu));
+        fence(Ordering::Release);
+        self.affinity.set(cpu.index() as u16);
     }
 
-    /// Makes `cpu` the home of the thread.
+    /// Makes `cpu` the home of the thread, which is there, or on its way if it goes on with some [`Arrival`].
     pub(crate) fn set_home(&self, cpu: CpuId) {
+        fence(Ordering::Release);
         self.home.set(cpu.index() as u16);
     }
 
