@@ -154,8 +154,11 @@ impl Hardware {
     }
 
     /// This processor forgets the page at `address` in the space with `word`, which lives.
+    ///
+    /// What counts is what is loaded: a non-maskable interrupt can come between the announcement of another space
+    /// ([`enter_space`], and the fast path) and its loading.
     pub fn forget_page_here(&self, word: usize, address: usize) {
-        if area::here().space_word.get() == word {
+        if Cr3::read() == Self::cr3(word) {
             tlb::invalidate_page(address);
         } else if let Some(flush) = self.context_flush.filter(|_| self.has_identifier(word)) {
             // SAFETY: PCID is on, and the word is that of a living space, whose root maps the kernel.
@@ -166,8 +169,14 @@ impl Hardware {
 
     /// This processor forgets all of the space with `word`, which lives, and leaves it if it has it loaded.
     pub fn forget_space_here(&self, word: usize) {
+        let root = self.kernel_space.root();
+        if Cr3::read() == Self::cr3(word) {
+            // SAFETY: the kernel's tables map the kernel as every space does. Whoever was about to load another space still
+            // does so.
+            unsafe { Cr3::new(root.0 as usize, 0).load() };
+        }
         if area::here().space_word.get() == word {
-            leave_space();
+            area::here().space_word.set(root.0 as usize);
         }
         if let Some(flush) = self.context_flush.filter(|_| self.has_identifier(word)) {
             // SAFETY: PCID is on; the root exists until whoever asks for this goes on.
@@ -623,14 +632,6 @@ pub fn enter_space(tcb: &Tcb) {
         unsafe { asm!("mov cr3, {}", in(reg) word, options(nostack, preserves_flags)) };
     }
     area::set_utcb_slot(tcb.local_id.get().raw() as usize);
-}
-
-/// Goes to the kernel's own tables: the space that is loaded is going away.
-fn leave_space() {
-    let root = HARDWARE.get().kernel_space.root();
-    area::here().space_word.set(root.0 as usize);
-    // SAFETY: the kernel's tables map the kernel as every space does.
-    unsafe { Cr3::new(root.0 as usize, 0).load() };
 }
 
 /// Makes `gs`, the right to use floating-point registers and that to the fast path what `thread`, which is about to run,

@@ -7,7 +7,9 @@
 //!
 //! Asked are only processors that have the space loaded or, with identifiers of spaces (PCID), have had it loaded since
 //! they forgot it last. A processor that loads a space says so before it does; who changes a translation looks after it
-//! did. So either the one sees the other, or the other finds the changed entry.
+//! did. So either the one sees the other, or the other finds the changed entry. Between announcement and loading the old
+//! space is still loaded, though nobody can tell: its translations go when the new one is loaded, but its tables must stay
+//! until then. So when a space goes away, all processors are asked.
 //!
 //! The kernel itself reaches user memory by page tables, not by translations of its own: while it copies, it says so, and
 //! is waited for.
@@ -173,9 +175,7 @@ fn complete_batch() {
     ask(|other| {
         let whole = batch.whole.get();
         let pages = &batch.words[..batch.count.get()];
-        batch.is_overfull.get()
-            || whole != 0 && is_affected(other, whole)
-            || pages.iter().any(|word| is_affected(other, word.get()))
+        batch.is_overfull.get() || whole != 0 || pages.iter().any(|word| is_affected(other, word.get()))
     });
     wait_for_copies();
     batch.clear();
