@@ -7,8 +7,9 @@ use scale::report::{Figure, Subject};
 use crate::Bench;
 use crate::worker::{Span, Task, Worker};
 
-/// Round trips of a pair for each round that was asked for: so many that all pairs work at the same time.
-const ROUNDS_OF_PAIR: u64 = 20;
+/// Round trips of a pair for each round that was asked for: so many that all pairs work at the same time, and that it
+/// does not show what it takes them to begin together.
+const ROUNDS_OF_PAIR: u64 = 60;
 /// How long it takes to tell all pairs what to do: until then those that know wait.
 const LEAD_US: u64 = 5_000;
 const LEAD_OF_PAIR_US: u64 = 500;
