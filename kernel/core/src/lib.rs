@@ -22,6 +22,7 @@ pub mod options;
 pub mod pool;
 pub mod sched;
 pub mod space;
+pub mod sync;
 pub mod syscall;
 pub mod thread;
 mod user_memory;

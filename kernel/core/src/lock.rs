@@ -5,7 +5,7 @@
 //! lock consumes (borrows) proof of a lower rank, so a wrong order does not compile. Ranks, in the order in which they
 //! may be taken, are in [`rank`]; docs/locks.md lists owners and who may wait.
 
-use core::sync::atomic::{AtomicBool, Ordering};
+use crate::sync::{AtomicBool, Ordering, spin_loop};
 
 /// The ranks, lowest first.
 pub mod rank {
@@ -98,14 +98,14 @@ impl<const R: u8> Lock<R> {
                     return guard;
                 }
             }
-            core::hint::spin_loop();
+            spin_loop();
         }
     }
 
     #[inline]
     fn take(&self) -> Guard<'_, R> {
         while self.taken.swap(true, Ordering::Acquire) {
-            core::hint::spin_loop();
+            spin_loop();
         }
         Guard { lock: self, held: Held(()) }
     }

@@ -1,12 +1,11 @@
 //! What the core asks of the machine, and the types that both sides use.
 
-use core::sync::atomic::{AtomicU32, AtomicUsize};
-
 use kformats::paging::PageFormat;
 use l4_abi::{ThreadId, Utcb, Word};
 
 use crate::kmem::Kmem;
 use crate::lock::{Held, rank};
+use crate::sync::{AtomicU32, AtomicUsize};
 use crate::var::AsWord;
 
 /// A type of references to the slots of a table.

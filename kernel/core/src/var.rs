@@ -5,7 +5,7 @@
 //! of the core can be shared between processors without `unsafe`. A `Var` gives no order: order comes from locks and
 //! mailboxes. It takes as many bytes as its type's [`AsWord::Cell`] has.
 
-use core::sync::atomic::{AtomicU8, AtomicU16, AtomicU32, AtomicUsize, Ordering};
+use crate::sync::{AtomicU8, AtomicU16, AtomicU32, AtomicUsize, Ordering};
 
 /// A value that fits a machine word, and back.
 pub trait AsWord: Copy {

@@ -14,12 +14,11 @@
 //!
 //! A question is about a thread by its slot and its id: when it is answered, the thread may have gone.
 
-use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-
 use l4_abi::{SysError, ThreadId};
 
 use crate::kernel::Here;
 use crate::machine::{CpuId, Machine, TcbRef};
+use crate::sync::{AtomicBool, AtomicUsize, Ordering};
 use crate::var::{AsWord, Var};
 
 /// Processors there can be, at most.
@@ -77,7 +76,7 @@ impl Subject {
 }
 
 impl AsWord for Subject {
-    type Cell = core::sync::atomic::AtomicU8;
+    type Cell = crate::sync::AtomicU8;
     fn to_word(self) -> usize {
         self as usize
     }

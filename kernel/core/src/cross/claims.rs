@@ -3,10 +3,8 @@
 //! A thread that does not exist has no home: whoever creates it, or frees the slot of a deleted one, claims the slot for
 //! as long as that takes. A claim is taken with no lock held, and its holder waits for nobody but locks.
 
-use core::hint;
-use core::sync::atomic::{AtomicBool, Ordering};
-
 use crate::machine::TcbRef;
+use crate::sync::{AtomicBool, Ordering, spin_loop};
 
 const CLAIMS: usize = 64;
 
@@ -24,7 +22,7 @@ impl Claims {
     pub(crate) fn claim(&self, thread: TcbRef) -> Claim<'_> {
         let claim = &self.0[thread.index() % CLAIMS];
         while claim.swap(true, Ordering::Acquire) {
-            hint::spin_loop();
+            spin_loop();
         }
         Claim(claim)
     }

@@ -5,9 +5,8 @@
 //! so threads arrive in the order in which one poster posted them. A thread is in one mailbox at most, so there is always
 //! room. Posting is the release, taking the acquire: what the poster did before, the owner sees after.
 
-use core::sync::atomic::{AtomicU32, Ordering};
-
 use crate::machine::TcbRef;
+use crate::sync::{AtomicU32, Ordering};
 use crate::thread::Tcb;
 use crate::var::{AsWord, Var};
 

@@ -22,10 +22,9 @@ pub mod mailbox;
 pub mod raised;
 mod travel;
 
-use core::sync::atomic::Ordering;
-
 use crate::kernel::Here;
 use crate::machine::{CpuId, Machine};
+use crate::sync::Ordering;
 
 impl<M: Machine> Here<'_, M> {
     /// Does what other processors want of this one, a bounded part of it; whether there is more. For the dispatcher, before

@@ -3,7 +3,7 @@
 //! An interrupt goes to the processor where the line's thread runs, which alone knows what to do with it. After the line
 //! was moved one may still come to the old place; it is passed on by a bit of the line at the new one.
 
-use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use crate::sync::{AtomicBool, AtomicUsize, Ordering};
 
 const WORD_BITS: usize = usize::BITS as usize;
 /// Lines there can be, at most: an interrupt is told by a vector.

@@ -1,7 +1,5 @@
 //! Threads that go on at another processor.
 
-use core::sync::atomic::{Ordering, fence};
-
 use l4_abi::{IpcErrorKind, ThreadId};
 
 use super::ask::{Reply, Subject, Words, question};
@@ -9,6 +7,7 @@ use crate::ipc::Cut;
 use crate::kernel::Here;
 use crate::machine::{CpuId, Machine, TcbRef};
 use crate::sched::Current;
+use crate::sync::{Ordering, fence};
 use crate::thread::{Arrival, Purpose, Status, Tcb, Work};
 
 /// Arrivals between two looks for interrupts.

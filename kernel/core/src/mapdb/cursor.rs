@@ -1,12 +1,11 @@
 //! How far a long operation has come.
 
-use core::sync::atomic::AtomicU8;
-
 use kformats::paging::Status;
 use l4_abi::Rights;
 
 use super::MapDb;
 use crate::machine::NodeRef;
+use crate::sync::AtomicU8;
 use crate::var::{AsWord, Var};
 
 /// What a step of a long operation ends with.

@@ -9,10 +9,9 @@
 //! says that a change is under way: then nobody gets a lock of the region, until whoever changes it has had each lock of
 //! the old kind once. So nobody has one any more, or gets one later without seeing the new kind.
 
-use core::sync::atomic::{AtomicU8, Ordering};
-
 use super::TreeGuard;
 use crate::lock::{Held, Lock, rank};
+use crate::sync::{AtomicU8, Ordering};
 use crate::var::Var;
 
 /// Locks of each kind.

@@ -13,8 +13,6 @@ pub mod delay;
 pub mod ready_queue;
 pub mod timeouts;
 
-use core::sync::atomic::AtomicBool;
-
 use l4_abi::Time;
 
 use crate::cross::ask::Questions;
@@ -23,6 +21,7 @@ use crate::cross::raised::Raised;
 use crate::kernel::Here;
 use crate::list::Head;
 use crate::machine::{Machine, TcbRef};
+use crate::sync::AtomicBool;
 use crate::thread::{Arrival, Status, Work};
 use crate::var::{AsWord, Var, Var64};
 use delay::Preemption;
@@ -51,7 +50,7 @@ impl Current {
 }
 
 impl AsWord for Current {
-    type Cell = core::sync::atomic::AtomicUsize;
+    type Cell = crate::sync::AtomicUsize;
     #[inline(always)]
     fn to_word(self) -> usize {
         self.0

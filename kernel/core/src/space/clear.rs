@@ -8,13 +8,12 @@
 //!   even as an address.
 //! - Processors forget the way to the table before its frames are freed.
 
-use core::sync::atomic::{Ordering, fence};
-
 use kformats::paging::{Entry, PageFormat, PatIndex};
 
 use super::{Place, Slot, Space, Spaces, spend};
 use crate::lock::{Held, rank};
 use crate::machine::{Mmu, PhysAddr, SpaceRef};
+use crate::sync::{Ordering, fence};
 
 /// What entries of a table cost to look at: as many as one other thing that is done.
 const SCANNED_FOR_ONE: u32 = 64;

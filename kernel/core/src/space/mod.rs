@@ -17,8 +17,6 @@
 //! Operations on ranges run in steps: [`MapCursor`] says how far one has come, a budget bounds the work of a step, and
 //! between two steps anything may happen to the mappings. The spaces named in an operation must live for all of it.
 
-use core::sync::atomic::{AtomicU32, Ordering};
-
 use kformats::paging::{Access, PAGE_LOG2, PageFormat};
 use l4_abi::{Fpage, Rights, ThreadId};
 
@@ -27,6 +25,7 @@ use crate::lock::{Held, Lock, rank};
 use crate::machine::{Mmu, NoMemory, PhysAddr, SpaceRef};
 use crate::mapdb::{LEVEL_MAX, MapDb, Node, SUPERPAGE};
 use crate::pool::{Head, Pool, Pooled, Table};
+use crate::sync::{AtomicU32, Ordering};
 use crate::var::{AsWord, Var};
 
 mod check;
@@ -50,7 +49,7 @@ pub(crate) use tables::{Place, Slot};
 const PAGE_SIZE: u64 = 1 << PAGE_LOG2;
 
 impl AsWord for Fpage {
-    type Cell = core::sync::atomic::AtomicUsize;
+    type Cell = crate::sync::AtomicUsize;
     #[inline(always)]
     fn to_word(self) -> usize {
         self.raw() as usize

@@ -1,7 +1,5 @@
 //! Walks through page tables and their shadows.
 
-use core::sync::atomic::{Ordering, fence};
-
 use kformats::paging::{Access, Entry, Leaf, PageFormat, PatIndex, Status};
 use l4_abi::Rights;
 
@@ -10,6 +8,7 @@ use crate::kmem::{FRAME_SIZE, Reserved};
 use crate::lock::Held;
 use crate::machine::{Mmu, NoMemory, NodeRef, PhysAddr, SpaceRef};
 use crate::mapdb::LEVEL_MAX;
+use crate::sync::{Ordering, fence};
 use crate::var::AsWord;
 
 /// What the shadow of a page's entry holds.

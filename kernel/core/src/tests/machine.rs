@@ -3,7 +3,6 @@
 
 use std::collections::BTreeMap;
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 use kformats::paging::Amd64;
 use l4_abi::{ThreadId, USER_FLAGS_MASK, UTCB_SIZE, Utcb, Word};
@@ -18,6 +17,7 @@ use crate::machine::{
     CpuId, EXCEPTION_IMAGE_WORDS, Machine, Mmu, NoMemory, NodeRef, PhysAddr, PhysMem, SpaceRef, TcbRef, Tlb, UserRegs,
 };
 use crate::mapdb::Node;
+use crate::sync::{AtomicUsize, Ordering::Relaxed};
 use crate::thread::{Tcb, is_page_vacant};
 
 /// Where kernel memory begins.

@@ -1,11 +1,10 @@
 //! From ids to threads.
 
-use core::sync::atomic::{Ordering, fence};
-
 use l4_abi::{ThreadId, UTCB_MR0_OFFSET, UTCB_SIZE};
 
 use crate::kernel::Kernel;
 use crate::machine::{Machine, SpaceRef, TcbRef};
+use crate::sync::{Ordering, fence};
 
 impl<M: Machine> Kernel<'_, M> {
     /// The thread whose global id is exactly `id`. Interrupt threads are none.

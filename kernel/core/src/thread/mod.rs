@@ -5,13 +5,12 @@
 //! thread belongs to the processor where it runs, always. What a thread is doing is its [`Tcb::status`];
 //! what it still has to do in the kernel before it may run in user mode is its [`Work`].
 
-use core::sync::atomic::{AtomicU8, AtomicU16, AtomicUsize, Ordering, fence};
-
 use l4_abi::{ThreadId, Time, Utcb, Word};
 
 use crate::list::{Head, Link};
 use crate::machine::{CpuId, EXCEPTION_IMAGE_WORDS, Machine, SpaceRef, TcbRef};
 use crate::mapdb::MapCursor;
+use crate::sync::{AtomicU8, AtomicU16, AtomicUsize, Ordering, fence};
 use crate::var::{AsWord, Var, Var64};
 
 pub mod lookup;

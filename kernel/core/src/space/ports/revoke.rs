@@ -45,7 +45,7 @@ enum Stage {
 }
 
 impl AsWord for Stage {
-    type Cell = core::sync::atomic::AtomicU8;
+    type Cell = crate::sync::AtomicU8;
     fn to_word(self) -> usize {
         self as usize
     }
