@@ -6,6 +6,7 @@
 
 use core::arch::asm;
 
+use kcore::cross::shootdown::Batch;
 use kcore::machine::{CpuId, TcbRef};
 use kcore::sched::Cpu;
 use kcore::thread::plain_name;
@@ -14,7 +15,6 @@ use khal::desc::{Gdt, Selector};
 use l4_abi::ThreadId;
 
 use crate::layout;
-use crate::shootdown::Batch;
 
 /// The words and tables of one processor.
 #[repr(C, align(64))]

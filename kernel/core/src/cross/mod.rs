@@ -20,6 +20,7 @@ pub mod ask;
 pub mod claims;
 pub mod mailbox;
 pub mod raised;
+pub mod shootdown;
 mod travel;
 
 use crate::kernel::Here;
