@@ -203,6 +203,34 @@ static void several(void)
     check("five strings", t.item_words == 10 && has_arrived() && is_right);
 }
 
+/* Two strings, the first of `len` bytes, into buffers of two items each; `first` and `second` are set in the items of the
+   first buffer. Whoever appends a buffer in C announces it in the first item of the one before. */
+static void announced(word first, word second, word len)
+{
+    begin();
+    sent(0, len, source, 1, 0);
+    sent(0, 90, source + 200, 1, 0);
+    buffer(X2_STRING_MORE | first, 24, target, 2, 24);
+    buffer(second, 72, target + 48, 1, 0);
+    buffer(X2_STRING_MORE, 30, target + 200, 1, 0);
+    buffer(0, 70, target + 230, 1, 0);
+    transfer();
+}
+
+static void behind_compounds(void)
+{
+    for (word len = 20; len <= 120; len += 50) {
+        announced(X2_STRING_NEXT, 0, len);
+        check("a buffer behind a compound one, announced at its beginning",
+              has_arrived() && is_copied(0, 0, len) && is_copied(200, 200, 90) && is_untouched(290));
+        announced(0, X2_STRING_NEXT, len);
+        check("a buffer behind a compound one, announced at its end",
+              has_arrived() && is_copied(0, 0, len) && is_copied(200, 200, 90) && is_untouched(290));
+        announced(0, 0, len);
+        check_error("a buffer that is not announced", IPC_OVERFLOW, IPC_OVERFLOW, len);
+    }
+}
+
 static void overflows(void)
 {
     begin();
@@ -314,6 +342,7 @@ void test_strings(void)
     simple();
     compound();
     several();
+    behind_compounds();
     overflows();
     answered_faults();
     for (word side = SENDER; side <= RECEIVER; side++) {

@@ -210,7 +210,9 @@ pub struct MsgBuffer {
     br: [Word; BR_COUNT],
     /// The first register behind the buffers.
     end: usize,
-    /// The register with the last item, which the next one changes: it is not the last any more.
+    /// The register with the first item of the last buffer: the next buffer is announced there.
+    first: Option<usize>,
+    /// The register with the last item, which is told if another one continues it.
     last: Option<usize>,
 }
 
@@ -218,7 +220,7 @@ impl MsgBuffer {
     /// No buffer.
     #[doc(alias = "L4_MsgBufferClear")]
     pub const fn new() -> Self {
-        Self { br: [0; BR_COUNT], end: 1, last: None }
+        Self { br: [0; BR_COUNT], end: 1, first: None, last: None }
     }
 
     /// Appends a buffer for one string: parts of one length, given by their addresses.
@@ -228,9 +230,11 @@ impl MsgBuffer {
     #[doc(alias = "L4_MsgBufferAppendSimpleRcvString")]
     #[doc(alias = "L4_MsgBufferAppendRcvString")]
     pub fn append(&mut self, len_bytes: usize, addresses: &[usize]) -> &mut Self {
-        if let Some(last) = self.last {
-            self.br[last] = StringItem::from_raw(self.br[last]).with_more().raw();
+        // All kernels look for C in a buffer's first item, only some in its last one.
+        if let Some(first) = self.first {
+            self.br[first] = StringItem::from_raw(self.br[first]).with_more().raw();
         }
+        self.first = Some(self.end);
         self.push(len_bytes, addresses)
     }
 
@@ -358,8 +362,8 @@ mod tests {
     fn buffers_follow_each_other_by_the_c_bit() {
         let mut buffers = MsgBuffer::new();
         buffers.append(64, &[0x1000]).extend(128, &[0x2000, 0x3000]).append(256, &[0x4000]);
-        // The buffer for the first string is compound; its last item says that another buffer follows.
-        let expected = [0, 64 << 10 | 1 << 9, 0x1000, 128 << 10 | 1 << 4 | 1, 0x2000, 0x3000, 256 << 10, 0x4000];
+        // The buffer for the first string is compound; its first item says that another buffer follows.
+        let expected = [0, 64 << 10 | 1 << 9 | 1, 0x1000, 128 << 10 | 1 << 4, 0x2000, 0x3000, 256 << 10, 0x4000];
         assert_eq!(buffers.br[..8], expected);
         assert_eq!(buffers.end, 8);
     }

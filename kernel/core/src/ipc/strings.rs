@@ -98,11 +98,8 @@ impl<M: Machine> Here<'_, M> {
         if !self.accepts_strings(receiver) || state.no_more_buffers.get() {
             return Err(IpcErrorKind::Overflow);
         }
-        if state.buffer.get() == 0 {
-            state.buffer.set(1);
-        }
-        self.buffer(receiver, usize::from(state.buffer.get()))?;
-        state.buffer_part.set(0);
+        state.no_more_buffers.set(true);
+        self.enter_buffer(state, receiver, usize::from(state.buffer.get()).max(1))?;
         state.buffer_offset.set(0);
         state.substring.set(0);
         state.offset.set(0);
@@ -123,6 +120,22 @@ impl<M: Machine> Here<'_, M> {
     /// The buffer item at `index`, as [`Self::item`].
     fn buffer(&self, receiver: TcbRef, index: usize) -> Result<StringItem, IpcErrorKind> {
         Ok(StringItem::from_raw(self.buffer_word(receiver, index)?))
+    }
+
+    /// Goes on with the buffer item at `index`. C in any item of a compound buffer announces the next buffer: the C library
+    /// has always set it in the first one, others set it in the last.
+    fn enter_buffer(&self, state: &TransferState, receiver: TcbRef, index: usize) -> Result<StringItem, IpcErrorKind> {
+        let word = self.buffer_word(receiver, index)?;
+        if ItemKind::of(word) != ItemKind::String {
+            return Err(IpcErrorKind::Overflow);
+        }
+        let buffer = StringItem::from_raw(word);
+        if buffer.has_more() {
+            state.no_more_buffers.set(false);
+        }
+        state.buffer.set(index as u8);
+        state.buffer_part.set(0);
+        Ok(buffer)
     }
 
     fn buffer_word(&self, receiver: TcbRef, index: usize) -> Result<Word, IpcErrorKind> {
@@ -203,8 +216,7 @@ impl<M: Machine> Here<'_, M> {
                 if !buffer.is_compound() {
                     return Err(IpcErrorKind::Overflow);
                 }
-                state.buffer.set((index + buffer.words()) as u8);
-                state.buffer_part.set(0);
+                self.enter_buffer(state, receiver, index + buffer.words())?;
                 continue;
             }
             let (offset, len) = (state.buffer_offset.get(), buffer.len_bytes() as usize);
@@ -220,15 +232,12 @@ impl<M: Machine> Here<'_, M> {
     /// The string is complete: the rest of its buffer, of which nothing need be there, is left alone. Returns where the
     /// next item is.
     fn end_string(&self, state: &TransferState, receiver: TcbRef) -> usize {
-        let mut index = usize::from(state.buffer.get());
-        let mut is_compound = true;
-        while is_compound {
-            let buffer = self.buffer(receiver, index).unwrap_or(StringItem::new(0));
-            is_compound = buffer.is_compound();
-            index += buffer.words();
-            state.no_more_buffers.set(!buffer.has_more() || index >= BR_COUNT);
+        let mut buffer = self.buffer(receiver, usize::from(state.buffer.get()));
+        while let Ok(item) = buffer {
+            let next = usize::from(state.buffer.get()) + item.words();
+            buffer = if item.is_compound() { self.enter_buffer(state, receiver, next) } else { Err(IpcErrorKind::Overflow) };
+            state.buffer.set(next.min(BR_COUNT) as u8);
         }
-        state.buffer.set(index.min(BR_COUNT) as u8);
         state.in_string.set(false);
         usize::from(state.position.get()) + 1 + usize::from(state.substring.get())
     }

@@ -142,6 +142,32 @@ fn strings_have_a_buffer_each() {
     check(&items, &bufs, &[(TO, FROM, 10), (TO + 0x100, FROM + 100, 20), (TO + 0x200, FROM + 200, 30)]);
 }
 
+/// X.2, StringItem: C in any item of a compound buffer announces the next buffer, whether the string fills the buffer or
+/// ends in its first part; without C there is none.
+#[test]
+fn any_part_of_a_buffer_announces_the_next_one() {
+    let two = |len| [string(FROM, len), string(FROM + 0x100, 20)].concat();
+    let buffers_of = |first: StringItem, second: StringItem| {
+        let compound = [first.with_compound().raw(), TO, second.raw(), TO + 0x80];
+        [&compound[..], &string(TO + 0x200, 30)].concat()
+    };
+    let part = StringItem::new(8);
+    for bufs in [buffers_of(part.with_more(), part), buffers_of(part, part.with_more())] {
+        check(&two(5), &bufs, &[(TO, FROM, 5), (TO + 0x200, FROM + 0x100, 20)]);
+        check(&two(16), &bufs, &[(TO, FROM, 8), (TO + 0x80, FROM + 8, 8), (TO + 0x200, FROM + 0x100, 20)]);
+    }
+    overflows(&two(5), &buffers_of(part, part), 5);
+    overflows(&two(16), &buffers_of(part, part), 16);
+}
+
+/// X.2, StringItem: what stands in a buffer register and is no string item takes no string.
+#[test]
+fn only_string_items_are_buffers() {
+    let map = MapItem::map(l4_abi::Fpage::COMPLETE, 0).words()[0];
+    overflows(&string(FROM, 5), &[map, TO], 0);
+    overflows(&string(FROM, 12), &[StringItem::new(8).with_compound().raw(), TO, map, TO + 0x80], 8);
+}
+
 /// X.2, Ipc: a message may have words, mappings and strings.
 #[test]
 fn strings_and_mappings_mix() {
