@@ -32,6 +32,12 @@ const BOOT_ERROR: u8 = 0x7F;
 /// The console must be silent for this long before something is typed: then the program waits for it.
 const SILENCE: Duration = Duration::from_millis(500);
 
+/// The silence after which a program is taken to wait that has not said a word.
+const LONG_SILENCE: Duration = Duration::from_secs(10);
+
+/// How the lines of loader and kernel begin.
+const BOOT_LINES: [&str; 2] = ["kickstart ", "marcona: "];
+
 /// How long an emulator may take to restore the terminal and end.
 const GRACE: Duration = Duration::from_secs(5);
 
@@ -191,13 +197,41 @@ pub enum Input {
     Typed(Typing),
 }
 
-/// Text to be typed. What is typed before the program has set up its line may be lost.
+/// Text to be typed. What has been typed and not been read is lost when a program sets up its line.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Typing {
     /// The bytes.
     pub text: Vec<u8>,
-    /// What the program says when it waits; if that is not known, it is taken to wait when it falls silent.
+    /// What the program says when it waits for all of the text. If that is not known, one byte is typed at a time,
+    /// whenever the program falls silent.
     pub prompt: Option<&'static str>,
+}
+
+impl Typing {
+    /// Leaves what is typed at once and returns the rest.
+    fn split_off_later(&mut self) -> Option<Self> {
+        let now = if self.prompt.is_some() { self.text.len() } else { self.text.len().min(1) };
+        let later = Self { text: self.text.split_off(now), prompt: self.prompt };
+        (!later.text.is_empty()).then_some(later)
+    }
+}
+
+/// How long the line, which has said `text`, must be silent from now on before `typing` goes on; `None`: it must say
+/// something first.
+fn silence_before(typing: &Typing, text: &[u8]) -> Option<Duration> {
+    let text = String::from_utf8_lossy(text);
+    match typing.prompt {
+        Some(prompt) => text.contains(prompt).then_some(Duration::ZERO),
+        None if text.is_empty() => None,
+        // Before its first word a program has not set up its line.
+        None => Some(if has_program_spoken(&text) { SILENCE } else { LONG_SILENCE }),
+    }
+}
+
+/// Whether there is anything in `text` but lines of loader and kernel, or the beginning of one.
+fn has_program_spoken(text: &str) -> bool {
+    let is_of_boot = |line: &str| BOOT_LINES.iter().any(|start| line.starts_with(start) || start.starts_with(line));
+    !text.lines().all(is_of_boot)
 }
 
 /// The other end of the serial line.
@@ -343,22 +377,14 @@ impl Session {
             if rest == Some(Duration::ZERO) {
                 return Ok(true);
             }
-            let silence = self.typing.as_ref().and_then(|(_, typing)| self.silence_before(typing));
+            let silence = self.typing.as_ref().and_then(|(_, typing)| silence_before(typing, &self.text));
             let patience = [rest, silence].into_iter().flatten().min().unwrap_or(Duration::MAX);
             match self.output.recv_timeout(patience) {
                 Ok(bytes) => self.take(bytes)?,
                 Err(RecvTimeoutError::Disconnected) => return Ok(false),
-                Err(RecvTimeoutError::Timeout) if silence == Some(patience) => self.send_typing(),
+                Err(RecvTimeoutError::Timeout) if silence == Some(patience) => self.send_typing()?,
                 Err(RecvTimeoutError::Timeout) => {}
             }
-        }
-    }
-
-    /// How long the line must be silent from now on before `typing` begins; `None`: it must say something first.
-    fn silence_before(&self, typing: &Typing) -> Option<Duration> {
-        match typing.prompt {
-            Some(prompt) => String::from_utf8_lossy(&self.text).contains(prompt).then_some(Duration::ZERO),
-            None => (!self.text.is_empty()).then_some(SILENCE),
         }
     }
 
@@ -374,12 +400,15 @@ impl Session {
         Ok(())
     }
 
-    /// Types in a thread of its own, because the guest may never read it.
-    fn send_typing(&mut self) {
-        if let Some((mut stdin, typing)) = self.typing.take() {
-            // An emulator that ends before it has read everything is no error of the typist.
-            thread::spawn(move || stdin.write_all(&typing.text));
-        }
+    /// Types all that is due now.
+    fn send_typing(&mut self) -> io::Result<()> {
+        let Some((mut stdin, mut typing)) = self.typing.take() else { return Ok(()) };
+        let later = typing.split_off_later();
+        // A pipe holds more than is typed at once, so this does not wait for a guest that never reads. An emulator that
+        // ends before it has read everything is no error of the typist.
+        let is_open = stdin.write_all(&typing.text).and_then(|()| stdin.flush()).is_ok();
+        self.typing = later.filter(|_| is_open).map(|later| (stdin, later));
+        Ok(())
     }
 }
 
@@ -434,8 +463,9 @@ mod tests {
     use std::os::unix::process::ExitStatusExt;
     use std::path::Path;
     use std::process::ExitStatus;
+    use std::time::Duration;
 
-    use super::{Console, End, Input, Machine, Module, end};
+    use super::{Console, End, Input, LONG_SILENCE, Machine, Module, SILENCE, Typing, end, silence_before};
 
     #[test]
     fn the_status_of_the_program_comes_back() {
@@ -454,6 +484,35 @@ mod tests {
         check(0, "qemu-system-x86_64: lost\n", false, End::Emulator("lost".to_owned()));
         let killed = end(ExitStatus::from_raw(9), "", false);
         assert_eq!(killed, End::Emulator("signal: 9 (SIGKILL)".to_owned()));
+    }
+
+    #[test]
+    fn keys_are_typed_when_the_program_itself_has_spoken() {
+        let key_by_key = Typing { text: b"ab".to_vec(), prompt: None };
+        let boot = "kickstart 0.1.0 (Marcona)\nmarcona: 1 processors\n";
+        let check =
+            |text: &str, expected| assert_eq!(silence_before(&key_by_key, text.as_bytes()), expected, "{text:?}");
+        check("", None);
+        check("kick", Some(LONG_SILENCE));
+        check(boot, Some(LONG_SILENCE));
+        check(&format!("{boot}\nmar"), Some(LONG_SILENCE));
+        check(&format!("{boot}marmot\n"), Some(SILENCE));
+        check(&format!("{boot}What now?"), Some(SILENCE));
+        check(&format!("What now?\n{boot}"), Some(SILENCE));
+        let at_a_prompt = Typing { text: b"ab".to_vec(), prompt: Some("now?") };
+        assert_eq!(silence_before(&at_a_prompt, boot.as_bytes()), None);
+        assert_eq!(silence_before(&at_a_prompt, b"What now? "), Some(Duration::ZERO));
+    }
+
+    #[test]
+    fn keys_are_typed_one_by_one_without_a_prompt() {
+        let mut typing = Typing { text: b"ab".to_vec(), prompt: None };
+        let mut later = typing.split_off_later().expect("a second key");
+        assert_eq!((&typing.text[..], &later.text[..]), (&b"a"[..], &b"b"[..]));
+        assert_eq!(later.split_off_later(), None);
+        let mut at_once = Typing { text: b"ab".to_vec(), prompt: Some("now?") };
+        assert_eq!(at_once.split_off_later(), None);
+        assert_eq!(at_once.text, b"ab");
     }
 
     fn options(change: impl FnOnce(&mut Machine), input: Input) -> String {

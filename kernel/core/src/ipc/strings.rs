@@ -235,7 +235,8 @@ impl<M: Machine> Here<'_, M> {
         let mut buffer = self.buffer(receiver, usize::from(state.buffer.get()));
         while let Ok(item) = buffer {
             let next = usize::from(state.buffer.get()) + item.words();
-            buffer = if item.is_compound() { self.enter_buffer(state, receiver, next) } else { Err(IpcErrorKind::Overflow) };
+            buffer =
+                if item.is_compound() { self.enter_buffer(state, receiver, next) } else { Err(IpcErrorKind::Overflow) };
             state.buffer.set(next.min(BR_COUNT) as u8);
         }
         state.in_string.set(false);
