@@ -85,6 +85,14 @@ static void beyond_memory(void)
     kill_thread(RECEIVER);
 }
 
+/* The C library of old programs stored what KernelInterface returns through null pointers, before anything else. */
+static void page_zero(void)
+{
+    word read;
+    __asm__ volatile("movq %1, 16\n\tmovq 16, %0" : "=r"(read) : "r"(0x4711UL) : "memory");
+    check_equal("page zero is memory", read, 0x4711);
+}
+
 void test_memory(void)
 {
     int is_right = 1;
@@ -93,6 +101,7 @@ void test_memory(void)
     for (word i = 0; i < FRESH_PAGES; i++)
         is_right &= *(volatile word *)(FRESH + i * X2_PAGE) == i;
     check("1000 fresh pages from 32 MiB on", is_right);
+    page_zero();
     status();
     attributes();
     beyond_memory();

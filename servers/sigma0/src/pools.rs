@@ -69,7 +69,6 @@ impl<'a> Pools<'a> {
                 pools.set_outward(low as u64, high as u64 - 1, Owner::Thread(owner));
             }
         }
-        pools.withhold_page_zero();
         pools
     }
 
@@ -105,14 +104,6 @@ impl<'a> Pools<'a> {
         self.memory.set(low, high, owner).expect("the first storage has room for all descriptors");
     }
 
-    /// Page zero goes to whom asks for it by its address, not to whom asks for any page: there a null pointer would be
-    /// valid, and an item with its fpage is easily taken for a refusal.
-    fn withhold_page_zero(&mut self) {
-        if self.memory.within(0, 0).any(|part| part.owner == Owner::Free) {
-            self.set_at_boot(0, PAGE_MASK, Owner::Special);
-        }
-    }
-
     /// Gives 2^`size_log2` bytes at `base`, a multiple of that size, to a thread. Parts that are shared stay shared;
     /// everything or nothing.
     pub fn take_memory(&mut self, thread: ThreadId, base: u64, size_log2: u32, class: Class) -> Option<()> {
@@ -138,10 +129,13 @@ impl<'a> Pools<'a> {
     }
 
     /// The place for 2^`size_log2` bytes in the smallest free region that has one, so that large regions stay large.
+    ///
+    /// Page zero goes to whom asks for it by its address, as the C library did at the start of old programs, but not to
+    /// whom asks for any page: an item with its fpage is easily taken for a refusal.
     fn find_free(&self, size_log2: u32) -> Option<u64> {
         let mask = !(u64::MAX << size_log2);
         let place = |part: Part| {
-            let base = part.low.checked_add(mask)? & !mask;
+            let base = part.low.max(PAGE_MASK + 1).checked_add(mask)? & !mask;
             (base | mask <= part.high).then_some((part.high - part.low, base))
         };
         let free = self.memory.iter().filter(|part| part.owner == Owner::Free);

@@ -53,7 +53,7 @@ fn owner_at(pools: &Pools<'_>, address: u64) -> Owner {
 fn descriptors_and_servers_say_who_has_what() {
     let pools = pools();
     let rows = [
-        (0x0, Owner::Special),
+        (0x0, Owner::Free),
         (0x1000, Owner::Free),
         (0x5000, Owner::Nobody),
         (0x9_E000, Owner::Free),
@@ -174,7 +174,10 @@ fn any_requests_end_when_free_memory_does() {
         - 0x1000 - 0x1000                           // page zero, the unusable page
         - 0x5000 - 0x1_0000 - 0x1000; // sigma0, root task, boot information
     assert_eq!(total, expected);
-    assert!(pools.memory().all(|part| part.owner != Owner::Free));
+    let free: Vec<_> = pools.memory().filter(|part| part.owner == Owner::Free).collect();
+    assert_eq!(free, [Part { low: 0, high: 0xFFF, owner: Owner::Free }]);
+    assert_eq!(pools.take_memory(ALICE, 0, PAGE_LOG2, Class::Conventional), Some(()), "page zero by its address");
+    assert_eq!(pools.take_memory(BOB, 0, PAGE_LOG2, Class::Every), None, "page zero has an owner");
 }
 
 #[test]
