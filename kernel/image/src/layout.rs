@@ -4,7 +4,8 @@
 //! 0                    user area, 2^47 bytes
 //! FFFFFEFFFFFF8000      32 KiB  task states            of the processors, if there are I/O fpages
 //! FFFFFF0000000000      12 KiB  port map               the same, each space its own; task states refer to it
-//! FFFFFFFF80000000     512 MiB  physical memory from 0: the image, kernel memory; nothing else is mapped
+//! FFFFFF8000000000     510 GiB  physical memory from 0: kernel memory; nothing else is mapped
+//! FFFFFFFF80000000     512 MiB  physical memory from 0: the image; nothing else is mapped
 //! FFFFFFFFA0000000     128 MiB  TCB table              2^18 slots of 512 bytes   gaps read as zero
 //! FFFFFFFFB0000000     256 MiB  frame table            2^18 slots of 1024 bytes  gaps read as zero
 //! FFFFFFFFC0000000      64 MiB  space table            2^18 slots of 256 bytes   gaps read as zero
@@ -16,8 +17,8 @@
 //! FFFFFFFFFFD00000      64 KiB  I/O APICs              a page each, not cached
 //! ```
 //!
-//! All of it but the first two lies below one entry of the root table, the last, which every space has, and in the last
-//! 2 GiB, where code of the kernel model reaches it with 32-bit displacements. User code may read or execute the two pages
+//! All of it but the first two lies below one entry of the root table, the last, which every space has, and all of that
+//! but kernel memory in the last 2 GiB, where code of the kernel model reaches it with 32-bit displacements. User code may read or execute the two pages
 //! that say so, and nothing else.
 //!
 //! A task state names its port map by a distance of 16 bits, and the map of the space that runs must be there. So the task
@@ -50,7 +51,7 @@ global_asm!(
     "layout stubs, {stubs}, 4096",
     "layout local_apic, {local_apic}, 4096",
     "layout io_apic, {io_apic}, 4096",
-    physical = const KERNEL_BASE as isize,
+    physical = const DIRECT_MAP as isize,
     tcb = const TCB_TABLE as isize,
     tcb_stride = const 1 << TCB_SIZE_LOG2,
     frame = const FRAME_TABLE as isize,
@@ -67,10 +68,17 @@ global_asm!(
     io_apic = const IO_APIC_PAGES as isize,
 );
 
-/// Where physical address 0 is mapped; only the image and kernel memory are. The linker script knows it too.
-pub const KERNEL_BASE: usize = 0xFFFF_FFFF_8000_0000;
+/// Where physical address 0 is, of which only kernel memory is mapped. The rough tables map the first 4 GiB there.
+pub const DIRECT_MAP: usize = 0xFFFF_FF80_0000_0000;
 /// Physical memory below this can be kernel memory.
-pub const DIRECT_MAP_BYTES: usize = 512 << 20;
+pub const DIRECT_MAP_BYTES: usize = 510 << 30;
+/// What a loader reserves below this is kernel memory (X.2, Memory Descriptor).
+pub const LOADER_LIMIT: usize = 512 << 20;
+
+/// Where physical address 0 is, of which only the image is mapped. The linker script knows it too.
+pub const KERNEL_BASE: usize = 0xFFFF_FFFF_8000_0000;
+/// The image ends below this.
+pub const IMAGE_LIMIT: usize = 512 << 20;
 
 /// Bytes of a large page, and that a page table covers.
 pub const LARGE_PAGE_BYTES: usize = 1 << 21;
@@ -168,7 +176,8 @@ pub const fn is_canonical(address: usize) -> bool {
 
 const _: () = {
     let areas = [
-        (KERNEL_BASE, DIRECT_MAP_BYTES),
+        (DIRECT_MAP, DIRECT_MAP_BYTES),
+        (KERNEL_BASE, IMAGE_LIMIT),
         (TCB_TABLE, TCB_TABLE_BYTES),
         (FRAME_TABLE, FRAME_TABLE_BYTES),
         (SPACE_TABLE, SPACE_TABLE_BYTES),

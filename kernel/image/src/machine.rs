@@ -237,7 +237,7 @@ fn forget_everywhere(stale: Stale) {
 fn direct(at: PhysAddr) -> &'static AtomicUsize {
     debug_assert!((at.0 as usize) < layout::DIRECT_MAP_BYTES);
     // SAFETY: kernel memory is mapped at this distance for ever; its words are only touched as atomics.
-    unsafe { &*core::ptr::with_exposed_provenance(layout::KERNEL_BASE + at.0 as usize) }
+    unsafe { &*core::ptr::with_exposed_provenance(layout::DIRECT_MAP + at.0 as usize) }
 }
 
 /// Kernel memory where the kernel sees it. Exists before [`HARDWARE`].
@@ -264,7 +264,7 @@ impl PhysMem for DirectMap {
     }
 
     fn zero_frame(&self, frame: PhysAddr) {
-        let start: *mut u8 = core::ptr::with_exposed_provenance_mut(layout::KERNEL_BASE + frame.0 as usize);
+        let start: *mut u8 = core::ptr::with_exposed_provenance_mut(layout::DIRECT_MAP + frame.0 as usize);
         // SAFETY: the frame is kernel memory that nobody uses yet.
         unsafe { start.write_bytes(0, PAGE_BYTES) };
     }
@@ -408,7 +408,7 @@ impl Machine for Hardware {
 
     #[inline(always)]
     fn kernel_address(&self, phys: PhysAddr) -> usize {
-        layout::KERNEL_BASE + phys.0 as usize
+        layout::DIRECT_MAP + phys.0 as usize
     }
 
     #[inline(always)]

@@ -70,7 +70,7 @@ pub fn bring_up() -> ! {
     // SAFETY: no other tables have been loaded yet.
     let options = unsafe { options::read(&loaded) };
     let servers = InitialServers::of(loaded.kip).unwrap_or_else(|error| panic!("{error}"));
-    let limit = PhysAddr(layout::DIRECT_MAP_BYTES as u64);
+    let limit = PhysAddr(layout::LOADER_LIMIT as u64);
     let ranges = kernel_memory(loaded.memory, image_range(), limit);
     take_kernel_memory(&ranges);
     // SAFETY: no other tables have been loaded yet.
@@ -136,7 +136,7 @@ fn take_kernel_memory(ranges: &[Range]) {
     for &(start, end) in ranges {
         KMEM.add_region(&mut Held::nothing(), start, end);
     }
-    assert!(KMEM.total() > 0, "the loader reserved no kernel memory below {} MiB", layout::DIRECT_MAP_BYTES >> 20);
+    assert!(KMEM.total() > 0, "the loader reserved no kernel memory below {} MiB", layout::LOADER_LIMIT >> 20);
 }
 
 /// Builds and enters the kernel's own tables.

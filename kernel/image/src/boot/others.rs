@@ -363,7 +363,7 @@ struct NoArea;
 
 /// Where a frame of kernel memory is.
 fn direct(frame: PhysAddr) -> *mut u8 {
-    core::ptr::with_exposed_provenance_mut(layout::KERNEL_BASE + frame.0 as usize)
+    core::ptr::with_exposed_provenance_mut(layout::DIRECT_MAP + frame.0 as usize)
 }
 
 /// A page below 1 MiB that is free memory: the highest one whose last descriptor says so.

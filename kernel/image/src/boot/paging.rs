@@ -2,7 +2,7 @@
 //!
 //! They map what crate::layout says: the image, page by page, never writable and executable at once; kernel memory; the
 //! tables of the core; devices; two pages for user code. Guard pages and the start code are left out, and nothing is
-//! mapped below [`KERNEL_BASE`].
+//! mapped in the lower half.
 
 use kcore::machine::PhysAddr;
 use kformats::paging::Amd64;
@@ -62,19 +62,19 @@ fn sections() -> [Section; 6] {
     ]
 }
 
-/// Tables in kernel memory, reached at [`KERNEL_BASE`], with frames from a closure.
+/// Tables in kernel memory, reached at [`DIRECT_MAP`], with frames from a closure.
 struct Direct<S>(S);
 
 impl<S: FnMut() -> Option<PhysAddr>> Direct<S> {
     fn pointer(at: u64) -> *mut u64 {
         debug_assert!(at < DIRECT_MAP_BYTES as u64);
-        core::ptr::with_exposed_provenance_mut(KERNEL_BASE + at as usize)
+        core::ptr::with_exposed_provenance_mut(DIRECT_MAP + at as usize)
     }
 }
 
 impl<S: FnMut() -> Option<PhysAddr>> TableMemory for Direct<S> {
     fn read(&self, at: u64) -> u64 {
-        // SAFETY: the frame came from `take_frame`, is mapped at KERNEL_BASE by the rough and by the final tables, and
+        // SAFETY: the frame came from `take_frame`, is mapped at DIRECT_MAP by the rough and by the final tables, and
         // holds nothing but a table. Volatile, as the processor may set status bits.
         unsafe { Self::pointer(at).read_volatile() }
     }
@@ -141,7 +141,7 @@ impl KernelSpace {
     ///
     /// # Safety
     /// 1. Nobody else uses the frames that `frames` gives, from now on.
-    /// 2. They are mapped at [`KERNEL_BASE`], now by the rough tables and later by the plan.
+    /// 2. They are mapped at [`DIRECT_MAP`], now by the rough tables and later by the plan.
     pub unsafe fn build(plan: &Plan, frames: impl FnMut() -> Option<PhysAddr>) -> Result<Self, NoFrame> {
         let memory = &mut Direct(frames);
         let format = Amd64 {
@@ -240,7 +240,7 @@ impl KernelSpace {
     ///
     /// # Safety
     /// 1. Nothing outside the plan is used any more: neither low addresses, nor tables of descriptors there, nor memory
-    ///    at [`KERNEL_BASE`] that is not in the plan.
+    ///    at [`KERNEL_BASE`] or [`DIRECT_MAP`] that is not in the plan.
     /// 2. The frames of the tables are as [`KernelSpace::build`] left them.
     pub unsafe fn activate(&self) {
         // SAFETY: the tables map the image with the right to do what the kernel does there, the stack among it; the
@@ -314,26 +314,22 @@ fn map_image(tables: &KernelTables<Amd64>, memory: &mut impl TableMemory) -> Res
     Ok(())
 }
 
-/// Maps a range of kernel memory, in large pages where they fit, and without what belongs to the image.
+/// Maps a range of kernel memory, which is none of the image, in large pages where they fit.
 fn map_kernel_memory(
     tables: &KernelTables<Amd64>,
     memory: &mut impl TableMemory,
     start: PhysAddr,
     end: PhysAddr,
 ) -> Result<(), NoFrame> {
-    let (image_start, image_end) = image_range();
-    let (mut at, end) = (start.0, end.0.min(DIRECT_MAP_BYTES as u64));
+    let (mut at, end) = (start.0, end.0);
     while at < end {
         let large_end = at + LARGE_PAGE_BYTES as u64;
-        let address = KERNEL_BASE as u64 + at;
-        let meets_image = at < image_end.0 && large_end > image_start.0;
-        if at.is_multiple_of(LARGE_PAGE_BYTES as u64) && large_end <= end && !meets_image {
+        let address = DIRECT_MAP as u64 + at;
+        if at.is_multiple_of(LARGE_PAGE_BYTES as u64) && large_end <= end {
             tables.map_large(memory, address, at, PageKind::KernelData)?;
             at = large_end;
         } else {
-            if !(image_start.0..image_end.0).contains(&at) {
-                tables.map(memory, address, at, PageKind::KernelData)?;
-            }
+            tables.map(memory, address, at, PageKind::KernelData)?;
             at += PAGE_BYTES as u64;
         }
     }
