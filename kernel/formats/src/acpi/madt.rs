@@ -3,7 +3,7 @@
 //! A line is known by its *global system interrupt*, a number that counts through the inputs of all I/O APICs. Interrupts
 //! of the ISA bus are the lines of the same numbers, unless an override says otherwise.
 
-use super::{Error, HEADER_BYTES, Root, Signature};
+use super::{Error, HEADER_BYTES, Root, Signature, entries};
 use crate::le::{u16_at, u32_at};
 use crate::multiboot::Physical;
 
@@ -85,28 +85,8 @@ impl<'m> Madt<'m> {
     /// The entries of the kinds in [`Entry`], in their order. Behind an entry that does not fit nothing can be read: its
     /// error is the last item.
     pub fn entries(&self) -> impl Iterator<Item = Result<Entry, Error>> + use<'m> {
-        let mut rest = self.entries;
-        let next = move || {
-            if rest.is_empty() {
-                return None;
-            }
-            let Some((entry, after)) = next_entry(rest) else {
-                rest = &[];
-                return Some(Err(Error::BadSize(SIGNATURE)));
-            };
-            rest = after;
-            Some(Ok(entry))
-        };
-        core::iter::from_fn(next).filter_map(Result::transpose)
+        entries(self.entries, SIGNATURE, decode)
     }
-}
-
-/// The first entry, `None` if it is of another kind, and the bytes behind it; `None` if it does not fit.
-fn next_entry(bytes: &[u8]) -> Option<(Option<Entry>, &[u8])> {
-    const MIN_BYTES: usize = 2;
-    let len = usize::from(*bytes.get(1)?);
-    let (entry, after) = bytes.split_at_checked(len).filter(|_| len >= MIN_BYTES)?;
-    Some((decode(entry)?, after))
 }
 
 /// What the entry says, `Some(None)` for other kinds; `None` if it is too short for its kind.

@@ -1,5 +1,6 @@
 //! Tables of ACPI firmware (ACPI Specification, ACPI Software Programming Model): from the root pointer in the BIOS areas
-//! to a table by its signature. [`madt`] reads the one that lists interrupt controllers.
+//! to a table by its signature. [`madt`] reads the one that lists interrupt controllers, [`srat`] and [`slit`] those that say
+//! which node of the machine what belongs to, and how far nodes are from each other.
 //!
 //! Only static tables are read, in place, out of [`Physical`] memory; a table counts if its size and checksum are right.
 
@@ -9,6 +10,8 @@ use crate::le::{u16_at, u32_at, u64_at};
 use crate::multiboot::Physical;
 
 pub mod madt;
+pub mod slit;
+pub mod srat;
 
 #[cfg(test)]
 mod tests;
@@ -160,6 +163,35 @@ fn read_table(memory: &impl Physical, address: u64, signature: Signature) -> Res
     let len = u32_at(header, LENGTH).filter(|len| (HEADER_BYTES as u32..=MAX_TABLE_BYTES).contains(len));
     let table = memory.bytes(address, len.ok_or(Error::BadSize(signature))?.into()).ok_or(unreachable)?;
     if is_sum_zero(table) { Ok(table) } else { Err(Error::BadChecksum(signature)) }
+}
+
+/// The entries of a table, which begin with kind and size, each a byte, as `decode` understands them: `Some(None)` for
+/// other kinds, `None` if an entry is too short for its kind. Behind an entry that does not fit nothing can be read: its
+/// error is the last item.
+fn entries<'m, T>(
+    mut rest: &'m [u8],
+    signature: Signature,
+    decode: fn(&[u8]) -> Option<Option<T>>,
+) -> impl Iterator<Item = Result<T, Error>> + use<'m, T> {
+    let next = move || {
+        if rest.is_empty() {
+            return None;
+        }
+        let Some((entry, after)) = split_entry(rest).and_then(|(bytes, after)| Some((decode(bytes)?, after))) else {
+            rest = &[];
+            return Some(Err(Error::BadSize(signature)));
+        };
+        rest = after;
+        Some(Ok(entry))
+    };
+    core::iter::from_fn(next).filter_map(Result::transpose)
+}
+
+/// The first entry and the bytes behind it; `None` if it does not fit.
+fn split_entry(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
+    const MIN_BYTES: usize = 2;
+    let len = usize::from(*bytes.get(1)?);
+    bytes.split_at_checked(len).filter(|_| len >= MIN_BYTES)
 }
 
 fn is_sum_zero(bytes: &[u8]) -> bool {
