@@ -1,11 +1,15 @@
 //! What looks the same at both widths.
 
 mod error;
+mod localities;
 mod memory_type;
 mod preempt_flags;
 mod time;
 
 pub use error::{IpcErrorKind, Phase, SysError};
+pub use localities::{
+    DISTANCE_HERE, LOCALITIES_MAX, LOCALITY_EXTENTS_MAX, LOCALITY_TABLE, LocalityExtent, LocalityTable,
+};
 pub use memory_type::MemoryType;
 pub use preempt_flags::PreemptFlags;
 pub use time::Time;

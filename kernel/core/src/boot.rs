@@ -169,11 +169,11 @@ pub fn kernel_memory(descriptors: &[MemoryDescriptor], image: Range, limit: Phys
     found
 }
 
-fn is_physical(descriptor: &MemoryDescriptor, kind: MemoryType) -> bool {
+pub(crate) fn is_physical(descriptor: &MemoryDescriptor, kind: MemoryType) -> bool {
     descriptor.kind() == kind && !descriptor.is_virtual()
 }
 
 /// First address and end of what `descriptor` describes.
-fn extent(descriptor: &MemoryDescriptor) -> (u64, u64) {
+pub(crate) fn extent(descriptor: &MemoryDescriptor) -> (u64, u64) {
     (descriptor.low() as u64, (descriptor.high() as u64).saturating_add(1))
 }

@@ -4,12 +4,18 @@
 //! themselves, one that was never used is just above its region's mark, so that boot touches none of them. All of it is
 //! guarded by one lock of rank KMEM, held for a few instructions.
 //!
+//! On machines with several *localities*, parts that lie nearer to some processors than to others, a frame comes from the
+//! locality that it is asked for, or from the nearest to it that has one left. How many are left is counted for all
+//! together: memory elsewhere is slower, none is worse.
+//!
 //! Who must not fail half-way reserves frames beforehand: a [`Reserved`] is a claim to a number of frames, which nobody
 //! else can get until they are taken or the claim is given back.
 
+use l4_abi::common::LOCALITIES_MAX;
+
 use crate::lock::{Held, Lock, rank};
 use crate::machine::{PhysAddr, PhysMem};
-use crate::var::Var;
+use crate::var::{Var, Var64};
 
 /// Size of a frame.
 pub const FRAME_SIZE: u64 = 4096;
@@ -19,8 +25,12 @@ pub const REGIONS_MAX: usize = 64;
 /// Kernel memory.
 pub struct Kmem {
     lock: Lock<{ rank::KMEM }>,
-    /// The first frame of the free list; each holds the address of the next one, the last one zero.
-    list: Var<PhysAddr>,
+    /// For each locality the first frame of its free list; each holds the address of the next one, the last one zero.
+    lists: [Var<PhysAddr>; LOCALITIES_MAX],
+    /// For each locality all of them, the nearest first, four bits each from the lowest on.
+    order: [Var64; LOCALITIES_MAX],
+    /// The highest locality.
+    last_locality: Var<usize>,
     regions: [Region; REGIONS_MAX],
     free: Var<usize>,
     reserved: Var<usize>,
@@ -29,10 +39,30 @@ pub struct Kmem {
     fail_in: Var<usize>,
 }
 
-/// Memory of which the frames from `next` on were never used.
+/// Memory of one locality, of which the frames from `next` on were never used.
 struct Region {
+    start: Var<PhysAddr>,
     next: Var<PhysAddr>,
     end: Var<PhysAddr>,
+    locality: Var<usize>,
+}
+
+impl Region {
+    const fn none() -> Self {
+        Self { start: Var::zero(), next: Var::zero(), end: Var::zero(), locality: Var::zero() }
+    }
+
+    fn contains(&self, frame: PhysAddr) -> bool {
+        (self.start.get()..self.end.get()).contains(&frame)
+    }
+}
+
+const LOCALITY_BITS: u32 = 4;
+const _: () = assert!(LOCALITIES_MAX <= 1 << LOCALITY_BITS && LOCALITIES_MAX * LOCALITY_BITS as usize <= 64);
+
+/// The `n`th nearest locality.
+fn nth_locality(order: u64, n: usize) -> usize {
+    (order >> (n as u32 * LOCALITY_BITS)) as usize & (LOCALITIES_MAX - 1)
 }
 
 /// A claim to frames. Must be given back with [`Kmem::give_back`], used up or not.
@@ -58,8 +88,10 @@ impl Kmem {
     pub const fn new() -> Self {
         Self {
             lock: Lock::new(),
-            list: Var::zero(),
-            regions: [const { Region { next: Var::zero(), end: Var::zero() } }; REGIONS_MAX],
+            lists: [const { Var::zero() }; LOCALITIES_MAX],
+            order: [const { Var64::zero() }; LOCALITIES_MAX],
+            last_locality: Var::zero(),
+            regions: [const { Region::none() }; REGIONS_MAX],
             free: Var::zero(),
             reserved: Var::zero(),
             total: Var::zero(),
@@ -68,12 +100,13 @@ impl Kmem {
         }
     }
 
-    /// Adds the whole frames from `start` up to `end`. The first frame of physical memory is left out: its address
-    /// ends the free list.
+    /// Adds the whole frames from `start` up to `end`, which are in `locality`. The first frame of physical memory is left
+    /// out: its address ends the free lists.
     ///
     /// # Panics
-    /// If there are more than [`REGIONS_MAX`] regions.
-    pub fn add_region<const P: u8>(&self, held: &mut Held<P>, start: PhysAddr, end: PhysAddr) {
+    /// If there are more than [`REGIONS_MAX`] regions, or `locality` is not below [`LOCALITIES_MAX`].
+    pub fn add_region<const P: u8>(&self, held: &mut Held<P>, start: PhysAddr, end: PhysAddr, locality: usize) {
+        assert!(locality < LOCALITIES_MAX, "kernel memory has at most LOCALITIES_MAX localities");
         let start = start.0.next_multiple_of(FRAME_SIZE).max(FRAME_SIZE);
         let end = end.0 - end.0 % FRAME_SIZE;
         if start >= end {
@@ -82,14 +115,47 @@ impl Kmem {
         let _guard = self.lock.lock(held);
         let unused = self.regions.iter().find(|region| region.end.get() == PhysAddr(0));
         let region = unused.expect("kernel memory has at most REGIONS_MAX regions");
+        region.start.set(PhysAddr(start));
         region.next.set(PhysAddr(start));
         region.end.set(PhysAddr(end));
+        region.locality.set(locality);
         let frames = ((end - start) / FRAME_SIZE) as usize;
         self.total.set(self.total.get() + frames);
         self.free.set(self.free.get() + frames);
     }
 
-    /// A frame full of zeros; `None` when all that are left are reserved.
+    /// Says how far localities from 0 to `last` are from each other. Until then all memory is that of locality 0.
+    ///
+    /// # Panics
+    /// If `last` is not below [`LOCALITIES_MAX`].
+    pub fn set_localities<const P: u8>(&self, held: &mut Held<P>, last: usize, distance: impl Fn(usize, usize) -> u8) {
+        assert!(last < LOCALITIES_MAX, "kernel memory has at most LOCALITIES_MAX localities");
+        let _guard = self.lock.lock(held);
+        self.last_locality.set(last);
+        for from in 0..=last {
+            let mut all: [usize; LOCALITIES_MAX] = core::array::from_fn(|to| to);
+            // Itself comes first, whatever its distance is said to be; others that are equally far, by number.
+            all[..=last].sort_unstable_by_key(|&to| (to != from, distance(from, to), to));
+            let order = all.iter().rev().fold(0, |order, &to| order << LOCALITY_BITS | to as u64);
+            self.order[from].set(order);
+        }
+    }
+
+    /// The frames of `locality`, used or not.
+    pub fn total_of(&self, locality: usize) -> usize {
+        let regions = self.regions.iter().filter(|region| region.locality.get() == locality);
+        regions.map(|region| ((region.end.get().0 - region.start.get().0) / FRAME_SIZE) as usize).sum()
+    }
+
+    /// The locality that a frame of kernel memory is in.
+    pub fn locality_of(&self, frame: PhysAddr) -> usize {
+        if self.last_locality.get() == 0 {
+            return 0;
+        }
+        self.regions.iter().find(|region| region.contains(frame)).map_or(0, |region| region.locality.get())
+    }
+
+    /// A frame full of zeros, near to the processor that asks; `None` when all that are left are reserved.
     pub fn alloc<const P: u8>(&self, memory: &impl PhysMem, held: &mut Held<P>) -> Option<PhysAddr> {
         let frame = {
             let _guard = self.lock.lock(held);
@@ -106,8 +172,9 @@ impl Kmem {
     pub fn free<const P: u8>(&self, memory: &impl PhysMem, held: &mut Held<P>, frame: PhysAddr) {
         debug_assert!(frame.0 != 0 && frame.0.is_multiple_of(FRAME_SIZE), "a frame is aligned");
         let _guard = self.lock.lock(held);
-        memory.write(frame, self.list.get().0 as usize);
-        self.list.set(frame);
+        let list = &self.lists[self.locality_of(frame)];
+        memory.write(frame, list.get().0 as usize);
+        list.set(frame);
         self.free.set(self.free.get() + 1);
         debug_assert!(self.free.get() <= self.total.get(), "a frame is freed once");
     }
@@ -125,7 +192,7 @@ impl Kmem {
         Some(Reserved(count))
     }
 
-    /// A frame full of zeros out of the claim.
+    /// A frame full of zeros out of the claim, near to the processor that asks.
     ///
     /// # Panics
     /// If the claim is used up.
@@ -164,19 +231,26 @@ impl Kmem {
         self.total.get()
     }
 
-    /// Takes a frame, of which there is one. The lock is held.
+    /// Takes a frame, of which there is one, as near as there is. The lock is held.
     fn take(&self, memory: &impl PhysMem) -> PhysAddr {
         self.free.set(self.free.get() - 1);
-        let first = self.list.get();
+        let order = self.order[memory.locality()].get();
+        let mut nearest = (0..=self.last_locality.get()).map(|i| nth_locality(order, i));
+        nearest.find_map(|at| self.take_in(memory, at)).expect("free frames are on the lists or in regions")
+    }
+
+    fn take_in(&self, memory: &impl PhysMem, locality: usize) -> Option<PhysAddr> {
+        let list = &self.lists[locality];
+        let first = list.get();
         if first != PhysAddr(0) {
-            self.list.set(PhysAddr(memory.read(first) as u64));
-            return first;
+            list.set(PhysAddr(memory.read(first) as u64));
+            return Some(first);
         }
-        let fresh = self.regions.iter().find(|region| region.next.get() < region.end.get());
-        let region = fresh.expect("free frames are on the list or in a region");
+        let is_fresh = |region: &&Region| region.locality.get() == locality && region.next.get() < region.end.get();
+        let region = self.regions.iter().find(is_fresh)?;
         let frame = region.next.get();
         region.next.set(PhysAddr(frame.0 + FRAME_SIZE));
-        frame
+        Some(frame)
     }
 
     /// Lets the `n`th allocation or claim from now on fail, 1 being the next.
@@ -207,7 +281,7 @@ impl Kmem {
 
 #[cfg(test)]
 mod tests {
-    use std::cell::RefCell;
+    use std::cell::{Cell, RefCell};
     use std::collections::{BTreeMap, BTreeSet};
 
     use super::*;
@@ -217,6 +291,7 @@ mod tests {
     struct Fake {
         words: RefCell<BTreeMap<u64, usize>>,
         cleared: RefCell<BTreeSet<u64>>,
+        locality: Cell<usize>,
     }
 
     impl PhysMem for Fake {
@@ -237,12 +312,15 @@ mod tests {
             self.words.borrow_mut().insert(frame.0, 0);
             self.cleared.borrow_mut().insert(frame.0);
         }
+        fn locality(&self) -> usize {
+            self.locality.get()
+        }
     }
 
     fn kmem(regions: &[(u64, u64)]) -> (Kmem, Fake) {
         let kmem = Kmem::default();
         for (start, end) in regions {
-            kmem.add_region(&mut Held::nothing(), PhysAddr(*start), PhysAddr(*end));
+            kmem.add_region(&mut Held::nothing(), PhysAddr(*start), PhysAddr(*end), 0);
         }
         (kmem, Fake::default())
     }
@@ -258,6 +336,47 @@ mod tests {
         assert_eq!((kmem.total(), kmem.free_count()), (3, 3));
         assert_eq!(drain(&kmem, &memory), [0x4000, 0x5000, 0x9000]);
         assert_eq!((kmem.total(), kmem.free_count()), (3, 0));
+    }
+
+    /// Two frames in each of three localities, which lie in a row.
+    fn three_localities() -> (Kmem, Fake) {
+        let kmem = Kmem::default();
+        let held = &mut Held::nothing();
+        for (locality, start) in [0x4000, 0x8000, 0xC000].into_iter().enumerate() {
+            kmem.add_region(held, PhysAddr(start), PhysAddr(start + 2 * FRAME_SIZE), locality);
+        }
+        kmem.set_localities(held, 2, |from, to| 10 + 10 * from.abs_diff(to) as u8);
+        (kmem, Fake::default())
+    }
+
+    #[test]
+    fn frames_come_from_where_they_are_asked_for_and_then_from_near() {
+        for (locality, expected) in [
+            (0, [0x4000, 0x5000, 0x8000, 0x9000, 0xC000, 0xD000]),
+            (1, [0x8000, 0x9000, 0x4000, 0x5000, 0xC000, 0xD000]),
+            (2, [0xC000, 0xD000, 0x8000, 0x9000, 0x4000, 0x5000]),
+        ] {
+            let (kmem, memory) = three_localities();
+            memory.locality.set(locality);
+            assert_eq!(drain(&kmem, &memory), expected, "asked for in {locality}");
+            assert_eq!((kmem.total(), kmem.free_count()), (6, 0));
+            assert_eq!(kmem.total_of(locality), 2);
+        }
+    }
+
+    #[test]
+    fn freed_frames_go_back_to_where_they_are() {
+        let (kmem, memory) = three_localities();
+        let held = &mut Held::nothing();
+        let frames = drain(&kmem, &memory);
+        frames.iter().for_each(|&frame| kmem.free(&memory, held, PhysAddr(frame)));
+        let mut claim = kmem.reserve(held, 6).expect("six are free");
+        for locality in [2, 2, 1, 1, 0, 0] {
+            memory.locality.set(locality);
+            let frame = kmem.alloc_reserved(&memory, held, &mut claim);
+            assert_eq!(kmem.locality_of(frame), locality);
+        }
+        kmem.give_back(held, claim);
     }
 
     #[test]

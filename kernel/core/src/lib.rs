@@ -15,6 +15,7 @@ pub mod ipc;
 pub mod kernel;
 pub mod kmem;
 pub mod list;
+pub mod localities;
 pub mod lock;
 pub mod machine;
 pub mod mapdb;

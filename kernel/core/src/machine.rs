@@ -114,6 +114,11 @@ pub trait PhysMem {
     fn replace(&self, at: PhysAddr, old: usize, new: usize) -> bool;
     /// Clears the 4 KiB frame at `frame`.
     fn zero_frame(&self, frame: PhysAddr);
+    /// The locality of this processor, below [`l4_abi::common::LOCALITIES_MAX`]. A machine with one leaves this alone.
+    #[inline(always)]
+    fn locality(&self) -> usize {
+        0
+    }
 }
 
 /// Where changed translations are made known to the processors that may have cached them.

@@ -23,6 +23,7 @@ mod interrupts;
 mod ipc_errors;
 mod ipc_timeouts;
 mod lives;
+mod localities;
 mod memory;
 mod memory_control;
 mod ports;

@@ -134,7 +134,7 @@ fn check_features() -> Features {
 
 fn take_kernel_memory(ranges: &[Range]) {
     for &(start, end) in ranges {
-        KMEM.add_region(&mut Held::nothing(), start, end);
+        KMEM.add_region(&mut Held::nothing(), start, end, 0);
     }
     assert!(KMEM.total() > 0, "the loader reserved no kernel memory below {} MiB", layout::LOADER_LIMIT >> 20);
 }
