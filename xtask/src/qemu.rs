@@ -19,6 +19,8 @@ pub const PROGRAM: &str = "qemu-system-x86_64";
 
 /// The processors that QEMU's translator can have.
 pub const MAX_CPUS: i64 = 255;
+/// Nodes there can be: localities that the kernel knows.
+pub const MAX_NODES: i64 = 16;
 
 /// The port that ends the emulation: a guest that writes n lets QEMU exit with status 2n + 1.
 pub const EXIT_PORT: u8 = 0xF4;
@@ -102,6 +104,8 @@ pub struct Machine {
     pub cpus: u32,
     /// Packages over which they are spread; divides `cpus`.
     pub sockets: u32,
+    /// Nodes over which processors and memory are spread (NUMA); divides `cpus` and is at most `memory_mib`.
+    pub nodes: u32,
     /// Memory in MiB.
     pub memory_mib: u64,
     /// QEMU's name of the processor model.
@@ -131,6 +135,7 @@ impl Machine {
         Self {
             cpus: 1,
             sockets: 1,
+            nodes: 1,
             memory_mib: 256,
             cpu: "max".to_owned(),
             accel: Accel::Tcg,
@@ -153,6 +158,9 @@ impl Machine {
         add("-cpu", &self.cpu);
         add("-smp", &format!("{cpus},sockets={sockets},cores={},threads=1", cpus / sockets));
         add("-m", &memory.to_string());
+        if self.nodes > 1 {
+            self.numa().for_each(|(option, value)| add(option, &value));
+        }
         if self.icount {
             add("-icount", "shift=0,sleep=off");
             // The host's date would make runs differ.
@@ -180,10 +188,35 @@ impl Machine {
         words
     }
 
+    /// The options for several nodes: they lie in a row, and the last one has the rest of the memory.
+    fn numa(&self) -> impl Iterator<Item = (&'static str, String)> {
+        let (nodes, cpus, memory) = (self.nodes, self.cpus / self.nodes, self.memory_mib / u64::from(self.nodes));
+        let rest = self.memory_mib - memory * u64::from(nodes);
+        let each = (0..nodes).flat_map(move |node| {
+            let (first, last) = (node * cpus, (node + 1) * cpus - 1);
+            let size = if node == nodes - 1 { memory + rest } else { memory };
+            [
+                ("-object", format!("memory-backend-ram,id=node{node},size={size}M")),
+                ("-numa", format!("node,nodeid={node},cpus={first}-{last},memdev=node{node}")),
+            ]
+        });
+        let pairs =
+            (0..nodes).flat_map(move |from| (0..nodes).map(move |to| (from, to))).filter(|(from, to)| from != to);
+        each.chain(pairs.map(|(from, to)| {
+            let distance = distance(from, to);
+            ("-numa", format!("dist,src={from},dst={to},val={distance}"))
+        }))
+    }
+
     /// Boots it and stays until it ends, for at most `timeout`.
     pub fn boot(&self, console: &Console, timeout: Option<Duration>) -> Result<Ended> {
         supervise(&self.options(console), console, timeout)
     }
+}
+
+/// How far nodes are from each other; 10 is here (ACPI, SLIT).
+pub fn distance(from: u32, to: u32) -> u32 {
+    10 + 10 * from.abs_diff(to)
 }
 
 /// What is typed on the serial line.
@@ -537,6 +570,9 @@ mod tests {
         };
         check("-accel tcg -cpu max -smp 1,sockets=1,cores=1,threads=1 -m 256", |_| ());
         check("-smp 8,sockets=4,cores=2,threads=1", |machine| (machine.cpus, machine.sockets) = (8, 4));
+        let two = "-object memory-backend-ram,id=node1,size=128M -numa node,nodeid=1,cpus=2-3,memdev=node1 \
+                   -numa dist,src=0,dst=1,val=20";
+        check(two, |machine| (machine.cpus, machine.nodes) = (4, 2));
         check("-icount shift=0,sleep=off -rtc base=2000-01-01,clock=vm", |machine| machine.icount = true);
         check("-gdb tcp:127.0.0.1:99 -S", |machine| machine.gdb = Some(99));
         check("-plugin p.so,out=f", |machine| machine.plugin = Some("p.so,out=f".to_owned()));

@@ -46,6 +46,9 @@ pub struct Args {
     /// Sockets over which the processors are spread
     #[arg(long, value_name = "S", default_value = "1", value_parser = clap::value_parser!(u32).range(1..=qemu::MAX_CPUS))]
     sockets: u32,
+    /// NUMA nodes over which processors and memory are spread
+    #[arg(long, value_name = "N", default_value = "1", value_parser = clap::value_parser!(u32).range(1..=qemu::MAX_NODES))]
+    nodes: u32,
     /// Memory in MiB
     #[arg(long, value_name = "MIB", default_value = "256", value_parser = clap::value_parser!(u64).range(8..=1 << 20))]
     memory: u64,
@@ -148,6 +151,9 @@ impl Plan {
         if args.cpus % args.sockets != 0 {
             usage!("--cpus {} cannot be spread over --sockets {}: take a multiple", args.cpus, args.sockets);
         }
+        if args.cpus % args.nodes != 0 {
+            usage!("--cpus {} cannot be spread over --nodes {}: take a multiple", args.cpus, args.nodes);
+        }
         if args.icount && args.accel == Wanted::Kvm {
             usage!("--icount counts the instructions of --accel tcg: leave out --accel kvm");
         }
@@ -195,6 +201,7 @@ impl Plan {
         Ok(Machine {
             cpus: args.cpus,
             sockets: args.sockets,
+            nodes: args.nodes,
             memory_mib: args.memory,
             cpu: args.cpu.clone(),
             accel,

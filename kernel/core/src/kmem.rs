@@ -101,20 +101,19 @@ impl Kmem {
     }
 
     /// Adds the whole frames from `start` up to `end`, which are in `locality`. The first frame of physical memory is left
-    /// out: its address ends the free lists.
+    /// out: its address ends the free lists. `false`: there are [`REGIONS_MAX`] regions already, and nothing is added.
     ///
     /// # Panics
-    /// If there are more than [`REGIONS_MAX`] regions, or `locality` is not below [`LOCALITIES_MAX`].
-    pub fn add_region<const P: u8>(&self, held: &mut Held<P>, start: PhysAddr, end: PhysAddr, locality: usize) {
+    /// If `locality` is not below [`LOCALITIES_MAX`].
+    pub fn add_region<const P: u8>(&self, held: &mut Held<P>, start: PhysAddr, end: PhysAddr, locality: usize) -> bool {
         assert!(locality < LOCALITIES_MAX, "kernel memory has at most LOCALITIES_MAX localities");
         let start = start.0.next_multiple_of(FRAME_SIZE).max(FRAME_SIZE);
         let end = end.0 - end.0 % FRAME_SIZE;
         if start >= end {
-            return;
+            return true;
         }
         let _guard = self.lock.lock(held);
-        let unused = self.regions.iter().find(|region| region.end.get() == PhysAddr(0));
-        let region = unused.expect("kernel memory has at most REGIONS_MAX regions");
+        let Some(region) = self.regions.iter().find(|region| region.end.get() == PhysAddr(0)) else { return false };
         region.start.set(PhysAddr(start));
         region.next.set(PhysAddr(start));
         region.end.set(PhysAddr(end));
@@ -122,6 +121,7 @@ impl Kmem {
         let frames = ((end - start) / FRAME_SIZE) as usize;
         self.total.set(self.total.get() + frames);
         self.free.set(self.free.get() + frames);
+        true
     }
 
     /// Says how far localities from 0 to `last` are from each other. Until then all memory is that of locality 0.
@@ -320,7 +320,7 @@ mod tests {
     fn kmem(regions: &[(u64, u64)]) -> (Kmem, Fake) {
         let kmem = Kmem::default();
         for (start, end) in regions {
-            kmem.add_region(&mut Held::nothing(), PhysAddr(*start), PhysAddr(*end), 0);
+            assert!(kmem.add_region(&mut Held::nothing(), PhysAddr(*start), PhysAddr(*end), 0));
         }
         (kmem, Fake::default())
     }
@@ -343,7 +343,7 @@ mod tests {
         let kmem = Kmem::default();
         let held = &mut Held::nothing();
         for (locality, start) in [0x4000, 0x8000, 0xC000].into_iter().enumerate() {
-            kmem.add_region(held, PhysAddr(start), PhysAddr(start + 2 * FRAME_SIZE), locality);
+            assert!(kmem.add_region(held, PhysAddr(start), PhysAddr(start + 2 * FRAME_SIZE), locality));
         }
         kmem.set_localities(held, 2, |from, to| 10 + 10 * from.abs_diff(to) as u8);
         (kmem, Fake::default())

@@ -36,6 +36,8 @@ pub struct Area {
     pub armed_for: kcore::var::Var64,
     /// The number of its local APIC.
     pub apic_id: Var<u32>,
+    /// Its locality.
+    pub locality: Var<u8>,
     /// What plain waits here are called: [`kcore::thread::plain_name`] applied to nilthread and to anythread.
     pub plain_mark: Var<usize>,
     pub plain_any: Var<usize>,
@@ -63,6 +65,7 @@ impl Area {
             fpu_owner: Var::zero(),
             armed_for: kcore::var::Var64::zero(),
             apic_id: Var::zero(),
+            locality: Var::zero(),
             plain_mark: Var::zero(),
             plain_any: Var::zero(),
             batch: Batch::new(),
@@ -135,17 +138,19 @@ pub fn set_utcb_slot(local_id: usize) {
     unsafe { &*slot }.set(local_id);
 }
 
-/// Makes the words and tables of processor `cpu`, whose local APIC has number `apic_id`, those of one that is to start.
+/// Makes the words and tables of processor `cpu`, whose local APIC has number `apic_id` and which is in `locality`, those of
+/// one that is to start.
 ///
 /// # Safety
 /// The pages of the area are mapped, and nobody uses them.
-pub unsafe fn init(cpu: CpuId, apic_id: u32) {
+pub unsafe fn init(cpu: CpuId, apic_id: u32, locality: usize) {
     let data: *mut Area = core::ptr::with_exposed_provenance_mut(layout::area(cpu.index()) + layout::AREA_DATA);
     // SAFETY: the memory is there, large enough and aligned, and nobody uses it.
     unsafe { data.write(Area::new()) };
     // SAFETY: made just now.
     let area = unsafe { of(cpu) };
     area.apic_id.set(apic_id);
+    area.locality.set(locality as u8);
     area.plain_mark.set(plain_name(ThreadId::NIL, cpu).raw() as usize);
     area.plain_any.set(plain_name(ThreadId::ANY, cpu).raw() as usize);
     area.cpu.start();

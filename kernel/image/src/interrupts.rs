@@ -10,7 +10,6 @@ use core::sync::atomic::{AtomicU8, Ordering};
 use kcore::lock::{Held, Lock, rank};
 use kcore::machine::PhysAddr;
 use kformats::acpi::madt::Madt;
-use kformats::multiboot::Physical;
 use khal::apic::LocalApic;
 use khal::ioapic::{IoApic, Redirection};
 use khal::irq::IrqOff;
@@ -29,29 +28,6 @@ pub struct Interrupts {
     lock: Lock<{ rank::LINES }>,
     /// The local APIC that the interrupts of each line go to.
     destinations: [AtomicU8; vector::LINES_MAX as usize],
-}
-
-/// What the rough tables map at its physical address.
-struct LowMemory;
-
-impl Physical for LowMemory {
-    fn bytes(&self, start: u64, len: u64) -> Option<&[u8]> {
-        let end = start.checked_add(len)?;
-        if start == 0 || end > layout::ROUGH_BYTES {
-            return None;
-        }
-        // SAFETY: the rough tables map the range; the firmware's tables, which are all that is looked for, do not
-        // change, and bytes have no invalid values.
-        Some(unsafe { core::slice::from_raw_parts(core::ptr::with_exposed_provenance(start as usize), len as usize) })
-    }
-}
-
-/// The firmware's table of interrupt controllers and processors. Says why if there is none.
-///
-/// # Safety
-/// The rough tables are in use, as long as the result is.
-pub unsafe fn find_controllers() -> Option<Madt<'static>> {
-    Madt::find(&LowMemory).inspect_err(|error| console::line(format_args!("ACPI: {error}"))).ok()
 }
 
 /// The lines according to the firmware; those of the 8259A if it says nothing. Says why.

@@ -6,8 +6,10 @@
 use core::cell::UnsafeCell;
 use core::mem::offset_of;
 
+use kcore::boot::Range;
 use kcore::kernel::ThreadNumbers;
 use kcore::machine::PhysAddr;
+use l4_abi::common::LOCALITY_TABLE;
 use l4_abi::{
     API_FLAGS, API_VERSION, ClockInfo, GenerationDate, KERNEL_ID, KIP_MAGIC, KIP_SIZE, KernelDescriptor, Kip,
     KipAreaInfo, MemoryDescriptor, MemoryInfo, MemoryType, PAGE_INFO, PageInfo, ProcessorDescriptor, ProcessorInfo,
@@ -101,6 +103,17 @@ pub unsafe fn loaded() -> Loaded {
     Loaded { kip: &page.kip, memory: &page.memory[..used] }
 }
 
+/// Descriptors that the kernel adds besides those of interrupt controllers and of more kernel memory: the image, the user
+/// area, the table of localities.
+const OTHER_DESCRIPTORS: usize = 3;
+
+impl Loaded {
+    /// For how many ranges of kernel memory that the loader did not reserve there is room.
+    pub fn room(&self, controllers: usize) -> usize {
+        MEMORY_DESCRIPTORS.saturating_sub(self.memory.len() + controllers + OTHER_DESCRIPTORS)
+    }
+}
+
 /// What the kernel adds.
 pub struct Findings<'a> {
     /// Processors that run.
@@ -111,6 +124,10 @@ pub struct Findings<'a> {
     pub image: (Word, Word),
     /// Pages of the interrupt controllers.
     pub controllers: &'a [PhysAddr],
+    /// Kernel memory that the loader did not reserve.
+    pub more_kernel_memory: &'a [Range],
+    /// The page with the table of localities, if there are several.
+    pub localities: Option<PhysAddr>,
     /// Last user address.
     pub user_last: Word,
     /// Borders of the thread numbers.
@@ -139,7 +156,13 @@ pub unsafe fn complete(findings: &Findings<'_>) {
     let reserved = |low, high| MemoryDescriptor::new(MemoryType::Reserved, low, high);
     let controllers = findings.controllers.iter().map(|page| reserved(page.0 as Word, (page.0 | PAGE_MASK) as Word));
     let user = MemoryDescriptor::new(MemoryType::Conventional, 0, findings.user_last).as_virtual();
+    let more = findings.more_kernel_memory.iter().map(|(start, end)| reserved(start.0 as Word, end.0 as Word - 1));
+    let localities = findings.localities.map(|page| {
+        let shared = MemoryDescriptor::new(MemoryType::Shared, page.0 as Word, (page.0 | PAGE_MASK) as Word);
+        shared.with_subtype(LOCALITY_TABLE)
+    });
     let own = [reserved(findings.image.0, findings.image.1)].into_iter().chain(controllers).chain([user]);
+    let own = own.chain(more).chain(localities);
     let count = page.kip.memory_info.n() as usize;
     let mut count = if count >= MEMORY_DESCRIPTORS { 0 } else { count };
     for descriptor in own {

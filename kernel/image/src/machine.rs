@@ -234,14 +234,22 @@ fn forget_everywhere(stale: Stale) {
 
 // --- memory ---
 
+/// Where a frame of kernel memory is.
+pub fn direct_map(frame: PhysAddr) -> *mut u8 {
+    core::ptr::with_exposed_provenance_mut(layout::DIRECT_MAP + frame.0 as usize)
+}
+
 fn direct(at: PhysAddr) -> &'static AtomicUsize {
     debug_assert!((at.0 as usize) < layout::DIRECT_MAP_BYTES);
     // SAFETY: kernel memory is mapped at this distance for ever; its words are only touched as atomics.
     unsafe { &*core::ptr::with_exposed_provenance(layout::DIRECT_MAP + at.0 as usize) }
 }
 
-/// Kernel memory where the kernel sees it. Exists before [`HARDWARE`].
-pub struct DirectMap;
+/// Kernel memory where the kernel sees it, for a processor of this locality. Exists before [`HARDWARE`].
+pub struct DirectMap {
+    /// The locality.
+    pub locality: usize,
+}
 
 impl PhysMem for DirectMap {
     #[inline(always)]
@@ -264,34 +272,45 @@ impl PhysMem for DirectMap {
     }
 
     fn zero_frame(&self, frame: PhysAddr) {
-        let start: *mut u8 = core::ptr::with_exposed_provenance_mut(layout::DIRECT_MAP + frame.0 as usize);
         // SAFETY: the frame is kernel memory that nobody uses yet.
-        unsafe { start.write_bytes(0, PAGE_BYTES) };
+        unsafe { direct_map(frame).write_bytes(0, PAGE_BYTES) };
+    }
+
+    fn locality(&self) -> usize {
+        self.locality
     }
 }
+
+/// The direct map where it does not matter who asks.
+const MEMORY: DirectMap = DirectMap { locality: 0 };
 
 impl PhysMem for Hardware {
     #[inline(always)]
     fn read(&self, at: PhysAddr) -> usize {
-        DirectMap.read(at)
+        MEMORY.read(at)
     }
 
     #[inline(always)]
     fn write(&self, at: PhysAddr, word: usize) {
-        DirectMap.write(at, word);
+        MEMORY.write(at, word);
     }
 
     #[inline(always)]
     fn update(&self, at: PhysAddr, clear: usize, set: usize) -> usize {
-        DirectMap.update(at, clear, set)
+        MEMORY.update(at, clear, set)
     }
 
     fn replace(&self, at: PhysAddr, old: usize, new: usize) -> bool {
-        DirectMap.replace(at, old, new)
+        MEMORY.replace(at, old, new)
     }
 
     fn zero_frame(&self, frame: PhysAddr) {
-        DirectMap.zero_frame(frame);
+        MEMORY.zero_frame(frame);
+    }
+
+    #[inline(always)]
+    fn locality(&self) -> usize {
+        area::here().locality.get().into()
     }
 }
 

@@ -21,6 +21,7 @@ pub mod bootinfo;
 pub mod interrupt;
 pub mod ipc;
 pub mod kip;
+pub mod locality;
 pub mod message;
 pub mod schedule;
 pub mod sigma0;

@@ -6,7 +6,7 @@ use std::fmt;
 use std::fs;
 use std::time::Duration;
 
-use anyhow::{Result, bail, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use serde::Deserialize;
 
 use super::{Case, Lab, Skipped};
@@ -69,6 +69,8 @@ pub fn cases() -> Vec<Case> {
     let others = [
         Case::new("boot::no_kernel_memory_is_named", "Boot, kernel memory", no_kernel_memory),
         Case::new("boot::pages_of_1_gib_are_mapped", "X.2, Mappings, large pages", pages_of_1_gib),
+        Case::new("boot::memory_of_two_nodes", "Boot, localities", |lab| nodes(lab, 2, 256)),
+        Case::new("boot::memory_of_four_nodes_beyond_4_gib", "Boot, localities", |lab| nodes(lab, 4, 6 << 10)),
         Case::new("boot::processor_without_pages_of_1_gib", "X.2, Mappings, large pages", no_pages_of_1_gib),
         Case::new("boot::by_hand_with_three_modules", "Boot, initial servers", by_hand),
         Case::new("boot::icount_gives_the_same_output_each_time", "", same_each_time),
@@ -182,6 +184,24 @@ fn pages_of_1_gib(lab: &Lab) -> Result<()> {
     let ended = machine.boot(&Console::none(), Some(PATIENCE))?;
     check_success(&ended)?;
     ensure!(ended.console.contains("\n6 passed, 0 failed"), "not all tests ran\n{}", tail(&ended.console));
+    Ok(())
+}
+
+/// Each node has a sixteenth of its memory for the kernel, be it from the loader or the kernel's own choice, and all works.
+fn nodes(lab: &Lab, nodes: u32, memory_mib: u64) -> Result<()> {
+    check_memory_of_host(memory_mib)?;
+    let mut machine = l4test(lab, "max", "run=localit,thread::,memory::");
+    (machine.cpus, machine.nodes, machine.memory_mib, machine.icount) = (4, nodes, memory_mib, true);
+    let ended = machine.boot(&Console::none(), Some(PATIENCE))?;
+    check_success(&ended)?;
+    for node in 0..nodes {
+        let distances: Vec<u32> = (0..nodes).map(|to| qemu::distance(node, to)).collect();
+        let line = ended.console.lines().find(|line| line.contains(&format!("locality {node}: ")));
+        let line = line.with_context(|| format!("nothing is said of {node}\n{}", tail(&ended.console)))?;
+        ensure!(line.ends_with(&format!("distances {distances:?}")), "{line}");
+        ensure!(!line.contains(" 0 KiB"), "{line}");
+    }
+    ensure!(ended.console.contains("each_locality_has_kernel_memory ... ok"), "{}", tail(&ended.console));
     Ok(())
 }
 

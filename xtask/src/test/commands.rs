@@ -21,6 +21,7 @@ const WRONG: &[(&str, &[&str], &str)] = &[
     ("no_processors", &["run", "--cpus", "0"], "1..=255"),
     ("processors_that_are_no_number", &["run", "--cpus", "two"], "invalid digit"),
     ("processors_that_do_not_fill_the_sockets", &["run", "--cpus", "3", "--sockets", "2"], "take a multiple"),
+    ("processors_that_do_not_fill_the_nodes", &["run", "--cpus", "3", "--nodes", "2"], "take a multiple"),
     ("too_little_memory", &["run", "--memory", "1"], "8..="),
     ("an_unknown_accelerator", &["run", "--accel", "fast"], "auto, tcg, kvm"),
     ("counting_on_kvm", &["run", "--icount", "--accel", "kvm"], "leave out --accel kvm"),

@@ -18,6 +18,7 @@ mod ipc_words;
 mod kernel_memory;
 mod kip;
 mod layout;
+mod localities;
 mod memory;
 mod processors;
 mod redirection;
@@ -60,6 +61,7 @@ pub const ALL: &[&[Test]] = &[
     exceptions::TESTS,
     arch::TESTS,
     processors::TESTS,
+    localities::TESTS,
     interrupts::TESTS,
     authority::TESTS,
     debugger::TESTS,

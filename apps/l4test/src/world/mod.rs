@@ -5,6 +5,7 @@ pub mod calls;
 pub mod control;
 pub mod image;
 pub mod large;
+pub mod localities;
 pub mod memory;
 pub mod messages;
 pub mod ports;

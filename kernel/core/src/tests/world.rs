@@ -184,7 +184,7 @@ impl World {
         let (tcbs, nodes) = (table(threads, Tcb::default), table(NODES, Node::default));
         let kmem = leak(Kmem::new());
         let machine = leak(Fake::new(Tables { tcbs, nodes }, kmem));
-        kmem.add_region(&mut Held::nothing(), KMEM_BEGIN, KMEM_END, 0);
+        assert!(kmem.add_region(&mut Held::nothing(), KMEM_BEGIN, KMEM_END, 0));
         let cpus: &[&Cpu] = Vec::leak((0..processors).map(|_| leak(Cpu::new()) as &Cpu).collect());
         cpus.iter().for_each(|cpu| cpu.start());
         let config = SpaceConfig { user_end: USER_END, physical_end: u64::MAX, kip: PhysAddr(0x1000) };

@@ -172,7 +172,7 @@ fn entries<'m, T>(
     mut rest: &'m [u8],
     signature: Signature,
     decode: fn(&[u8]) -> Option<Option<T>>,
-) -> impl Iterator<Item = Result<T, Error>> + use<'m, T> {
+) -> impl Iterator<Item = Result<T, Error>> + Clone + use<'m, T> {
     let next = move || {
         if rest.is_empty() {
             return None;

@@ -55,7 +55,7 @@ impl<'m> Srat<'m> {
 
     /// The entries of the kinds in [`Entry`], in their order. Behind an entry that does not fit nothing can be read: its
     /// error is the last item.
-    pub fn entries(&self) -> impl Iterator<Item = Result<Entry, Error>> + use<'m> {
+    pub fn entries(&self) -> impl Iterator<Item = Result<Entry, Error>> + Clone + use<'m> {
         entries(self.entries, SIGNATURE, if self.is_wide { decode_wide } else { decode_narrow })
     }
 }

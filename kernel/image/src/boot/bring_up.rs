@@ -1,7 +1,7 @@
 //! From rough tables to the initial servers.
 
 use arrayvec::ArrayVec;
-use kcore::boot::{InitialServers, Range, kernel_memory};
+use kcore::boot::{InitialServers, Range};
 use kcore::cross::claims::Claims;
 use kcore::kernel::{Kernel, ThreadNumbers};
 use kcore::kmem::Kmem;
@@ -23,7 +23,10 @@ use khal::processors::Processors;
 use khal::timer::Clocks;
 use khal::{cr, pic, syscall, timer};
 use l4_abi::Word;
+use l4_abi::common::{LOCALITIES_MAX, LocalityTable};
 
+use super::firmware;
+use super::memory::KernelMemory;
 use super::others::{self, Starter};
 use super::paging::{KernelSpace, Plan, image_range};
 use crate::config::{KERNEL_THREADS, MAX_CPUS};
@@ -53,6 +56,8 @@ struct Found {
     lines: Lines,
     controllers: Controllers,
     processors: Processors,
+    localities: LocalityTable,
+    memory: KernelMemory,
 }
 
 /// A time-stamp counter slower than this cannot count microseconds.
@@ -70,23 +75,25 @@ pub fn bring_up() -> ! {
     // SAFETY: no other tables have been loaded yet.
     let options = unsafe { options::read(&loaded) };
     let servers = InitialServers::of(loaded.kip).unwrap_or_else(|error| panic!("{error}"));
-    let limit = PhysAddr(layout::LOADER_LIMIT as u64);
-    let ranges = kernel_memory(loaded.memory, image_range(), limit);
-    take_kernel_memory(&ranges);
     // SAFETY: no other tables have been loaded yet.
-    let madt = unsafe { interrupts::find_controllers() };
+    let madt = unsafe { firmware::controllers() };
     let (lines, processors) = (interrupts::lines(madt), find_processors(features, madt));
     let apic_base = choose_apic_mode(features, &processors, &mut irq);
     let controllers: Controllers = [apic_base].into_iter().chain(interrupts::pages(&lines)).collect();
-    let kernel_space = build_tables(options, features, &ranges, &controllers);
-    make_area(&kernel_space, processors.apic_ids()[0]);
-    FOUND.set(Found { options, features, servers, kernel_space, lines, controllers, processors });
+    // SAFETY: no other tables have been loaded yet.
+    let localities = unsafe { firmware::locality_table(&processors) };
+    let memory = KernelMemory::find(&loaded, &localities, loaded.room(controllers.len()));
+    memory.give_reserved(&KMEM, &localities);
+    let kernel_space = build_tables(options, features, &memory, &controllers);
+    memory.give_more(&KMEM);
+    make_area(&kernel_space, processors.apic_ids()[0], localities.of_processor(0));
+    FOUND.set(Found { options, features, servers, kernel_space, lines, controllers, processors, localities, memory });
     area::enter_first(complete_bring_up)
 }
 
 /// The second part: the clocks, the other processors, the core, the initial servers.
 extern "C" fn complete_bring_up() -> ! {
-    let Found { options, features, servers, kernel_space, lines, controllers, processors } = FOUND.get();
+    let Found { options, features, servers, kernel_space, lines, processors, .. } = FOUND.get();
     // SAFETY: interrupts are still off, and the token of the first part is gone.
     let mut irq = unsafe { IrqOff::assume() };
     fill_gates();
@@ -94,9 +101,9 @@ extern "C" fn complete_bring_up() -> ! {
     let clocks = start_clocks(&mut irq);
     let interrupts = Interrupts::start(lines.clone(), &mut local_apic(), &mut irq);
     stubs::set_clock_scale(clocks.tsc_to_us());
-    let cpus = start_others(*features, kernel_space, processors, clocks, &mut irq);
+    let cpus = start_others(kernel_space, clocks, &mut irq);
     let numbers = thread_numbers(&interrupts);
-    complete_kip(*options, clocks, controllers, numbers, cpus.len());
+    complete_kip(clocks, numbers, cpus.len());
     start_core(Hardware::new(*options, *features, *kernel_space, clocks, interrupts), cpus, numbers);
     start_servers(servers, numbers);
     greet(clocks, processors);
@@ -120,6 +127,12 @@ fn greet(clocks: Clocks, processors: &Processors) {
         HARDWARE.get().interrupts().io_apic_count(),
         kernel.cpus.len()
     ));
+    let localities = FOUND.get().localities.localities as usize;
+    for locality in (0..localities).filter(|_| localities > 1) {
+        let kib = kernel.kmem.total_of(locality) * 4;
+        let distances = &FOUND.get().localities.distances[locality][..localities];
+        console::line(format_args!("locality {locality}: {kib} KiB of kernel memory, distances {distances:?}"));
+    }
     if processors.left_off() > 0 {
         console::line(format_args!("{} processors more than the kernel can run are left off", processors.left_off()));
     }
@@ -132,24 +145,20 @@ fn check_features() -> Features {
     features
 }
 
-fn take_kernel_memory(ranges: &[Range]) {
-    for &(start, end) in ranges {
-        KMEM.add_region(&mut Held::nothing(), start, end, 0);
-    }
-    assert!(KMEM.total() > 0, "the loader reserved no kernel memory below {} MiB", layout::LOADER_LIMIT >> 20);
+/// Kernel memory for this processor, which is not yet known to the core.
+fn early_frame() -> Option<PhysAddr> {
+    KMEM.alloc(&DirectMap { locality: 0 }, &mut Held::nothing())
 }
 
 /// Builds and enters the kernel's own tables.
-fn build_tables(options: Options, features: Features, ranges: &[Range], controllers: &Controllers) -> KernelSpace {
-    let used = ranges.iter().position(|&(start, end)| start == end).unwrap_or(ranges.len());
+fn build_tables(options: Options, features: Features, memory: &KernelMemory, controllers: &Controllers) -> KernelSpace {
     let (local_apic, io_apics) = (controllers[0], &controllers[1..]);
-    let sparse = &sparse_tables();
+    let sparse = &sparse_tables(memory.frames());
     let task_states = options.io_fpages.then(task_state::frames);
-    let plan = Plan { features, kernel_memory: &ranges[..used], sparse, task_states, local_apic, io_apics };
-    let frames = || KMEM.alloc(&DirectMap, &mut Held::nothing());
+    let plan = Plan { features, kernel_memory: &memory.ranges(), sparse, task_states, local_apic, io_apics };
     // SAFETY: frames of kernel memory belong to whom they were given to; they are mapped by the rough tables, and by the
     // plan, which has all of kernel memory.
-    let built = unsafe { KernelSpace::build(&plan, frames) };
+    let built = unsafe { KernelSpace::build(&plan, early_frame) };
     let Ok(space) = built else { panic!("kernel memory does not suffice for the kernel's page tables") };
     // SAFETY: code, stack, statics and kernel memory are in the plan; the descriptor table of the start code is part of
     // the image.
@@ -157,27 +166,27 @@ fn build_tables(options: Options, features: Features, ranges: &[Range], controll
     space
 }
 
-/// Bytes of the node table that kernel memory can back: a page for each frame. In large pages.
-fn node_bytes() -> usize {
-    let bytes = KMEM.total() * kcore::kmem::FRAME_SIZE as usize;
+/// Bytes of the node table that so many frames of kernel memory can back: a page for each frame. In large pages.
+fn node_bytes(frames: usize) -> usize {
+    let bytes = frames * kcore::kmem::FRAME_SIZE as usize;
     bytes.next_multiple_of(layout::LARGE_PAGE_BYTES).min(layout::NODE_TABLE_BYTES)
 }
 
-/// Bytes of the table of spaces that kernel memory can fill: each space has at least two frames, and each page of the
-/// table has a slot less than fit. In large pages.
-fn space_bytes() -> usize {
-    let bytes = KMEM.total() * size_of::<Space>();
+/// Bytes of the table of spaces that so many frames of kernel memory can fill: each space has at least two frames, and each
+/// page of the table has a slot less than fit. In large pages.
+fn space_bytes(frames: usize) -> usize {
+    let bytes = frames * size_of::<Space>();
     bytes.next_multiple_of(layout::LARGE_PAGE_BYTES).min(layout::SPACE_TABLE_BYTES)
 }
 
 /// The tables of the core that are backed as they are filled. Thread numbers are the users' to choose, so they can be
 /// anywhere.
-fn sparse_tables() -> [(usize, usize); 4] {
+fn sparse_tables(frames: usize) -> [(usize, usize); 4] {
     [
         (layout::TCB_TABLE, layout::TCB_TABLE_BYTES),
         (layout::FRAME_TABLE, layout::FRAME_TABLE_BYTES),
-        (layout::SPACE_TABLE, space_bytes()),
-        (layout::NODE_TABLE, node_bytes()),
+        (layout::SPACE_TABLE, space_bytes(frames)),
+        (layout::NODE_TABLE, node_bytes(frames)),
     ]
 }
 
@@ -202,13 +211,13 @@ fn choose_apic_mode(features: Features, processors: &Processors, irq: &mut IrqOf
 }
 
 /// Makes the area of this processor, which is the first.
-fn make_area(kernel_space: &KernelSpace, apic_id: u32) {
-    let frames = || KMEM.alloc(&DirectMap, &mut Held::nothing());
+fn make_area(kernel_space: &KernelSpace, apic_id: u32, locality: usize) {
+    let frames = || KMEM.alloc(&DirectMap { locality }, &mut Held::nothing());
     // SAFETY: frames belong to whom they were given to; nobody else changes the tables.
     let mapped = unsafe { kernel_space.map_area(0, frames) };
     assert!(mapped.is_ok(), "kernel memory does not suffice for the first processor");
     // SAFETY: the pages are there, and nobody uses them yet.
-    unsafe { area::init(CpuId::new(0), apic_id) };
+    unsafe { area::init(CpuId::new(0), apic_id, locality) };
 }
 
 /// Makes a gate for each vector.
@@ -253,16 +262,11 @@ pub fn start_processor() {
 }
 
 /// Starts the processors behind the first. Returns the scheduling states of all that run.
-fn start_others(
-    features: Features,
-    kernel_space: &KernelSpace,
-    processors: &Processors,
-    clocks: Clocks,
-    irq: &mut IrqOff,
-) -> &'static [&'static Cpu] {
+fn start_others(kernel_space: &KernelSpace, clocks: Clocks, irq: &mut IrqOff) -> &'static [&'static Cpu] {
+    let &Found { features, ref processors, ref localities, .. } = FOUND.get();
     // SAFETY: nobody writes to the page while `loaded` is used; `complete` comes after.
     let memory = unsafe { kip::loaded() }.memory;
-    let starter = Starter { features, kernel_space, kmem: &KMEM, clocks, memory };
+    let starter = Starter { features, kernel_space, kmem: &KMEM, clocks, localities, memory };
     let count = starter.start(processors, irq);
     // SAFETY: the areas of these processors were made.
     CPUS.set((0..count).map(|cpu| unsafe { &area::of(CpuId::new(cpu as u32)).cpu }).collect());
@@ -289,13 +293,17 @@ fn thread_numbers(interrupts: &Interrupts) -> ThreadNumbers {
     ThreadNumbers { system_base, user_base: system_base + KERNEL_THREADS }
 }
 
-fn complete_kip(options: Options, clocks: Clocks, controllers: &[PhysAddr], numbers: ThreadNumbers, processors: usize) {
+fn complete_kip(clocks: Clocks, numbers: ThreadNumbers, processors: usize) {
+    let Found { options, controllers, localities, memory, .. } = FOUND.get();
+    let more: ArrayVec<Range, LOCALITIES_MAX> = memory.more().collect();
     let (start, end) = image_range();
     let findings = kip::Findings {
         processors,
         processor_khz: (clocks.tsc_khz, clocks.apic_khz),
         image: (start.0 as Word, end.0 as Word - 1),
         controllers,
+        more_kernel_memory: &more,
+        localities: (localities.localities > 1).then(|| publish(localities)),
         user_last: layout::USER_END as Word - 1,
         numbers,
         has_io_fpages: options.io_fpages,
@@ -303,6 +311,14 @@ fn complete_kip(options: Options, clocks: Clocks, controllers: &[PhysAddr], numb
     };
     // SAFETY: there is nobody else yet, and what `loaded` gave is not used any more.
     unsafe { kip::complete(&findings) };
+}
+
+/// A page with the table, for users to read.
+fn publish(localities: &LocalityTable) -> PhysAddr {
+    let Some(frame) = early_frame() else { panic!("kernel memory does not suffice for the table of localities") };
+    // SAFETY: the frame is kernel memory of this function's, and mapped for ever; the table fits into it.
+    unsafe { machine::direct_map(frame).cast::<LocalityTable>().write(localities.clone()) };
+    frame
 }
 
 fn start_core(hardware: Hardware, cpus: &'static [&'static Cpu], numbers: ThreadNumbers) {
@@ -313,7 +329,13 @@ fn start_core(hardware: Hardware, cpus: &'static [&'static Cpu], numbers: Thread
         physical_end: 1 << physical_address_bits(),
         kip: PhysAddr((kip::address() - layout::KERNEL_BASE) as u64),
     };
-    let spaces = Spaces::new(hardware, &KMEM, space_table(space_bytes()), node_table(node_bytes()), config);
+    let spaces = Spaces::new(
+        hardware,
+        &KMEM,
+        space_table(space_bytes(KMEM.total())),
+        node_table(node_bytes(KMEM.total())),
+        config,
+    );
     KERNEL.set(Kernel {
         machine: hardware,
         tcbs: tcb_table(),

@@ -8,6 +8,8 @@
 
 pub mod bring_up;
 mod entry;
+mod firmware;
+mod memory;
 pub mod others;
 pub mod paging;
 pub mod stack;

@@ -17,16 +17,20 @@ use khal::irq::IrqOff;
 use khal::msr::{Efer, Msr};
 use khal::processors::Processors;
 use khal::timer::{Clocks, Lead, set_tsc_back, tsc, tsc_in_order};
+use l4_abi::common::LocalityTable;
 use l4_abi::{MemoryDescriptor, MemoryType, Word};
 
 use super::bring_up;
 use super::entry::rough_root;
 use super::paging::KernelSpace;
 use crate::area;
-use crate::machine::{DirectMap, local_apic};
+use crate::machine::{DirectMap, direct_map, local_apic};
 use crate::{console, dispatch, layout, machine};
 
 const PAGE_BYTES: usize = 4096;
+
+/// For memory that is soon given back.
+const ANYWHERE: DirectMap = DirectMap { locality: 0 };
 
 /// How long a processor must be left alone after a reset, and how long it gets to answer a start.
 const RESET_US: u64 = 10_000;
@@ -185,6 +189,8 @@ pub struct Starter<'a> {
     pub kmem: &'static Kmem,
     /// How fast time passes.
     pub clocks: Clocks,
+    /// Which memory is near to whom.
+    pub localities: &'a LocalityTable,
     /// Descriptors of memory, as the loader left them.
     pub memory: &'a [MemoryDescriptor],
 }
@@ -201,17 +207,17 @@ impl Starter<'_> {
             console::line(format_args!("no free page below 1 MiB: the other processors stay off"));
             return 1;
         };
-        let Some(backup) = self.kmem.alloc(&DirectMap, &mut Held::nothing()) else {
+        let Some(backup) = self.kmem.alloc(&ANYWHERE, &mut Held::nothing()) else {
             console::line(format_args!("no kernel memory is left: the other processors stay off"));
             return 1;
         };
-        let saved = direct(backup);
+        let saved = direct_map(backup);
         // SAFETY: the page is user memory, which nobody uses yet; the backup is this function's.
         unsafe { saved.copy_from_nonoverlapping(self.show(page), PAGE_BYTES) };
         let running = self.start_from(page, others, irq);
         // SAFETY: as above; no processor is in the page any more.
         unsafe { self.show(page).copy_from_nonoverlapping(saved, PAGE_BYTES) };
-        self.kmem.free(&DirectMap, &mut Held::nothing(), backup);
+        self.kmem.free(&ANYWHERE, &mut Held::nothing(), backup);
         running
     }
 
@@ -258,12 +264,13 @@ impl Starter<'_> {
     /// Makes the area of processor `number`, unless an earlier attempt left it.
     fn make_area(&self, number: usize, apic_id: u32) -> Result<(), NoArea> {
         if !self.kernel_space.is_backed(layout::area(number) + layout::AREA_COPY_WINDOWS + PAGE_BYTES) {
-            let frames = || self.kmem.alloc(&DirectMap, &mut Held::nothing());
+            let near = DirectMap { locality: self.localities.of_processor(number) };
+            let frames = || self.kmem.alloc(&near, &mut Held::nothing());
             // SAFETY: frames belong to whom they were given to; the boot processor alone changes the tables.
             unsafe { self.kernel_space.map_area(number, frames) }.map_err(|_| NoArea)?;
         }
         // SAFETY: the area is there, and nobody uses it yet.
-        unsafe { area::init(CpuId::new(number as u32), apic_id) };
+        unsafe { area::init(CpuId::new(number as u32), apic_id, self.localities.of_processor(number)) };
         Ok(())
     }
 
@@ -360,11 +367,6 @@ impl Starter<'_> {
 
 /// There is no memory for another area.
 struct NoArea;
-
-/// Where a frame of kernel memory is.
-fn direct(frame: PhysAddr) -> *mut u8 {
-    core::ptr::with_exposed_provenance_mut(layout::DIRECT_MAP + frame.0 as usize)
-}
 
 /// A page below 1 MiB that is free memory: the highest one whose last descriptor says so.
 fn free_low_page(memory: &[MemoryDescriptor]) -> Option<PhysAddr> {

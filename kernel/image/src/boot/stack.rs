@@ -29,7 +29,7 @@ impl<const BYTES: usize> GuardedStack<BYTES> {
 }
 
 /// Bytes of the boot stack.
-pub const BOOT_STACK_BYTES: usize = 16 << 10;
+pub const BOOT_STACK_BYTES: usize = 32 << 10;
 
 /// The stack of processor 0 until its area is there. Assembly knows its top as `boot_stack_top`.
 pub static BOOT_STACK: GuardedStack<BOOT_STACK_BYTES> = GuardedStack::new();

@@ -346,7 +346,7 @@ impl<F: TestFormat> Parts<F> {
             maps: [1, 2].map(|words| (0..words).map(|_| Var::zero()).collect()),
         };
         let end = PhysAddr(MEMORY_BASE + frames as u64 * FRAME_SIZE);
-        parts.kmem.add_region(&mut Held::nothing(), PhysAddr(MEMORY_BASE), end, 0);
+        assert!(parts.kmem.add_region(&mut Held::nothing(), PhysAddr(MEMORY_BASE), end, 0));
         parts
     }
 }
