@@ -234,7 +234,20 @@ impl Kmem {
     /// Takes a frame, of which there is one, as near as there is. The lock is held.
     fn take(&self, memory: &impl PhysMem) -> PhysAddr {
         self.free.set(self.free.get() - 1);
-        let order = self.order[memory.locality()].get();
+        let locality = memory.locality();
+        let list = &self.lists[locality];
+        let first = list.get();
+        if first == PhysAddr(0) {
+            return self.take_from_next(memory, locality);
+        }
+        list.set(PhysAddr(memory.read(first) as u64));
+        first
+    }
+
+    /// The same where nothing is on the list of `locality`.
+    #[cold]
+    fn take_from_next(&self, memory: &impl PhysMem, locality: usize) -> PhysAddr {
+        let order = self.order[locality].get();
         let mut nearest = (0..=self.last_locality.get()).map(|i| nth_locality(order, i));
         nearest.find_map(|at| self.take_in(memory, at)).expect("free frames are on the lists or in regions")
     }

@@ -190,10 +190,14 @@ fn pages_of_1_gib(lab: &Lab) -> Result<()> {
 /// Each node has a sixteenth of its memory for the kernel, be it from the loader or the kernel's own choice, and all works.
 fn nodes(lab: &Lab, nodes: u32, memory_mib: u64) -> Result<()> {
     check_memory_of_host(memory_mib)?;
-    let mut machine = l4test(lab, "max", "run=localit,thread::,memory::");
-    (machine.cpus, machine.nodes, machine.memory_mib, machine.icount) = (4, nodes, memory_mib, true);
-    let ended = machine.boot(&Console::none(), Some(PATIENCE))?;
-    check_success(&ended)?;
+    let boot = |part| {
+        let mut machine = l4test(lab, "max", part);
+        (machine.cpus, machine.nodes, machine.memory_mib, machine.icount) = (4, nodes, memory_mib, true);
+        let ended = machine.boot(&Console::none(), Some(PATIENCE))?;
+        check_success(&ended).map(|()| ended)
+    };
+    boot("run=processors")?;
+    let ended = boot("run=localities")?;
     for node in 0..nodes {
         let distances: Vec<u32> = (0..nodes).map(|to| qemu::distance(node, to)).collect();
         let line = ended.console.lines().find(|line| line.contains(&format!("locality {node}: ")));

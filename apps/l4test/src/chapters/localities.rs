@@ -60,7 +60,7 @@ fn conventional_memory_has_a_locality() -> Outcome {
     let table = table()?;
     for descriptor in kip::memory_descriptors() {
         if descriptor.kind() == MemoryType::Conventional && !descriptor.is_virtual() {
-            let (low, high) = (descriptor.low() as u64, descriptor.high() as u64);
+            let (low, high) = (descriptor.low(), descriptor.high());
             check(table.of_address(low).is_some(), format_args!("{low:#x} has none"))?;
             check(table.of_address(high).is_some(), format_args!("{high:#x} has none"))?;
         }
@@ -72,7 +72,7 @@ fn each_locality_has_kernel_memory() -> Outcome {
     let table = table()?;
     let reserved = || kip::memory_descriptors().iter().filter(|d| d.kind() == MemoryType::Reserved && !d.is_virtual());
     for locality in 0..table.localities as usize {
-        let is_there = reserved().any(|d| table.of_address(d.low() as u64) == Some(locality));
+        let is_there = reserved().any(|d| table.of_address(d.low()) == Some(locality));
         check(is_there, "nothing is reserved").within(locality)?;
     }
     Ok(())

@@ -87,7 +87,7 @@ fn give(kmem: &Kmem, mut parts: impl Iterator<Item = (Range, usize)>) {
 
 /// What a loader put into memory, whatever its descriptors say, and the image.
 fn busy(kip: &Kip) -> [Range; 5] {
-    let range = |low: Word, high: Word| (PhysAddr(low as u64), PhysAddr(high as u64));
+    let range = |low: Word, high: Word| (PhysAddr(low), PhysAddr(high));
     let server = |words: l4_abi::ServerWords| range(words.low, words.high);
     [
         image_range(),
