@@ -16,8 +16,19 @@ const MEMORY_WAIT_US: u64 = 1000;
 
 impl<M: Machine> Here<'_, M> {
     /// The running thread `thread` accessed `address` at instruction `ip` and needs `access` there. sigma0's own faults
-    /// in user memory are resolved here, as soon as there is memory for that; everybody else's pager is asked.
-    pub fn page_fault(&mut self, thread: TcbRef, address: usize, access: Rights, ip: usize) {
+    /// in user memory are resolved here, as soon as there is memory for that; everybody else's pager is asked. Returns who
+    /// runs, if there is nothing to decide about that.
+    #[inline]
+    pub fn page_fault(&mut self, thread: TcbRef, address: usize, access: Rights, ip: usize) -> Option<TcbRef> {
+        let next = self.fault_to_waiting_pager(thread, address, access, ip);
+        if next.is_none() {
+            self.ask_pager(thread, address, access, ip);
+        }
+        next
+    }
+
+    #[inline(never)]
+    pub(crate) fn ask_pager(&mut self, thread: TcbRef, address: usize, access: Rights, ip: usize) {
         let space = self.k.space_of(thread);
         if self.k.spaces.get(space).is_sigma0() {
             match self.k.spaces.sigma0_fault(&mut self.held, space, address) {

@@ -86,7 +86,7 @@ impl<M: Machine> Kernel<'_, M> {
     #[inline]
     pub fn may_call_fast(&self, thread: TcbRef) -> bool {
         let tcb = self.tcb(thread);
-        tcb.propagated_senders.get() == 0 && !self.spaces.get(tcb.space()).bars_fast_path()
+        !tcb.is_barred(self.spaces.get(tcb.space()))
     }
 
     /// The space of `thread`.
@@ -109,6 +109,13 @@ pub struct Here<'h, M: Machine> {
 impl<'h, M: Machine> Here<'h, M> {
     /// The view of processor `id`, at the beginning of a kernel entry on it.
     pub fn new(k: &'h Kernel<'h, M>, id: CpuId) -> Self {
-        Self { k, cpu: k.cpus[id.index()], id, held: Held::nothing() }
+        Self::at(k, k.cpus[id.index()], id)
+    }
+
+    /// The same, by somebody who knows where the state of processor `id` is.
+    #[inline(always)]
+    pub fn at(k: &'h Kernel<'h, M>, cpu: &'h Cpu, id: CpuId) -> Self {
+        debug_assert!(core::ptr::eq(k.cpus[id.index()], cpu), "a processor has one state");
+        Self { k, cpu, id, held: Held::nothing() }
     }
 }

@@ -83,18 +83,20 @@ impl<const R: u8> Lock<R> {
         self.take()
     }
 
-    /// Takes the lock that `choose` names, and names still when it is taken. While there is none, waits without a lock.
-    #[inline]
-    pub(crate) fn lock_chosen<'a, const P: u8>(
+    /// Takes the lock that `choose` names, for some reason that `holds` still when it is taken. While there is none, waits
+    /// without a lock.
+    #[inline(always)]
+    pub(crate) fn lock_chosen<'a, const P: u8, T: Copy>(
         below: &'a mut Held<P>,
-        choose: impl Fn() -> Option<&'a Self>,
+        choose: impl Fn() -> Option<(&'a Self, T)>,
+        holds: impl Fn(T) -> bool,
     ) -> Guard<'a, R> {
         const { assert!(P < R, "locks are taken in rising rank") };
         let Held(()) = below;
         loop {
-            if let Some(lock) = choose() {
+            if let Some((lock, reason)) = choose() {
                 let guard = lock.take();
-                if choose().is_some_and(|again| core::ptr::eq(again, lock)) {
+                if holds(reason) {
                     return guard;
                 }
             }

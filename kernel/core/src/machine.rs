@@ -6,6 +6,7 @@ use l4_abi::{ThreadId, Utcb, Word};
 use crate::kmem::Kmem;
 use crate::lock::{Held, rank};
 use crate::sync::{AtomicU32, AtomicUsize};
+use crate::thread::Tcb;
 use crate::var::AsWord;
 
 /// A type of references to the slots of a table.
@@ -291,9 +292,9 @@ pub trait Machine: Mmu {
     /// Drops what the processor holds of `thread` (floating-point registers): it is deleted.
     fn forget_thread(&self, thread: TcbRef);
 
-    /// Ends a call of Ipc: `from` and the message registers that the ABI passes in processor registers, from the UTCB,
-    /// into the saved registers of `thread`.
-    fn ipc_return(&self, thread: TcbRef, from: ThreadId, utcb: &Utcb);
+    /// Ends a call of Ipc of `thread`, whose TCB is `tcb`: `from`, the local id and the message registers that the ABI passes
+    /// in processor registers, from the UTCB, into its saved registers.
+    fn ipc_return(&self, thread: TcbRef, tcb: &Tcb, from: ThreadId);
 
     /// Ends a call of Unmap: as [`Machine::ipc_return`], without a `from`.
     fn unmap_return(&self, thread: TcbRef, utcb: &Utcb);

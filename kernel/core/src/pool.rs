@@ -53,13 +53,14 @@ where
 }
 
 const TOUCHED_SHIFT: u32 = 12;
+const USED_MASK: usize = (1 << TOUCHED_SHIFT) - 1;
 
 impl<R> Head<'_, R>
 where
     Option<R>: AsWord,
 {
     fn used(&self) -> usize {
-        self.counts.get() & ((1 << TOUCHED_SHIFT) - 1)
+        self.counts.get() & USED_MASK
     }
 
     /// Slots of the page from here on were not used since it is backed.
@@ -114,27 +115,33 @@ where
     /// # Errors
     /// [`NoMemory`]: `back` failed, or the table is full.
     pub fn alloc(&self, back: impl FnOnce(T::Ref) -> Result<(), NoMemory>) -> Result<T::Ref, NoMemory> {
-        let head_ref = match self.open.get() {
-            Some(head) => head,
-            None => self.open_page(back)?,
-        };
+        if self.open.get().is_none() {
+            self.open_page(back)?;
+        }
+        self.alloc_backed().ok_or(NoMemory)
+    }
+
+    /// A free slot that has memory behind it, which is from now on in use; `None` if there is none.
+    #[inline(always)]
+    pub fn alloc_backed(&self) -> Option<T::Ref> {
+        let head_ref = self.open.get()?;
         let head = self.get(head_ref).head();
-        let (used, touched) = (head.used() + 1, head.touched());
-        let slot = match head.free.get() {
+        let counts = head.counts.get() + 1;
+        let (slot, counts) = match head.free.get() {
             Some(slot) => {
                 head.free.set(self.get(slot).next_free().replace(None));
-                head.set(used, touched);
-                slot
+                (slot, counts)
             }
             None => {
-                head.set(used, touched + 1);
-                Index::new((self.first_of(head_ref) + touched) as u32)
+                let slot = self.first_of(head_ref) + (counts >> TOUCHED_SHIFT);
+                (Index::new(slot as u32), counts + (1 << TOUCHED_SHIFT))
             }
         };
-        if used == Self::CAPACITY {
+        head.counts.set(counts);
+        if counts & USED_MASK == Self::CAPACITY {
             self.close(head_ref);
         }
-        Ok(slot)
+        Some(slot)
     }
 
     /// Takes back a slot. If it was the last in use of its page, `release` takes the memory away behind the page that
@@ -173,8 +180,8 @@ where
         &self.table.slots[first.index()..][..Self::CAPACITY]
     }
 
-    /// Backs the first page that is not, and makes it the first with free slots. Returns its head.
-    fn open_page(&self, back: impl FnOnce(T::Ref) -> Result<(), NoMemory>) -> Result<T::Ref, NoMemory> {
+    /// Backs the first page that is not, and makes it the first with free slots.
+    fn open_page(&self, back: impl FnOnce(T::Ref) -> Result<(), NoMemory>) -> Result<(), NoMemory> {
         let mut word = self.hint.get();
         while self.table.backed.get(word).ok_or(NoMemory)?.get() == usize::MAX {
             word += 1;
@@ -194,7 +201,7 @@ where
         head.free.set(None);
         head.set(0, 0);
         self.open(head_ref);
-        Ok(head_ref)
+        Ok(())
     }
 
     /// Links a page with free slots.
@@ -209,6 +216,7 @@ where
     }
 
     /// Unlinks a page.
+    #[inline(never)]
     fn close(&self, head_ref: T::Ref) {
         let head = self.get(head_ref).head();
         let (next, prev) = (head.next.get(), head.prev.get());

@@ -69,6 +69,12 @@ impl<T: AsWord> Var<T> {
         T::from_word(self.cell.load())
     }
 
+    /// Whether the value is `value`, told by its word.
+    #[inline(always)]
+    pub fn is(&self, value: T) -> bool {
+        self.cell.load() == value.to_word()
+    }
+
     /// Replaces the value.
     #[inline(always)]
     pub fn set(&self, value: T) {
@@ -125,31 +131,41 @@ impl AsWord for bool {
     }
 }
 
+/// Machine words of a [`Var64`].
+const WORDS: usize = (u64::BITS / usize::BITS) as usize;
+
 /// A 64-bit [`Var`] on both widths: a clock value or a deadline. On 32-bit machines the halves are two words, so only
 /// the owner may read it.
 #[derive(Default)]
 pub struct Var64 {
-    low: Var<u32>,
-    high: Var<u32>,
+    /// The lowest first.
+    words: [Var<usize>; WORDS],
 }
 
 impl Var64 {
     /// A `Var64` that holds zero.
     pub const fn zero() -> Self {
-        Self { low: Var::zero(), high: Var::zero() }
+        Self { words: [const { Var::zero() }; WORDS] }
     }
 
     /// The value.
     #[inline(always)]
     pub fn get(&self) -> u64 {
-        u64::from(self.low.get()) | u64::from(self.high.get()) << 32
+        let words = self.words.iter().enumerate();
+        words.fold(0, |value, (index, word)| value | (word.get() as u64) << Self::shift(index))
     }
 
     /// Replaces the value.
     #[inline(always)]
     pub fn set(&self, value: u64) {
-        self.low.set(value as u32);
-        self.high.set((value >> 32) as u32);
+        for (index, word) in self.words.iter().enumerate() {
+            word.set((value >> Self::shift(index)) as usize);
+        }
+    }
+
+    #[inline(always)]
+    const fn shift(index: usize) -> u32 {
+        index as u32 * usize::BITS
     }
 }
 
@@ -170,6 +186,7 @@ mod tests {
         for &value in values {
             assert_eq!(var.replace(value), last);
             assert_eq!((var.get(), Var::new(value).get()), (value, value));
+            assert_eq!((var.is(value), var.is(zero)), (true, value == zero));
             last = value;
         }
     }
@@ -202,7 +219,7 @@ mod tests {
 
     /// Both halves of a long word count.
     #[test]
-    fn long_words_have_two_halves() {
+    fn all_bits_of_a_long_word_count() {
         let var = Var64::zero();
         for value in [1, u64::from(u32::MAX), 1 << 32, u64::MAX, 0] {
             var.set(value);

@@ -106,8 +106,9 @@ pub fn syscall_entry() -> usize {
 #[inline(always)]
 fn start() -> usize {
     let stack: usize;
-    // SAFETY: reading the stack pointer changes nothing.
-    unsafe { asm!("mov {}, rsp", out(reg) stack, options(nomem, nostack, preserves_flags)) };
+    // SAFETY: reading the stack pointer changes nothing. Where the stack pointer is in the area may change, but not in which;
+    // so whatever reading was done before does as well.
+    unsafe { asm!("mov {}, rsp", out(reg) stack, options(pure, nomem, nostack, preserves_flags)) };
     stack & !(layout::AREA_BYTES - 1)
 }
 

@@ -2,7 +2,7 @@
 
 use kcore::kernel::Here;
 use kcore::machine::TcbRef;
-use kcore::thread::Work;
+use kcore::thread::{Tcb, Work};
 use khal::irq::IrqOff;
 
 use crate::machine::{self, Hardware};
@@ -11,14 +11,19 @@ use crate::trap::vector;
 use crate::{KERNEL, area, layout};
 
 /// The core as this processor sees it.
+#[inline(always)]
 pub fn here() -> Here<'static, Hardware> {
-    Here::new(KERNEL.get(), area::cpu())
+    Here::at(KERNEL.get(), &area::here().cpu, area::cpu())
 }
 
 /// Finds something to do and does it; called with an empty stack, never returns.
 pub extern "C" fn dispatch() -> ! {
+    decide(here())
+}
+
+/// The same, in a kernel entry that has begun.
+pub fn decide(mut here: Here<'static, Hardware>) -> ! {
     loop {
-        let mut here = here();
         let is_behind = here.attend();
         let Some(thread) = here.choose() else {
             if is_behind {
@@ -45,11 +50,29 @@ pub extern "C" fn dispatch() -> ! {
     }
 }
 
-/// To user mode, with everything that belongs to `thread` in place.
+/// To user mode with `thread`, which the dispatcher has chosen.
 fn leave(here: &Here<'static, Hardware>, thread: TcbRef) -> ! {
-    machine::enter_space(here.k.tcb(thread));
-    machine::enter_registers(thread, here.may_call_fast(thread));
     machine::arm(here.next_event());
+    enter_user(here.k.tcb(thread), thread, here.may_call_fast(thread))
+}
+
+/// To user mode with `thread`, which runs and may take the fast path, as the core says: nothing is to be decided about that,
+/// and nothing has happened since a thread was last in user mode that changes what the timer is armed for, or translations
+/// that processors know. Others may want something of this processor, though.
+#[inline(always)]
+pub fn go_on(here: Here<'static, Hardware>, thread: TcbRef) -> ! {
+    let tcb = here.k.tcb(thread);
+    if here.is_behind() || !layout::is_canonical(tcb.ip.get()) {
+        decide(here)
+    }
+    enter_user(tcb, thread, true)
+}
+
+/// To user mode, with everything in place that belongs to `thread`, the running one, whose TCB is `tcb`.
+#[inline(always)]
+fn enter_user(tcb: &Tcb, thread: TcbRef, may_call_fast: bool) -> ! {
+    machine::enter_space(tcb);
+    machine::enter_registers(thread, may_call_fast);
     // SAFETY: the running thread's frame and TCB hold user registers with a canonical instruction pointer, its space is
     // loaded, and nothing on the stack is needed any more.
     unsafe { resume_user() }

@@ -576,12 +576,12 @@ impl Machine for Hardware {
         }
     }
 
-    #[inline]
-    fn ipc_return(&self, thread: TcbRef, from: ThreadId, utcb: &Utcb) {
+    #[inline(always)]
+    fn ipc_return(&self, thread: TcbRef, tcb: &Tcb, from: ThreadId) {
         let frame = frame(thread);
         frame.rsi.set(from.raw() as usize);
-        frame.rdi.set(KERNEL.get().tcb(thread).local_id.get().raw() as usize);
-        load_message_registers(frame, utcb);
+        frame.rdi.set(tcb.local_id.get().raw() as usize);
+        load_message_registers(frame, tcb.utcb_in(self));
     }
 
     fn unmap_return(&self, thread: TcbRef, utcb: &Utcb) {
@@ -622,6 +622,7 @@ fn exception_registers(frame: &Frame) -> [&Var<usize>; 15] {
     ]
 }
 
+#[inline(always)]
 fn load_message_registers(frame: &Frame, utcb: &Utcb) {
     for (index, register) in frame.message_registers().into_iter().enumerate() {
         register.set(utcb.mr(index) as usize);
@@ -638,11 +639,12 @@ pub fn set_exception(thread: TcbRef, vector: usize, error_code: usize) {
 // --- what belongs to the running thread ---
 
 /// Makes the space and the UTCB pointer those of `tcb`, which is about to run.
-#[inline]
+#[inline(always)]
 pub fn enter_space(tcb: &Tcb) {
     let (cpu, word) = (area::here(), tcb.space_word.get());
     if cpu.space_word.get() != word {
-        if HARDWARE.get().has_identifier(word) {
+        // Without identifiers no word has this bit.
+        if word & KEEP_TRANSLATIONS != 0 {
             cpu.batch.note_loaded(word);
         }
         cpu.space_word.set(word);
@@ -655,23 +657,32 @@ pub fn enter_space(tcb: &Tcb) {
 
 /// Makes `gs`, the right to use floating-point registers and that to the fast path what `thread`, which is about to run,
 /// must find.
-#[inline]
+#[inline(always)]
 pub fn enter_registers(thread: TcbRef, may_call_fast: bool) {
+    let cpu = area::here();
     let selector: u32;
     // SAFETY: reading a selector changes nothing.
     unsafe { asm!("mov {:e}, gs", out(reg) selector, options(nomem, nostack, preserves_flags)) };
     if selector != u32::from(Selector::USER_GS.0) {
         // SAFETY: the descriptor table is loaded, the base canonical, and the kernel does not use `gs`.
-        unsafe { area::here().gdt.load_user_gs(layout::utcb_slot(area::cpu().index())) };
+        unsafe { cpu.gdt.load_user_gs(layout::utcb_slot(area::cpu().index())) };
     }
+    let is_owner = cpu.fpu_owner.is(Some(thread));
+    if is_owner || cpu.fpu_is_live.get() {
+        enter_fpu(is_owner);
+    }
+    // With live floating-point registers the next switch must lock them.
+    cpu.allow_fast_path(!is_owner && may_call_fast);
+}
+
+/// Makes the right to use floating-point registers what it must be, with a thread that has its own in them or not.
+#[inline(never)]
+fn enter_fpu(is_owner: bool) {
     let cpu = area::here();
-    let is_owner = cpu.fpu_owner.get() == Some(thread);
     if cpu.fpu_is_live.get() != is_owner {
         cpu.fpu_is_live.set(is_owner);
         if is_owner { fpu::unlock() } else { fpu::lock() }
     }
-    // With live floating-point registers the next switch must lock them.
-    cpu.allow_fast_path(!is_owner && may_call_fast);
 }
 
 /// Makes the segment registers what a fresh thread has in them.

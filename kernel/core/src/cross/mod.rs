@@ -44,7 +44,7 @@ impl<M: Machine> Here<'_, M> {
 
     /// Whether there is something left of what others want.
     #[inline]
-    pub(crate) fn is_behind(&self) -> bool {
+    pub fn is_behind(&self) -> bool {
         self.cpu.attention.load(Ordering::Relaxed) || self.cpu.orphans.get().is_some()
     }
 

@@ -18,6 +18,7 @@ use crate::machine::{CpuId, Machine, SpaceRef, TcbRef};
 use crate::thread::{Arrival, Purpose, Status, Tcb, Work};
 
 mod cancel;
+mod fault;
 mod interrupt;
 mod redirect;
 mod strings;
@@ -65,15 +66,25 @@ fn received_tag(tag: MsgTag, is_propagated: bool, is_redirected: bool, is_xcpu: 
 
 impl<M: Machine> Here<'_, M> {
     /// The system call Ipc, and Lipc, which is the same (X.2, Ipc). The running thread `caller` gets its result, or
-    /// blocks.
-    pub fn ipc(&mut self, caller: TcbRef, to: ThreadId, from: ThreadId, timeouts: Timeouts) {
+    /// blocks. Returns who runs, if there is nothing to decide about that.
+    #[inline]
+    pub fn ipc(&mut self, caller: TcbRef, to: ThreadId, from: ThreadId, timeouts: Timeouts) -> Option<TcbRef> {
+        let next = self.answer_fault(caller, to, from, timeouts);
+        if next.is_none() {
+            self.begin_ipc(caller, to, from, timeouts);
+        }
+        next
+    }
+
+    #[inline(never)]
+    pub(crate) fn begin_ipc(&mut self, caller: TcbRef, to: ThreadId, from: ThreadId, timeouts: Timeouts) {
         let tcb = self.k.tcb(caller);
         tcb.purpose.set(Purpose::User);
         tcb.user_intended.set(ThreadId::NIL);
         tcb.then_from.set(from);
         tcb.then_timeout.set(timeouts.rcv());
         match (to.is_nil(), from.is_nil()) {
-            (true, true) => self.k.machine.ipc_return(caller, ThreadId::NIL, self.k.utcb(caller)),
+            (true, true) => self.k.machine.ipc_return(caller, tcb, ThreadId::NIL),
             (true, false) => self.receive_phase(caller, None),
             (false, _) => self.send_phase(caller, to, self.deadline(timeouts.snd())),
         }
@@ -416,10 +427,11 @@ impl<M: Machine> Here<'_, M> {
 
     /// Ends an IPC of `thread` that had no receive phase: the tag is the thread's own, without flags of the kernel.
     fn end_without_receive(&mut self, thread: TcbRef) {
-        if self.k.tcb(thread).purpose.get() == Purpose::User {
-            let utcb = self.k.utcb(thread);
+        let tcb = self.k.tcb(thread);
+        if tcb.purpose.is(Purpose::User) {
+            let utcb = tcb.utcb_in(self.k.machine);
             utcb.set_mr(0, without_result_flags(utcb.tag()).raw());
-            self.k.machine.ipc_return(thread, ThreadId::NIL, utcb);
+            self.k.machine.ipc_return(thread, tcb, ThreadId::NIL);
         }
         self.make_ready(thread);
     }
@@ -430,18 +442,19 @@ impl<M: Machine> Here<'_, M> {
     }
 
     fn fail_at(&mut self, thread: TcbRef, error: IpcError, tag: MsgTag) {
-        match self.k.tcb(thread).purpose.get() {
+        let tcb = self.k.tcb(thread);
+        match tcb.purpose.get() {
             Purpose::User => {
-                let utcb = self.k.utcb(thread);
+                let utcb = tcb.utcb_in(self.k.machine);
                 utcb.set_error_code(error.raw());
                 utcb.set_tag(tag);
-                self.k.machine.ipc_return(thread, ThreadId::NIL, utcb);
+                self.k.machine.ipc_return(thread, tcb, ThreadId::NIL);
                 self.make_ready(thread);
             }
             Purpose::Interrupt => self.retire(thread),
             // The kernel's own message was cut off: the thread runs, and meets what it met before.
             _ if error.kind != IpcErrorKind::NonExisting => self.make_ready(thread),
-            _ if self.k.tcb(thread).outer_peer.get().is_some() => {
+            _ if tcb.outer_peer.get().is_some() => {
                 self.cut_nested(thread, Cut::both(IpcErrorKind::Aborted));
             }
             _ => self.halt_for_lack_of_partner(thread),

@@ -317,7 +317,7 @@ impl<M: Machine> Here<'_, M> {
         let (from, to) = (self.k.tcb(sender), self.k.tcb(receiver));
         match to.purpose.get() {
             Purpose::User => {
-                let utcb = self.k.utcb(receiver);
+                let utcb = to.utcb_in(self.k.machine);
                 utcb.set_tag(tag);
                 if tag.is_propagated() {
                     utcb.set_actual_sender(from.id.get());
@@ -325,7 +325,7 @@ impl<M: Machine> Here<'_, M> {
                 if let Some(intended) = from.intended() {
                     utcb.set_intended_receiver(intended);
                 }
-                self.k.machine.ipc_return(receiver, self.k.id_seen_from(seen, to.space()), utcb);
+                self.k.machine.ipc_return(receiver, to, self.k.id_seen_from(seen, to.space()));
             }
             Purpose::Start => {
                 if tag.untyped() == 2 {

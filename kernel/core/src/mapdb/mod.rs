@@ -96,9 +96,47 @@ impl<'k> MapDb<'k> {
         held: &mut Held<P>,
     ) -> Result<NodeRef, NoMemory> {
         let mut guard = self.lock.lock(held);
-        let node = self.nodes.alloc(|first| mmu.back_nodes(kmem, guard.held(), first))?;
-        self.node(node).begin_stamps(self.generation.get());
+        let node = self.take(mmu, kmem, guard.held())?;
+        self.begin(self.node(node));
+        Ok(node)
+    }
+
+    #[inline(never)]
+    fn take(&self, mmu: &impl Mmu, kmem: &Kmem, held: &mut Held<{ rank::NODES }>) -> Result<NodeRef, NoMemory> {
+        self.nodes.alloc(|first| mmu.back_nodes(kmem, held, first))
+    }
+
+    /// `slot` is now in use.
+    #[inline(always)]
+    fn begin(&self, slot: &Node) {
+        slot.begin_stamps(&self.generation);
         self.used.set(self.used.get() + 1);
+    }
+
+    /// Makes a fresh node that of a mapping derived from `parent`. Needs the lock of the tree. In a hot path: where nodes are
+    /// at hand, it is short.
+    ///
+    /// # Errors
+    /// [`NoMemory`]: there is none for more.
+    #[inline(always)]
+    pub(crate) fn add_child(
+        &self,
+        mmu: &impl Mmu,
+        kmem: &Kmem,
+        tree: &mut TreeGuard<'_>,
+        parent: NodeRef,
+        mapping: NewMapping,
+    ) -> Result<NodeRef, NoMemory> {
+        let mut guard = self.lock.lock(tree.held());
+        let node = match self.nodes.alloc_backed() {
+            Some(node) => node,
+            None => self.take(mmu, kmem, guard.held())?,
+        };
+        let slot = self.node(node);
+        self.begin(slot);
+        drop(guard);
+        slot.init(mapping.space, mapping.page, mapping.level);
+        self.link((node, slot), parent);
         Ok(node)
     }
 
@@ -118,19 +156,21 @@ impl<'k> MapDb<'k> {
     /// Makes a fresh node the mapping of `page` at `level` in `space`. Needs the lock of the tree.
     #[inline]
     pub(crate) fn enter(&self, tree: &mut TreeGuard<'_>, node: NodeRef, origin: Origin, mapping: NewMapping) {
-        self.node(node).init(mapping.space, mapping.page, mapping.level);
+        let slot = self.node(node);
+        slot.init(mapping.space, mapping.page, mapping.level);
         match origin {
             // Roots are mapped at their frames.
             Origin::Nothing if mapping.level > SUPERPAGE => self.trees.larger_root_came(tree, mapping.page),
             Origin::Nothing => {}
-            Origin::Parent(parent) => self.link(node, parent),
+            Origin::Parent(parent) => self.link((node, slot), parent),
             Origin::Sibling(sibling) => self.link_behind(node, sibling),
         }
     }
 
-    /// Makes `node` the first child of `parent`.
-    fn link(&self, node: NodeRef, parent: NodeRef) {
-        let (slot, above) = (self.node(node), self.node(parent));
+    /// Makes a node the first child of `parent`.
+    #[inline(always)]
+    fn link(&self, (node, slot): (NodeRef, &Node), parent: NodeRef) {
+        let above = self.node(parent);
         let second = above.child.replace(Some(node));
         slot.parent.set(Some(parent));
         slot.prev.set(None);

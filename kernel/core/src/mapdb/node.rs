@@ -125,9 +125,10 @@ impl Node {
     }
 
     /// Gives a node in fresh memory the first stamp of `generation`.
-    pub(super) fn begin_stamps(&self, generation: u32) {
+    #[inline(always)]
+    pub(super) fn begin_stamps(&self, generation: &Var<u32>) {
         if self.stamp.get() == 0 {
-            self.stamp.set(generation);
+            self.stamp.set(generation.get());
         }
     }
 
@@ -187,7 +188,7 @@ mod tests {
     #[test]
     fn stamps_change_and_are_never_zero() {
         let node = Node::default();
-        node.begin_stamps(u32::MAX);
+        node.begin_stamps(&Var::new(u32::MAX));
         let mut last = node.stamp();
         for _ in 0..5 {
             node.renew_stamp();

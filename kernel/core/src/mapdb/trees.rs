@@ -53,21 +53,20 @@ impl TreeLocks {
         &self.regions[(frame >> self.larger_log2) as usize % COARSE]
     }
 
-    /// The lock of the trees that map `frame`, if there is one now.
-    #[inline]
-    fn choose(&self, frame: u64) -> Option<&Lock<{ rank::TREE }>> {
-        let region = self.region(frame);
-        match region.kind() {
-            Kind::Fine => Some(&self.fine[(frame >> self.superpage_log2) as usize % FINE]),
-            Kind::Coarse => Some(&region.coarse),
-            Kind::Changing => None,
+    /// The lock of the trees that map `frame`, in `region`, if there is one now, and its kind.
+    #[inline(always)]
+    fn choose<'a>(&'a self, frame: u64, region: &'a Region) -> Option<(&'a Lock<{ rank::TREE }>, Kind)> {
+        if region.is(Kind::Fine) {
+            return Some((&self.fine[(frame >> self.superpage_log2) as usize % FINE], Kind::Fine));
         }
+        region.is(Kind::Coarse).then_some((&region.coarse, Kind::Coarse))
     }
 
     /// Takes the lock of the trees that map `frame`.
     #[inline]
     pub(super) fn lock<'a, const P: u8>(&'a self, frame: u64, held: &'a mut Held<P>) -> TreeGuard<'a> {
-        Lock::lock_chosen(held, || self.choose(frame))
+        let region = self.region(frame);
+        Lock::lock_chosen(held, || self.choose(frame, region), |kind| region.is(kind))
     }
 
     /// Makes the locks of the region around `frame` fit for a root there, which is larger than a superpage or not. Larger
@@ -108,13 +107,17 @@ impl Region {
         Self { kind: AtomicU8::new(Kind::Fine as u8), coarse: Lock::new(), larger_roots: Var::zero() }
     }
 
-    #[inline]
     fn kind(&self) -> Kind {
         match self.kind.load(Ordering::Acquire) {
             kind if kind == Kind::Fine as u8 => Kind::Fine,
             kind if kind == Kind::Coarse as u8 => Kind::Coarse,
             _ => Kind::Changing,
         }
+    }
+
+    #[inline(always)]
+    fn is(&self, kind: Kind) -> bool {
+        self.kind.load(Ordering::Acquire) == kind as u8
     }
 
     fn set_kind(&self, kind: Kind) {
@@ -136,7 +139,7 @@ mod tests {
     }
 
     fn is_one_lock(locks: &TreeLocks, one: u64, other: u64) -> bool {
-        let lock = |frame| locks.choose(frame).map(core::ptr::from_ref);
+        let lock = |frame| locks.choose(frame, locks.region(frame)).map(|(lock, _)| core::ptr::from_ref(lock));
         lock(one) == lock(other)
     }
 

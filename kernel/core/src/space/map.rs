@@ -343,7 +343,7 @@ impl<M: Mmu> Spaces<'_, M> {
 
     /// Writes an entry and its shadow. Needs the locks of space and tree.
     #[inline]
-    fn fill(&self, place: &Place, node: NodeRef, leaf: usize) {
+    pub(super) fn fill(&self, place: &Place, node: NodeRef, leaf: usize) {
         self.set_slot(place, Slot::of(node));
         self.machine.write(place.entry_at, leaf);
     }

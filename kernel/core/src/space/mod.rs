@@ -32,6 +32,7 @@ mod check;
 mod clear;
 mod kernel_pages;
 mod map;
+mod map_page;
 mod ports;
 mod release;
 mod roots;
@@ -42,6 +43,7 @@ mod unmap;
 
 pub use check::{Broken, Census, Rest};
 pub use map::Transfer;
+pub(crate) use map_page::PageTransfer;
 pub use ports::PortTransfer;
 pub use tables::Mapping;
 pub(crate) use tables::{Place, Slot};

@@ -202,6 +202,22 @@ impl<M: Mmu> Spaces<'_, M> {
         Some(Place { tables_taken_out, ..place })
     }
 
+    /// The entry of the lowest level for `address`, a user's, where pages of the smallest size are. `None` if there is no
+    /// table for it, or `is_certain` does not say after a read that what was read is true.
+    #[inline(always)]
+    pub(super) fn walk_to_page(&self, space: &Space, address: u64, is_certain: impl Fn() -> bool) -> Option<Place> {
+        let mut place = self.place(Self::top(), space.root.get(), space.shadow.get(), address);
+        for level in (0..Self::top()).rev() {
+            let (table, shadow) = self.below(&place)?;
+            place = self.place(level, table, shadow, address);
+            fence(Ordering::Acquire);
+            if !is_certain() {
+                return None;
+            }
+        }
+        Some(place)
+    }
+
     /// The entry that decides about `address`: level, place and word. Only where no table can be freed meanwhile.
     #[inline(always)]
     fn walk_tables(&self, space: &Space, address: u64) -> (u32, PhysAddr, u64) {

@@ -38,7 +38,7 @@ pub fn fast_ipc(w: World, who: Who, to: ThreadId, from: ThreadId, timeouts: Time
     dest.waits_for.set(ThreadId::NIL);
     dest.ip.set(IPC_RETURN_IP);
     w.at_home_of(who).here().cpu.current.set(Current::running(thread));
-    w.k.machine.ipc_return(thread, w.k.id_seen_from(who.tcb(), dest.space()), w.k.utcb(thread));
+    w.k.machine.ipc_return(thread, dest, w.k.id_seen_from(who.tcb(), dest.space()));
     true
 }
 

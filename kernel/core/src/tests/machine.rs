@@ -391,7 +391,7 @@ impl Machine for Fake {
 
     fn forget_thread(&self, _thread: TcbRef) {}
 
-    fn ipc_return(&self, thread: TcbRef, from: ThreadId, _utcb: &Utcb) {
+    fn ipc_return(&self, thread: TcbRef, _tcb: &Tcb, from: ThreadId) {
         self.saved(thread).from.set(Some(from));
     }
 

@@ -36,6 +36,7 @@ mod redirection;
 mod rendezvous;
 mod schedule;
 mod scheduling;
+mod short_way;
 mod space_control;
 mod start;
 mod strings;

@@ -130,7 +130,7 @@ fn act(w: World, who: Who, verb: &str, rest: &[&str]) {
             ipc.load(w, who);
             w.trap_ipc(who, ipc.to, ipc.from, Timeouts::new(ipc.snd, ipc.rcv));
         }
-        "fault" => w.trap(who, |here, t| here.page_fault(t, number(rest[0]) as usize, Rights::READ, START_IP)),
+        "fault" => _ = w.trap(who, |here, t| here.page_fault(t, number(rest[0]) as usize, Rights::READ, START_IP)),
         "except" => w.trap(who, |here, t| here.exception(t)),
         "input" => w.trap(who, |here, t| here.sleep_for_input(t)),
         "pager" => w.utcb(who).set_pager(dest()),

@@ -10,6 +10,7 @@ use l4_abi::{ThreadId, Time, Utcb, Word};
 use crate::list::{Head, Link};
 use crate::machine::{CpuId, EXCEPTION_IMAGE_WORDS, Machine, SpaceRef, TcbRef};
 use crate::mapdb::MapCursor;
+use crate::space::Space;
 use crate::sync::{AtomicU8, AtomicU16, AtomicUsize, Ordering, fence};
 use crate::var::{AsWord, Var, Var64};
 
@@ -260,17 +261,37 @@ pub struct Tcb {
     /// The local id: user address of MR0; nilthread before a UTCB location was given.
     pub local_id: Var<ThreadId>,
 
+    // The next 64 bytes are what the short ways and the dispatcher look at.
     /// First of the threads that wait to send to this one.
     pub send_queue: Head,
+    pub(crate) space: Var<Option<SpaceRef>>,
     /// User instruction pointer; undefined during a plain wait, which returns to the stub of Ipc.
     pub ip: Var<usize>,
+    /// Partner id of the current phase, in its global form.
+    pub(crate) partner: Var<ThreadId>,
+    pub(crate) quantum_left_us: Var64,
+    /// The other thread of a transfer, on both sides; on whom a blocked sender is queued; who is being deleted.
+    pub(crate) peer: Var<Option<TcbRef>>,
+    /// During a page fault in the middle of a string: the other thread of the string's transfer.
+    pub(crate) outer_peer: Var<Option<TcbRef>>,
+    /// How many of the threads queued here send in another's name.
+    pub(crate) propagated_senders: Var<u32>,
     /// The home processor.
     pub(crate) home: Var<u16>,
     /// The processor where it runs. Changed by that processor alone.
     pub(crate) affinity: Var<u16>,
+    pub(crate) timeout_link: Link,
     pub(crate) status: Var<Status>,
     pub(crate) purpose: Var<Purpose>,
     pub(crate) halted: Var<bool>,
+    pub(crate) work: Var<Work>,
+    pub(crate) arrival: Var<Arrival>,
+    /// The thread owes its exception handler a preemption message.
+    pub(crate) owes_fault: Var<bool>,
+    pub(crate) priority: Var<u8>,
+    /// The kernel's message in the name of the thread is redirected; it is for `partner`.
+    pub(crate) kernel_is_redirected: Var<bool>,
+
     /// The thread is deleted, but others may still be queued on it: the slot cannot be used yet.
     pub(crate) is_dying: Var<bool>,
     /// There is memory behind the slot for the sake of this slot: from [`Machine::back_thread`] to
@@ -278,59 +299,39 @@ pub struct Tcb {
     pub(crate) claimed: Var<bool>,
     /// Of an interrupt: its line came again while the last message is not answered.
     pub(crate) came_again: Var<bool>,
-    pub(crate) space: Var<Option<SpaceRef>>,
-    /// Partner id of the current phase, in its global form.
-    pub(crate) partner: Var<ThreadId>,
-    /// From specifier for the receive phase that follows a blocked send; global form.
-    pub(crate) then_from: Var<ThreadId>,
-    /// Receive timeout of that phase.
+    /// It sends by propagation in a call of Ipc, be it in its own name.
+    pub(crate) user_propagates: Var<bool>,
+    /// Receive timeout of the receive phase that follows a blocked send.
     pub(crate) then_timeout: Var<Time>,
+    pub(crate) timeout_slot: Var<u16>,
+    /// From specifier for that receive phase; global form.
+    pub(crate) then_from: Var<ThreadId>,
     /// In whose name the thread sends in a call of Ipc: its own, or that of a virtual sender.
     pub(crate) user_sends_as: Var<ThreadId>,
-    /// It does so by propagation, be it in its own name.
-    pub(crate) user_propagates: Var<bool>,
     /// Whom a redirected message of a call of Ipc is for; nilthread: whoever gets it.
     pub(crate) user_intended: Var<ThreadId>,
-    /// The kernel's message in the name of the thread is redirected; it is for `partner`.
-    pub(crate) kernel_is_redirected: Var<bool>,
-    /// How many of the threads queued here send in another's name.
-    pub(crate) propagated_senders: Var<u32>,
-
-    /// The next thread that was posted to the same processor.
-    pub(crate) mail_link: Var<Option<TcbRef>>,
-    pub(crate) arrival: Var<Arrival>,
-
-    pub(crate) work: Var<Work>,
-    /// The other thread of a transfer, on both sides; on whom a blocked sender is queued; who is being deleted.
-    pub(crate) peer: Var<Option<TcbRef>>,
-    /// During a page fault in the middle of a string: the other thread of the string's transfer.
-    pub(crate) outer_peer: Var<Option<TcbRef>>,
+    pub(crate) deadline: Var64,
     /// The transfer that this thread carries out. Unmap and MemoryControl keep operands and position here, SpaceControl
     /// its place in the table of threads, and a thread that prints how far it is.
     pub(crate) transfer: TransferState,
-    /// The space to release in a deletion, or after a migration emptied it.
-    pub(crate) dying_space: Var<Option<SpaceRef>>,
     /// How far the map, unmap or release operation in progress got.
     pub(crate) cursor: MapCursor,
 
     pub(crate) ready_link: Link,
     pub(crate) send_link: Link,
-    pub(crate) timeout_link: Link,
-    pub(crate) timeout_slot: Var<u16>,
-    pub(crate) deadline: Var64,
+    /// The next thread that was posted to the same processor.
+    pub(crate) mail_link: Var<Option<TcbRef>>,
+    /// The space to release in a deletion, or after a migration emptied it.
+    pub(crate) dying_space: Var<Option<SpaceRef>>,
 
-    pub(crate) priority: Var<u8>,
-    pub(crate) sensitive_priority: Var<u8>,
+    pub(crate) slice_left_us: Var64,
+    pub(crate) scheduler: Var<ThreadId>,
     pub(crate) max_delay_us: Var<u16>,
     /// What is left of it since the last ThreadSwitch.
     pub(crate) delay_left_us: Var<u16>,
-    /// The thread owes its exception handler a preemption message.
-    pub(crate) owes_fault: Var<bool>,
     pub(crate) time_slice: Var<Time>,
-    pub(crate) slice_left_us: Var64,
     pub(crate) total_quantum: Var<Time>,
-    pub(crate) quantum_left_us: Var64,
-    pub(crate) scheduler: Var<ThreadId>,
+    pub(crate) sensitive_priority: Var<u8>,
 
     pub(crate) kernel_message: [Var<usize>; KERNEL_MESSAGE_WORDS],
 }
@@ -407,7 +408,7 @@ impl Tcb {
         if !plain.is_nil() {
             return Some(plain_name(plain, self.home()));
         }
-        (self.status.get() == Status::Waiting).then(|| self.partner.get())
+        self.status.is(Status::Waiting).then(|| self.partner.get())
     }
 
     /// The home processor. The thread may be on its way there.
@@ -420,15 +421,15 @@ impl Tcb {
     }
 
     /// Whether the thread is at home at `cpu`, and has arrived there.
-    #[inline]
+    #[inline(always)]
     pub fn is_at(&self, cpu: CpuId) -> bool {
-        self.home() == cpu && self.arrival.get() == Arrival::None
+        self.home() == cpu && self.arrival.is(Arrival::None)
     }
 
     /// Whether the thread is on its way to `cpu`.
     #[inline]
     pub fn is_on_its_way_to(&self, cpu: CpuId) -> bool {
-        self.home() == cpu && self.arrival.get() != Arrival::None
+        self.home() == cpu && !self.arrival.is(Arrival::None)
     }
 
     /// The processor where the thread runs.
@@ -443,6 +444,12 @@ impl Tcb {
     #[inline]
     pub fn space(&self) -> SpaceRef {
         self.space.get().expect("an existing thread is in a space")
+    }
+
+    /// Whether the thread, which is in `space`, must leave its IPC to the general path.
+    #[inline(always)]
+    pub(crate) fn is_barred(&self, space: &Space) -> bool {
+        self.propagated_senders.get() != 0 || space.bars_fast_path()
     }
 
     /// The purpose of the IPC the thread is in.
@@ -472,7 +479,7 @@ impl Tcb {
     /// Makes the messages that a thread owes its work, now that it would go to user mode.
     #[inline]
     pub(crate) fn recall_messages(&self) {
-        if self.work.get() == Work::None && self.owes_message() {
+        if self.work.is(Work::None) && self.owes_message() {
             self.work.set(Work::Preemption);
         }
     }
@@ -531,12 +538,12 @@ impl Tcb {
 
     /// In whose name the thread sends: the kernel's messages always in its own.
     pub(crate) fn sends_as(&self) -> ThreadId {
-        if self.purpose.get() == Purpose::User { self.user_sends_as.get() } else { self.id.get() }
+        if self.purpose.is(Purpose::User) { self.user_sends_as.get() } else { self.id.get() }
     }
 
     /// The virtual sender of the thread's message, if it is propagated: never one of the kernel's.
     pub(crate) fn virtual_sender(&self) -> Option<ThreadId> {
-        let propagates = self.purpose.get() == Purpose::User && self.user_propagates.get();
+        let propagates = self.purpose.is(Purpose::User) && self.user_propagates.get();
         propagates.then(|| self.user_sends_as.get())
     }
 

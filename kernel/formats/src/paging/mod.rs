@@ -179,6 +179,14 @@ pub trait PageFormat: Copy {
     /// Makes `access` the rights of a leaf entry.
     fn set_access(&self, access: Access) -> Edit;
 
+    /// The leaf entry of the same page that passes on what the leaf entry `entry` has: rights as far as `access` has them,
+    /// too, its frame and memory type, and no status.
+    #[inline(always)]
+    fn derived(&self, entry: u64, access: Access) -> u64 {
+        let without = ACCESSED | DIRTY | when(!access.write, WRITABLE);
+        entry & !without | self.set_access(Access { write: false, ..access }).set
+    }
+
     /// Whether pages can have this memory type. Without a page attribute table there are the first four.
     fn cache_allowed(&self, cache: PatIndex) -> bool;
 

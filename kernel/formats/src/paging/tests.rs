@@ -49,6 +49,26 @@ fn memory_type_is_spread_over_three_bits() {
     assert_eq!(PatIndex::new(8), None);
 }
 
+/// A derived entry is that of the leaf with the rights that both have, and fresh status.
+#[test]
+fn derived_entries_have_what_both_allow() {
+    fn check<F: PageFormat>(format: F) {
+        let all = [false, true].map(|write| [false, true].map(|execute| format.effective(Access { write, execute })));
+        for (level, access) in (0..2).flat_map(|level| all.concat().into_iter().map(move |access| (level, access))) {
+            for passed in all.concat() {
+                let status = Status { accessed: true, dirty: access.write };
+                let leaf = Leaf { frame: 0x4000_0000, access, cache: PatIndex(3), status, ..PLAIN };
+                let expected = Leaf { access: access.and(passed), status: Status::default(), ..leaf };
+                let entry = format.derived(format.leaf(level, leaf), passed);
+                assert_eq!(entry, format.leaf(level, expected), "{access:?}, {passed:?}");
+            }
+        }
+    }
+    check(AMD64);
+    check(OLD_AMD64);
+    check(IA32);
+}
+
 #[test]
 fn table_entries_allow_everything() {
     assert_eq!(AMD64.table(0x12_3456_7000), 0x12_3456_7007);

@@ -10,26 +10,36 @@ use l4_abi::{
 use super::{Core, vector};
 use crate::frame::{Frame, frame};
 use crate::machine;
-use crate::stubs::{Call, call_at};
+use crate::stubs::{Call, IPC_RETURN, call_at};
 
 fn id(word: usize) -> ThreadId {
     ThreadId::from_raw(word as Word)
 }
 
-/// Carries out the system call whose registers are in the frame of `thread`, the running one.
-pub fn syscall(here: &mut Core<'_>, thread: TcbRef) {
+/// Carries out the system call whose registers are in the frame of `thread`, the running one. Returns who runs, if there is
+/// nothing to decide about that.
+#[inline(always)]
+pub fn syscall(here: &mut Core<'_>, thread: TcbRef) -> Option<TcbRef> {
     let frame = frame(thread);
     let behind = frame.rcx.get();
-    let tcb = here.k.tcb(thread);
+    here.k.tcb(thread).ip.set(behind);
+    if behind == IPC_RETURN as usize {
+        return ipc(here, thread, frame);
+    }
+    other_syscall(here, thread, frame, behind);
+    None
+}
+
+#[inline(never)]
+fn other_syscall(here: &mut Core<'_>, thread: TcbRef, frame: &Frame, behind: usize) {
     let Some(call) = call_at(behind as u64) else {
         // A SYSCALL outside the stubs is no instruction of this machine.
-        tcb.ip.set(behind.wrapping_sub(2));
+        here.k.tcb(thread).ip.set(behind.wrapping_sub(2));
         machine::set_exception(thread, vector::INVALID_OPCODE, 0);
         return here.exception(thread);
     };
-    tcb.ip.set(behind);
     match call {
-        Call::Ipc => ipc(here, thread, frame),
+        Call::Ipc => _ = ipc(here, thread, frame),
         Call::ExchangeRegisters => exchange_registers(here, thread, frame),
         Call::ThreadControl => thread_control(here, thread, frame),
         Call::ThreadSwitch => here.thread_switch(thread, id(frame.rdi.get())),
@@ -64,10 +74,11 @@ fn success(here: &Core<'_>, thread: TcbRef, result: Result<(), SysError>) -> usi
     }
 }
 
-fn ipc(here: &mut Core<'_>, thread: TcbRef, frame: &Frame) {
+#[inline(always)]
+fn ipc(here: &mut Core<'_>, thread: TcbRef, frame: &Frame) -> Option<TcbRef> {
     store_message_registers(here, thread, frame);
     let timeouts = Timeouts::from_raw(frame.r8.get() as Word);
-    here.ipc(thread, id(frame.rsi.get()), id(frame.rdx.get()), timeouts);
+    here.ipc(thread, id(frame.rsi.get()), id(frame.rdx.get()), timeouts)
 }
 
 fn exchange_registers(here: &mut Core<'_>, thread: TcbRef, frame: &Frame) {

@@ -16,7 +16,7 @@ use kcore::machine::TcbRef;
 use khal::{cr, msr};
 use l4_abi::{KERNEL_INTERFACE_OPCODE, Rights};
 
-use crate::dispatch::{dispatch, here};
+use crate::dispatch::{decide, dispatch, go_on, here};
 use crate::frame::frame;
 use crate::machine::{self, Hardware};
 use crate::shootdown;
@@ -52,24 +52,36 @@ pub mod vector {
 const FAULT_WRITE: usize = 1 << 1;
 const FAULT_FETCH: usize = 1 << 4;
 
-fn running() -> TcbRef {
-    here().cpu.current.get().thread().expect("user code runs as some thread")
+fn running(here: &Core<'_>) -> TcbRef {
+    here.cpu.current.get().thread().expect("user code runs as some thread")
 }
 
 /// A system call that the fast path did not take.
 pub extern "C" fn syscall() -> ! {
-    decode::syscall(&mut here(), running());
-    dispatch()
+    let mut here = here();
+    let thread = running(&here);
+    match decode::syscall(&mut here, thread) {
+        Some(next) => go_on(here, next),
+        None => decide(here),
+    }
 }
 
 /// An exception or interrupt in user mode.
 pub extern "C" fn user_trap(vector: usize) -> ! {
+    let mut here = here();
     if vector >= vector::EXCEPTIONS {
         interrupt(vector);
-    } else {
-        user_exception(running(), vector);
+        decide(here)
     }
-    dispatch()
+    let thread = running(&here);
+    if vector != vector::PAGE_FAULT {
+        user_exception(&mut here, thread, vector);
+        decide(here)
+    }
+    match page_fault(&mut here, thread) {
+        Some(next) => go_on(here, next),
+        None => decide(here),
+    }
 }
 
 /// An interrupt while the kernel waited for one.
@@ -91,22 +103,23 @@ fn interrupt(vector: usize) {
     }
 }
 
-fn user_exception(thread: TcbRef, vector: usize) {
+/// An exception other than a page fault.
+fn user_exception(here: &mut Core<'_>, thread: TcbRef, vector: usize) {
     match vector {
-        vector::PAGE_FAULT => page_fault(thread),
         vector::DEVICE_NOT_AVAILABLE => machine::use_fpu(thread),
-        vector::BREAKPOINT => debugger::breakpoint(&mut here(), thread),
-        vector::GENERAL_PROTECTION if io_fault::settle(&mut here(), thread) => {}
-        vector::INVALID_OPCODE if is_kernel_interface(thread) => kernel_interface(thread),
-        vector::GENERAL_PROTECTION if settle::settle(&here(), thread) => {}
+        vector::BREAKPOINT => debugger::breakpoint(here, thread),
+        vector::GENERAL_PROTECTION if io_fault::settle(here, thread) => {}
+        vector::INVALID_OPCODE if is_kernel_interface(here, thread) => kernel_interface(here, thread),
+        vector::GENERAL_PROTECTION if settle::settle(here, thread) => {}
         vector::MACHINE_CHECK | vector::DOUBLE_FAULT => {
             panic!("exception {vector} of the machine in user mode")
         }
-        _ => here().exception(thread),
+        _ => here.exception(thread),
     }
 }
 
-fn page_fault(thread: TcbRef) {
+/// Returns who runs, if there is nothing to decide about that.
+fn page_fault(here: &mut Core<'_>, thread: TcbRef) -> Option<TcbRef> {
     let address = cr::cr2();
     let error = frame(thread).error_code.get();
     let access = match error {
@@ -114,14 +127,12 @@ fn page_fault(thread: TcbRef) {
         _ if error & FAULT_FETCH != 0 => Rights::EXECUTE,
         _ => Rights::READ,
     };
-    let mut here = here();
     let ip = here.k.tcb(thread).ip.get();
-    here.page_fault(thread, address, access, ip);
+    here.page_fault(thread, address, access, ip)
 }
 
 /// Whether the invalid instruction of `thread` is the KernelInterface call. Its page may be gone by now; then it is not.
-fn is_kernel_interface(thread: TcbRef) -> bool {
-    let here = here();
+fn is_kernel_interface(here: &Core<'_>, thread: TcbRef) -> bool {
     let tcb = here.k.tcb(thread);
     let mut opcode = [0; KERNEL_INTERFACE_OPCODE.len()];
     let count = here.read_user(tcb.space(), tcb.ip.get(), &mut opcode);
@@ -129,8 +140,7 @@ fn is_kernel_interface(thread: TcbRef) -> bool {
 }
 
 /// KernelInterface (X.2, KernelInterface): the KIP's address and the numbers that stand in it.
-fn kernel_interface(thread: TcbRef) {
-    let here = here();
+fn kernel_interface(here: &Core<'_>, thread: TcbRef) {
     let tcb = here.k.tcb(thread);
     let frame = frame(thread);
     let kip_area = here.k.spaces.get(tcb.space()).kip_area();
