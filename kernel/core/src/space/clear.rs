@@ -10,13 +10,11 @@
 
 use kformats::paging::{Entry, PageFormat, PatIndex};
 
+use super::tables::SCANNED_FOR_ONE;
 use super::{Place, Slot, Space, Spaces, spend};
 use crate::lock::{Held, rank};
 use crate::machine::{Mmu, PhysAddr, SpaceRef};
 use crate::sync::{Ordering, fence};
-
-/// What entries of a table cost to look at: as many as one other thing that is done.
-const SCANNED_FOR_ONE: u32 = 64;
 
 /// Which mappings may be removed to empty a table.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -76,7 +74,7 @@ impl<M: Mmu> Spaces<'_, M> {
                 },
             }
         }
-        *budget = budget.saturating_sub((1 << M::Format::INDEX_BITS) / SCANNED_FOR_ONE);
+        *budget = budget.saturating_sub((1 << M::Format::INDEX_BITS) / SCANNED_FOR_ONE as u32);
         self.machine.write(above.entry_at, 0);
         space.tables_taken_out.set(space.tables_taken_out.get().wrapping_add(1));
         fence(Ordering::Release);

@@ -18,7 +18,7 @@ use l4_abi::{Fpage, MapItem, MapKind, Rights};
 use super::clear::{Cleared, Clearing};
 use super::roots::RootSizes;
 use super::tables::Mapped;
-use super::{PAGE_SIZE, Place, Slot, Space, Spaces, access_of, spend};
+use super::{PAGE_SIZE, Place, Slot, Space, Spaces, access_of, low_bits, spend};
 use crate::lock::{Held, rank};
 use crate::machine::{Mmu, NoMemory, NodeRef, SpaceRef};
 use crate::mapdb::{
@@ -67,11 +67,6 @@ impl Route {
     fn overlaps_itself(&self) -> bool {
         self.from < self.to + self.len && self.to < self.from + self.len
     }
-}
-
-/// The lowest `count` bits; of a 64-bit word at most.
-fn low_bits(count: u32) -> u64 {
-    if count >= u64::BITS { u64::MAX } else { (1 << count) - 1 }
 }
 
 /// What one look at a page comes to.
@@ -181,7 +176,8 @@ impl<M: Mmu> Spaces<'_, M> {
         let found = self.walk(source, from, 0);
         let Some(frame) = self.frame_at(source, &found, from) else {
             let is_hole = found.word == 0;
-            let next = if is_hole { self.skip_hole(source, &found, from, from + len) } else { from + PAGE_SIZE };
+            let next =
+                if is_hole { self.skip_hole(source, &found, from, from + len, budget) } else { from + PAGE_SIZE };
             return Ok(Step::Advance(next - from));
         };
         let mut guard = dest.lock.lock(held);

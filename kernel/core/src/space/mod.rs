@@ -382,6 +382,12 @@ fn rights_of(access: Access) -> Rights {
     Rights::READ | write | execute
 }
 
+/// The lowest `count` bits; of a 64-bit word at most.
+#[inline]
+fn low_bits(count: u32) -> u64 {
+    if count >= u64::BITS { u64::MAX } else { (1 << count) - 1 }
+}
+
 /// Takes one from the budget; `false` if it is spent.
 #[inline]
 fn spend(budget: &mut u32) -> bool {

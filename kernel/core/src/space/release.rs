@@ -47,7 +47,7 @@ impl<M: Mmu> Spaces<'_, M> {
             if !spend(budget) {
                 return Progress::Again;
             }
-            let next = self.free_table_at(held, slot, address);
+            let next = self.free_table_at(held, slot, address, budget);
             cursor.pages.set((next >> PAGE_LOG2) as usize);
         }
         self.free_ports(held, space);
@@ -58,7 +58,7 @@ impl<M: Mmu> Spaces<'_, M> {
 
     /// Frees the kernel's page at `address`, and the table there if its last entry has been looked at. Returns the address
     /// to go on with.
-    fn free_table_at(&self, held: &mut Held<{ rank::NONE }>, space: &Space, address: u64) -> u64 {
+    fn free_table_at(&self, held: &mut Held<{ rank::NONE }>, space: &Space, address: u64, budget: &mut u32) -> u64 {
         let end = self.config.user_end;
         let (above, place) = self.walk_path(space, address);
         if let Entry::Leaf(leaf) = self.entry(&place) {
@@ -70,7 +70,7 @@ impl<M: Mmu> Spaces<'_, M> {
             }
             return address;
         }
-        let next = self.skip_hole(space, &place, address, end);
+        let next = self.skip_hole(space, &place, address, end, budget);
         let is_last = next == end || next.is_multiple_of(1 << Self::page_log2(place.level + 1));
         match above.filter(|_| is_last) {
             Some(above) => {

@@ -3,7 +3,7 @@
 use kformats::paging::{Access, Entry, Leaf, PageFormat, PatIndex, Status};
 use l4_abi::Rights;
 
-use super::{Space, Spaces, rights_of};
+use super::{Space, Spaces, low_bits, rights_of, spend};
 use crate::kmem::{FRAME_SIZE, Reserved};
 use crate::lock::Held;
 use crate::machine::{Mmu, NoMemory, NodeRef, PhysAddr, SpaceRef};
@@ -119,8 +119,8 @@ pub struct Mapping {
     pub is_kernel_page: bool,
 }
 
-/// Entries looked at to skip a hole, at most.
-const HOLE_MAX: u32 = 48;
+/// Entries of a table that cost as much to look at as one other thing that is done, generously.
+pub(super) const SCANNED_FOR_ONE: u64 = 64;
 
 impl<M: Mmu> Spaces<'_, M> {
     /// log2 of the page that an entry of `level` maps.
@@ -396,22 +396,47 @@ impl<M: Mmu> Spaces<'_, M> {
     }
 
     /// The first address from `address` up to `end` that may not be in the hole where `place`, which is empty, was found.
-    /// A table that is taken out meanwhile is as good as a hole; of a long one a part is skipped.
-    pub(super) fn skip_hole(&self, space: &Space, place: &Place, address: u64, end: u64) -> u64 {
+    /// A table that is taken out meanwhile is as good as a hole. Goes no further than the budget and the end of the table
+    /// allow; the first unit of the budget is spent already.
+    pub(super) fn skip_hole(&self, space: &Space, place: &Place, address: u64, end: u64, budget: &mut u32) -> u64 {
         let size_log2 = Self::page_log2(place.level);
-        let mut at = place.entry_at.0;
-        let (mut next, mut looked_at) = (address, 0);
-        loop {
-            at += 1 << M::Format::ENTRY_LOG2;
-            next = ((next >> size_log2) + 1) << size_log2;
-            looked_at += 1;
-            let is_last = at.is_multiple_of(FRAME_SIZE) || looked_at == HOLE_MAX;
-            // A root may be there without an entry: then the shadow must be looked at.
-            let may_be_detached = space.is_sigma0() && self.may_be_detached(place, next);
-            if next >= end || is_last || may_be_detached || self.machine.read(PhysAddr(at)) != 0 {
-                return next.min(end);
+        let mut next = ((address >> size_log2) + 1) << size_log2;
+        let limit = if !space.is_sigma0() { end } else { self.end_of_attached(place, next).min(end) };
+        let mut at = PhysAddr(place.entry_at.0 + (1 << M::Format::ENTRY_LOG2));
+        let behind_it = (FRAME_SIZE - place.entry_at.0 % FRAME_SIZE) >> M::Format::ENTRY_LOG2;
+        let mut left = (behind_it - 1).min((limit.saturating_sub(next) + low_bits(size_log2)) >> size_log2);
+        while left > 0 {
+            let part = left.min(SCANNED_FOR_ONE);
+            let empty = self.count_empty(at, part);
+            next += empty << size_log2;
+            left -= part;
+            if empty < part || left == 0 || !spend(budget) {
+                break;
             }
+            at.0 += part << M::Format::ENTRY_LOG2;
         }
+        next.min(end)
+    }
+
+    /// Where in the table of `place` roots of sigma0 can be without an entry, from `next` on: there the shadow must be looked
+    /// at.
+    fn end_of_attached(&self, place: &Place, next: u64) -> u64 {
+        if place.level == 0 { next } else { self.config.user_end }
+    }
+
+    /// How many of the `count` entries from `at` on are empty before the first that is not.
+    #[inline]
+    fn count_empty(&self, at: PhysAddr, count: u64) -> u64 {
+        const TOGETHER: u64 = 8;
+        let read = |index: u64| self.machine.read(PhysAddr(at.0 + (index << M::Format::ENTRY_LOG2)));
+        let mut empty = 0;
+        while empty + TOGETHER <= count && (0..TOGETHER).fold(0, |all, index| all | read(empty + index)) == 0 {
+            empty += TOGETHER;
+        }
+        while empty < count && read(empty) == 0 {
+            empty += 1;
+        }
+        empty
     }
 
     /// A leaf entry for user code.

@@ -132,7 +132,7 @@ impl<M: Mmu> Spaces<'_, M> {
         let size_log2 = Self::page_log2(place.level);
         let next = ((address >> size_log2) + 1) << size_log2;
         let Some(frame) = self.frame_at(space, &place, address) else {
-            return if place.word == 0 { self.skip_hole(space, &place, address, end) } else { next };
+            return if place.word == 0 { self.skip_hole(space, &place, address, end, budget) } else { next };
         };
         let mut tree = self.mapdb.lock_tree(frame, held);
         let page = self.reload(space, &place, address).and_then(|place| self.mapped(space, &place, address));
