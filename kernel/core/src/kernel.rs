@@ -83,7 +83,7 @@ impl<M: Machine> Kernel<'_, M> {
 
     /// Whether the fast path may carry out calls of `thread`: it looks neither for queued senders in others' names nor for
     /// a redirector.
-    #[inline]
+    #[inline(always)]
     pub fn may_call_fast(&self, thread: TcbRef) -> bool {
         let tcb = self.tcb(thread);
         !tcb.is_barred(self.spaces.get(tcb.space()))

@@ -23,6 +23,17 @@ pub extern "C" fn dispatch() -> ! {
 
 /// The same, in a kernel entry that has begun.
 pub fn decide(mut here: Here<'static, Hardware>) -> ! {
+    if let Some(thread) = here.undisputed()
+        && layout::is_canonical(here.k.tcb(thread).ip.get())
+    {
+        leave(&here, thread)
+    }
+    choose_or_wait(here)
+}
+
+/// The same, if something has to be decided or done.
+#[inline(never)]
+fn choose_or_wait(mut here: Here<'static, Hardware>) -> ! {
     loop {
         let is_behind = here.attend();
         let Some(thread) = here.choose() else {
@@ -51,6 +62,7 @@ pub fn decide(mut here: Here<'static, Hardware>) -> ! {
 }
 
 /// To user mode with `thread`, which the dispatcher has chosen.
+#[inline(always)]
 fn leave(here: &Here<'static, Hardware>, thread: TcbRef) -> ! {
     machine::arm(here.next_event());
     enter_user(here.k.tcb(thread), thread, here.may_call_fast(thread))

@@ -209,15 +209,20 @@ impl<M: Machine> Here<'_, M> {
         question[ID] = id.raw() as usize;
         let answer = loop {
             let home = tcb.home();
-            let reply = self.ask(home, subject, question);
-            self.cpu.questions.waits_for.set(Some(home).filter(|_| reply == Reply::Busy));
-            match reply {
+            match self.ask(home, subject, question) {
                 Reply::Done(words) => break Some(words),
                 Reply::Gone => break None,
-                Reply::Moved => {}
-                Reply::Elsewhere(partner) => self.free(thread, partner),
-                Reply::Busy if self.is_last_of_ring() => break None,
-                Reply::Busy => {}
+                Reply::Busy => {
+                    self.cpu.questions.waits_for.set(Some(home));
+                    if self.is_last_of_ring() {
+                        break None;
+                    }
+                }
+                Reply::Moved => self.cpu.questions.waits_for.set(None),
+                Reply::Elsewhere(partner) => {
+                    self.cpu.questions.waits_for.set(None);
+                    self.free(thread, partner);
+                }
             }
             self.wait_a_moment();
         };

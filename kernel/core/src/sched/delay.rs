@@ -31,7 +31,7 @@ pub(super) enum Preemption {
 
 impl<M: Machine> Here<'_, M> {
     /// Whether `thread`, the running one, may take the IPC fast path, which does not end a delay.
-    #[inline]
+    #[inline(always)]
     pub fn may_call_fast(&self, thread: TcbRef) -> bool {
         self.k.may_call_fast(thread) && self.cpu.delaying.get().is_none()
     }

@@ -554,7 +554,7 @@ impl<M: Machine> Here<'_, M> {
         if let Some(victim) = own.peer.get() {
             let there = self.k.tcb(victim).affinity();
             let answer = self.ask(there, Subject::FailSenders, words([victim.index()]));
-            if answer == Reply::Done(words([0])) && !self.are_there_orphans() {
+            if matches!(answer, Reply::Done([0, ..])) && !self.are_there_orphans() {
                 self.bury(deleter, victim);
             }
         } else if let Some(space) = own.dying_space.get() {

@@ -318,8 +318,15 @@ impl World {
         for step in 0..=count {
             let mut here = self.here();
             self.k.machine.take_kick(self.cpu);
+            let undisputed = here.undisputed();
+            if let Some(thread) = undisputed.filter(|_| self.cpus().len() > 1) {
+                return self.leave(thread);
+            }
             here.attend();
-            match here.choose() {
+            let chosen = here.choose();
+            // Nothing came in between from other processors.
+            assert!(undisputed.is_none() || undisputed == chosen, "who is undisputed is chosen");
+            match chosen {
                 Some(thread) if here.k.tcb(thread).work() != Work::None && step < count => here.step(thread),
                 _ if here.is_behind() && step < count => {}
                 Some(thread) => return self.leave(thread),
