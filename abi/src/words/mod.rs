@@ -33,7 +33,7 @@ pub use msg_tag::MsgTag;
 pub use rights::Rights;
 pub use thread_id::ThreadId;
 pub use timeouts::Timeouts;
-pub use utcb::{UTCB_AREA_MIN_LOG2, UTCB_MR0_OFFSET, UTCB_SIZE, Utcb};
+pub use utcb::{UTCB_AREA_MIN_LOG2, UTCB_MR0_OFFSET, UTCB_MY_GLOBAL_ID_OFFSET, UTCB_SIZE, Utcb};
 
 /// Size of a word in bytes.
 pub const WORD_SIZE: usize = size_of::<Word>();

@@ -11,6 +11,8 @@ pub const UTCB_SIZE: usize = 1 << UTCB_ALIGN_LOG2;
 pub const UTCB_AREA_MIN_LOG2: u32 = 12;
 /// Offset of MR0 in the UTCB: the local id of a thread is the address of its UTCB plus this.
 pub const UTCB_MR0_OFFSET: usize = offset_of!(Utcb, mr);
+/// Offset of MyGlobalId in the UTCB.
+pub const UTCB_MY_GLOBAL_ID_OFFSET: usize = offset_of!(Utcb, my_global_id);
 
 const FLAG_PADDING: usize = WORD_SIZE - 2;
 

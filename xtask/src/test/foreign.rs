@@ -87,7 +87,21 @@ fn pingpong(lab: &Lab, sigma0: Sigma0) -> Result<()> {
     check_success(&ended)?;
     let rows = ended.console.lines().filter(|line| line.starts_with("IPC (")).count();
     ensure!(rows == 3 * 64, "{rows} rows instead of three tables\n{}", tail(&ended.console));
+    let instructions: Vec<f64> = ended.console.lines().filter_map(instructions_without_words).collect();
+    let [_, ipc, lipc] = instructions[..] else { bail!("not three of them: {instructions:?}") };
+    ensure!(
+        lipc < ipc + LOCAL_ID_COST,
+        "{lipc} instructions for an Lipc by local ids, {ipc} for an IPC by global ones"
+    );
     Ok(())
+}
+
+/// Instructions that the library and the kernel may take more for an IPC if the partner is named by a local id.
+const LOCAL_ID_COST: f64 = 50.0;
+
+/// The figure of a row of the benchmark that is about messages of no words.
+fn instructions_without_words(row: &str) -> Option<f64> {
+    row.strip_prefix("IPC ( 0 MRs): ")?.split(' ').next()?.parse().ok()
 }
 
 /// The menu is read and written by breakpoints, as the kernel's debugger serves them.

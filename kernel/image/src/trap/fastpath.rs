@@ -11,6 +11,9 @@
 //!   might be for that name), the caller's space has no redirector, the caller is not delaying a preemption, and `gs` is
 //!   what the kernel left there.
 //!
+//! A thread of the caller's own space may be named by its local id, too, if its UTCB is in the page of the caller's: what
+//! the fast path first turns down is looked at once more with the global id in its place.
+//!
 //! Then the effects are those of the general path: the caller waits plainly, the message is the receiver's, and the
 //! receiver runs on the caller's time slice. Everything stays in registers but what the two threads need later: the
 //! caller's stack pointer and flags in its TCB, and its own MR1 to MR7 in its UTCB, because words that a message does not
@@ -27,7 +30,7 @@ use core::arch::global_asm;
 use core::mem::offset_of;
 
 use kcore::thread::{TCB_SIZE_LOG2, Tcb};
-use l4_abi::{MsgTag, THREAD_ID_BITS, THREAD_NO_SHIFT, ThreadId, UTCB_MR0_OFFSET};
+use l4_abi::{MsgTag, THREAD_ID_BITS, THREAD_NO_SHIFT, ThreadId, UTCB_MR0_OFFSET, UTCB_MY_GLOBAL_ID_OFFSET, UTCB_SIZE};
 
 use crate::area::Area;
 use crate::layout;
@@ -35,6 +38,8 @@ use crate::stubs;
 
 /// Tag bits that the fast path does not take: typed words and flags.
 const SLOW_TAG_BITS: u64 = 0x3F << 6 | MsgTag::FLAGS;
+/// The bits in which the local ids of UTCBs in one page differ. Kernel addresses of UTCBs differ in the same ones.
+const LOCAL_IDS_IN_PAGE: i64 = 4096 - UTCB_SIZE as i64;
 /// The bits of a TCB offset.
 const OFFSET_MASK: u64 = ((1 << THREAD_ID_BITS) - 1) << TCB_SIZE_LOG2;
 
@@ -97,6 +102,7 @@ global_asm!(
     "jne general_syscall",
     "mov rbp, [rip + area_data + {current}]",
     "mov [rbp + {tcbs} + {flags}], r11",
+    "1:",
     "test r8w, r8w",
     "jnz 9f",
     "test r9d, {slow_tag_bits}",
@@ -156,7 +162,31 @@ global_asm!(
     "jne 9f",
     "cmp dword ptr [rbp + {tcbs} + {send_queue}], 0",
     "je 5b",
+    // A local id of a thread whose UTCB is in our page? That UTCB says who it is, and its TCB whether that is so.
     "9:",
+    "mov r11, [rbp + {tcbs} + {local_id}]",
+    "xor r11, rsi",
+    "test r11, {not_in_page}",
+    "jnz 8f",
+    "xor r11, [rbp + {tcbs} + {utcb}]",
+    "mov r11, [r11 + {my_global_id}]",
+    "mov rcx, r11",
+    "shr rcx, {offset_shift}",
+    "and ecx, {offset_mask}",
+    "cmp [rcx + {tcbs} + {id}], r11",
+    "jne 8f",
+    "cmp [rcx + {tcbs} + {local_id}], rsi",
+    "jne 8f",
+    "mov r11, [rcx + {tcbs} + {space_word}]",
+    "cmp r11, [rbp + {tcbs} + {space_word}]",
+    "jne 8f",
+    "cmp qword ptr [rcx + {tcbs} + {waits_for}], 0",
+    "je 8f",
+    "cmp rdx, rsi",
+    "mov rsi, [rcx + {tcbs} + {id}]",
+    "cmove rdx, rsi",
+    "jmp 1b",
+    "8:",
     "mov r11, [rbp + {tcbs} + {flags}]",
     "mov rcx, {ipc_return}",
     "jmp general_syscall",
@@ -178,6 +208,8 @@ global_asm!(
     local_id = const offset_of!(Tcb, local_id),
     send_queue = const offset_of!(Tcb, send_queue),
     mr = const UTCB_MR0_OFFSET,
+    my_global_id = const UTCB_MY_GLOBAL_ID_OFFSET,
+    not_in_page = const !LOCAL_IDS_IN_PAGE,
     slow_tag_bits = const SLOW_TAG_BITS,
     offset_shift = const THREAD_NO_SHIFT - TCB_SIZE_LOG2,
     offset_mask = const OFFSET_MASK,
