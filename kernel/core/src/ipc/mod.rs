@@ -316,6 +316,10 @@ impl<M: Machine> Here<'_, M> {
         }
         if let Some(woken) = woken.filter(|woken| self.is_ready_here(woken.thread)) {
             self.donate_to(woken.thread);
+            if self.cpu.donee.get() == Some(woken.thread) {
+                // It has the processor whatever the priorities are: nobody better has come.
+                self.cpu.must_choose.set(woken.must_choose);
+            }
         }
     }
 

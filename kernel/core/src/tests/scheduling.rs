@@ -102,6 +102,13 @@ fn call_donates() {
     check_scheduled(w, "a call b 1", "b runs");
     check_scheduled(w, "b reply a 2", "a runs; a got 2 from 'b");
     check_scheduled(w, "a send b 3 snd=0; a wait", "c runs; b got 3 from 'a");
+    // Also if the receiver's priority is above the caller's, and somebody's who is ready above both.
+    let w = ready(&[(D, 220), (B, 200), (A, 100), (C, 80)]);
+    play(w, "d wait; b wait");
+    lower(w, D, 60);
+    lower(w, B, 50);
+    check_scheduled(w, "a call b 1", "b runs");
+    check_scheduled(w, "b call d 1", "d runs");
 }
 
 /// X.2, Scheduling: donated time is the donor's: when its slice is over, the next of the donor's queue runs.
