@@ -6,16 +6,20 @@ use std::time::Instant;
 use anyhow::{Result, anyhow, ensure};
 
 use super::{Filter, Outcome, Tally, Verdict};
+use crate::build;
 use crate::cargo;
 use crate::progress::Progress;
 use crate::project::{self, CRATES, Crate, HostTests};
 
-/// Runs the tests of all crates.
-pub fn run(filter: &Filter, tally: &mut Tally) -> Result<()> {
+/// The crate whose tests execute code of the kernel's image, and what is in the names of those that do.
+const EXECUTES_THE_KERNEL: (&str, &str) = ("kcore", "equivalence");
+
+/// Runs the tests of all crates; what they draw afresh each time they draw from `seed`.
+pub fn run(filter: &Filter, seed: u64, tally: &mut Tally) -> Result<()> {
     let whole = CRATES.iter().filter(|entry| entry.tests == HostTests::All);
     for entry in whole.chain(project::host_libraries()?).filter(|entry| filter.may_take_from(entry.name)) {
         tally.progress.note(format!("host tests of {}", entry.name));
-        run_crate(entry, filter, tally)?;
+        run_crate(entry, filter, seed, tally)?;
     }
     Ok(())
 }
@@ -47,7 +51,7 @@ fn list(entry: &Crate, progress: &Progress) -> Result<(Vec<String>, Followed)> {
     Ok((names, listed))
 }
 
-fn run_crate(entry: &Crate, filter: &Filter, tally: &mut Tally) -> Result<()> {
+fn run_crate(entry: &Crate, filter: &Filter, seed: u64, tally: &mut Tally) -> Result<()> {
     let started = Instant::now();
     let mut parser = Parser::new(entry.name);
     let mut names = Vec::new();
@@ -56,16 +60,27 @@ fn run_crate(entry: &Crate, filter: &Filter, tally: &mut Tally) -> Result<()> {
         let wanted = all.iter().filter(|name| filter.takes(name));
         names.extend(wanted.filter_map(|name| parser.own(name)).map(str::to_owned));
         if names.is_empty() {
-            return tally.enter(build(entry, listed, started));
+            return tally.enter(outcome_of_build(entry, listed, started));
         }
-        names.insert(0, "--exact".to_owned());
     }
 
     let mut command = command(entry);
-    let ended = cargo::follow(command.arg("--").args(names), &tally.progress, |line| parser.enter(line))?;
+    if entry.name == EXECUTES_THE_KERNEL.0 {
+        if names.is_empty() || names.iter().any(|name| name.contains(EXECUTES_THE_KERNEL.1)) {
+            let built = build::images(&["kernel"]).map(drop);
+            tally.enter(Outcome::of_build("build::kernel", built, started))?;
+        }
+        command.env("KCORE_IMAGE", project::image_dir().join("kernel.debug"));
+        command.env("KCORE_FRESH_SEED", seed.to_string());
+    }
+    if !names.is_empty() {
+        names.insert(0, "--exact".to_owned());
+    }
+    command.args(["--", "--show-output"]).args(names);
+    let ended = cargo::follow(&mut command, &tally.progress, |line| parser.enter(line))?;
     let has_failed = parser.outcomes.iter().any(|outcome| outcome.result == Verdict::Failed);
     parser.outcomes.into_iter().try_for_each(|outcome| tally.enter(outcome))?;
-    if has_failed { Ok(()) } else { tally.enter(build(entry, ended, started)) }
+    if has_failed { Ok(()) } else { tally.enter(outcome_of_build(entry, ended, started)) }
 }
 
 fn command(entry: &Crate) -> Command {
@@ -78,7 +93,7 @@ fn command(entry: &Crate) -> Command {
 }
 
 /// The outcome of building the tests: what else a failure without a failed test can be.
-fn build(entry: &Crate, (ok, log): Followed, started: Instant) -> Outcome {
+fn outcome_of_build(entry: &Crate, (ok, log): Followed, started: Instant) -> Outcome {
     let result = if ok { Ok(()) } else { Err(anyhow!("{}", log.join("\n"))) };
     Outcome::of_build(format!("build::{}", entry.name), result, started)
 }
@@ -87,15 +102,15 @@ fn build(entry: &Crate, (ok, log): Followed, started: Instant) -> Outcome {
 struct Parser {
     group: &'static str,
     outcomes: Vec<Outcome>,
-    /// The failed test whose output is being read.
-    failing: Option<String>,
+    /// The test whose output is being read.
+    telling: Option<String>,
     /// When the last test ended: the harness does not tell how long one took.
     last: Instant,
 }
 
 impl Parser {
     fn new(group: &'static str) -> Self {
-        Self { group, outcomes: Vec::new(), failing: None, last: Instant::now() }
+        Self { group, outcomes: Vec::new(), telling: None, last: Instant::now() }
     }
 
     fn full(&self, name: &str) -> String {
@@ -112,10 +127,10 @@ impl Parser {
             self.outcomes.push(Outcome::new(self.full(name), result, self.last));
             self.last = Instant::now();
         } else if let Some(name) = line.strip_prefix("---- ").and_then(|line| line.strip_suffix(" stdout ----")) {
-            self.failing = Some(self.full(name));
-        } else if line == "failures:" || line.starts_with("test result:") {
-            self.failing = None;
-        } else if let Some(name) = &self.failing {
+            self.telling = Some(self.full(name));
+        } else if ["failures:", "successes:"].contains(&line) || line.starts_with("test result:") {
+            self.telling = None;
+        } else if let Some(name) = &self.telling {
             if let Some(outcome) = self.outcomes.iter_mut().rev().find(|outcome| outcome.test == *name) {
                 outcome.details.push_str(line);
                 outcome.details.push('\n');
@@ -149,6 +164,15 @@ test elf::tests::wraps - should panic ... ok
 test slow ... ignored, needs a day
 test map::tests::grant ... FAILED
 
+successes:
+
+---- elf::tests::cut stdout ----
+note: 7 cuts
+
+successes:
+    elf::tests::cut
+    elf::tests::wraps
+
 failures:
 
 ---- map::tests::grant stdout ----
@@ -163,7 +187,7 @@ test result: FAILED. 2 passed; 1 failed; 1 ignored; 0 measured; 0 filtered out; 
 ";
 
     #[test]
-    fn results_and_the_output_of_failures_are_found() {
+    fn results_and_outputs_are_found() {
         let mut parser = Parser::new("kcore");
         OUTPUT.lines().for_each(|line| parser.enter(line));
         let outcomes = parser.outcomes;
@@ -177,6 +201,7 @@ test result: FAILED. 2 passed; 1 failed; 1 ignored; 0 measured; 0 filtered out; 
                 ("kcore::map::tests::grant", Verdict::Failed),
             ]
         );
+        assert_eq!(outcomes[0].details, "note: 7 cuts\n\n");
         let details = &outcomes[3].details;
         assert!(details.contains("src/map.rs:7:9") && details.ends_with("left: 1\n\n"), "{details:?}");
     }

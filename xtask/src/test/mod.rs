@@ -32,6 +32,9 @@ use crate::progress::Progress;
 use crate::project::{self, Arch, CRATES};
 use crate::{build, qemu, tidy, usage};
 
+/// How lines begin that a test has to say also when it is passed.
+const NOTE: &str = "note: ";
+
 /// Boots at a time.
 const WORKERS: usize = 2;
 
@@ -71,7 +74,7 @@ pub struct Outcome {
     clause: String,
     result: Verdict,
     ms: u64,
-    /// What a person needs to see when it failed.
+    /// What a person needs to see when it failed, with lines to be seen always, which begin with [`NOTE`].
     #[serde(skip)]
     details: String,
     /// It is no test, but what tests need.
@@ -139,8 +142,9 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         passed: 0,
         failed: vec![],
     };
-    host::run(&filter, &mut tally)?;
-    emulator(&filter, args.seed.unwrap_or_else(fresh_seed), &mut tally)?;
+    let seed = args.seed.unwrap_or_else(fresh_seed);
+    host::run(&filter, seed, &mut tally)?;
+    emulator(&filter, seed, &mut tally)?;
     for (name, check) in tidy::CHECKS {
         let name = format!("tidy::{name}");
         if filter.takes(&name) {
@@ -200,9 +204,8 @@ impl Tally {
             Verdict::Ignored => "ignored",
         };
         self.progress.println(&format!("test {} ... {word}", outcome.test));
-        if outcome.result != Verdict::Ok {
-            outcome.details.lines().for_each(|line| self.progress.println(&format!("    {line}")));
-        }
+        let is_told = |line: &&str| outcome.result != Verdict::Ok || line.starts_with(NOTE);
+        outcome.details.lines().filter(is_told).for_each(|line| self.progress.println(&format!("    {line}")));
         if let Some(json) = &mut self.json {
             writeln!(json, "{}", serde_json::to_string(&outcome)?).context("cannot write the JSON file")?;
         }
