@@ -4,7 +4,8 @@
 //! knows which processor it runs on. The entry from SYSCALL has no stack yet; each processor has a copy of it that finds
 //! the words of the area relative to itself.
 
-use core::arch::asm;
+use core::arch::{asm, global_asm};
+use core::mem::offset_of;
 
 use kcore::cross::shootdown::Batch;
 use kcore::machine::{CpuId, TcbRef};
@@ -48,6 +49,26 @@ pub struct Area {
 }
 
 const _: () = assert!(size_of::<Area>() <= layout::AREA_DATA_BYTES);
+
+// Where the words are that the entry from SYSCALL knows, for tests that execute its code: absolute symbols of the image.
+global_asm!(
+    ".macro area_word name, offset",
+    ".global area_word_\\name",
+    ".set area_word_\\name, \\offset",
+    ".endm",
+    "area_word current, {current}",
+    "area_word space_word, {space_word}",
+    "area_word user_stack, {user_stack}",
+    "area_word fast_gs, {fast_gs}",
+    "area_word plain_mark, {plain_mark}",
+    "area_word plain_any, {plain_any}",
+    current = const offset_of!(Area, cpu.current),
+    space_word = const offset_of!(Area, space_word),
+    user_stack = const offset_of!(Area, user_stack),
+    fast_gs = const offset_of!(Area, fast_gs),
+    plain_mark = const offset_of!(Area, plain_mark),
+    plain_any = const offset_of!(Area, plain_any),
+);
 
 /// No selector is this.
 const NO_SELECTOR: u32 = u32::MAX;

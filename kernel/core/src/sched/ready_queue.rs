@@ -81,6 +81,22 @@ impl ReadyQueue {
         lists.flat_map(|list| core::iter::successors(list.first(), move |&thread| list.after(thread))).collect()
     }
 
+    /// Whether the same threads are queued in the same order in `other`, whose threads are `other_tcbs`.
+    #[cfg(test)]
+    pub fn is_same(&self, tcbs: &[Tcb], other: &Self, other_tcbs: &[Tcb]) -> bool {
+        let is_occupied =
+            |priority: usize| self.occupied[priority / WORD_BITS].get() >> (priority % WORD_BITS) & 1 != 0;
+        let members = |queue: &Self, tcbs, priority| {
+            let list = queue.list(tcbs, priority as u8);
+            core::iter::successors(list.first(), |&thread| list.after(thread)).collect::<std::vec::Vec<_>>()
+        };
+        let words = self.occupied.iter().zip(&other.occupied);
+        words.into_iter().all(|(own, other)| own.get() == other.get())
+            && (0..PRIORITIES)
+                .filter(|&priority| is_occupied(priority))
+                .all(|priority| members(self, tcbs, priority) == members(other, other_tcbs, priority))
+    }
+
     /// Checks that occupancy bits and queues agree and that members are queued under their own priority.
     ///
     /// # Panics

@@ -19,6 +19,7 @@ use crate::machine::{
 use crate::mapdb::Node;
 use crate::sync::{AtomicUsize, Ordering::Relaxed};
 use crate::thread::{Tcb, is_page_vacant};
+use crate::var::Var;
 
 /// Where kernel memory begins.
 pub const KMEM_BEGIN: PhysAddr = PhysAddr(0x10_0000);
@@ -38,8 +39,8 @@ pub const DEFAULT_FLAGS: usize = 0x202;
 /// General registers that an exception message has besides ip, sp and flags.
 pub const GENERAL_REGISTERS: usize = EXCEPTION_IMAGE_WORDS - 3;
 
-/// Where calls of Ipc return to.
-pub const IPC_RETURN_IP: usize = 0x57AB_0000;
+/// Where calls of Ipc return to: where the image has its stub.
+pub const IPC_RETURN_IP: usize = 0xFFFF_FFFF_FFB0_0002;
 
 /// Interrupt lines. Those below [`EDGE_LINES`] the machine masks when they come, the others it cannot hold back.
 pub const LINES: usize = 16;
@@ -131,12 +132,34 @@ pub struct Saved {
     pub unmaps: Shared<u32>,
     /// The general registers of its exception messages.
     pub general: [Shared<Word>; GENERAL_REGISTERS],
+    /// The frame of the image's: rax, rbx, rcx, rdx, rsi, rdi, rbp, r8 to r15.
+    pub frame: [Var<usize>; FRAME_REGISTERS],
+}
+
+/// Registers in a frame.
+pub const FRAME_REGISTERS: usize = 15;
+/// Where `rsi`, which passes the sender, is in a frame.
+pub const FRAME_RSI: usize = 4;
+/// Where `rdi`, which passes the local id, is in a frame.
+pub const FRAME_RDI: usize = 5;
+/// Where MR0 to MR7 are in a frame (amd64 ABI, Ipc).
+pub const FRAME_MRS: [usize; 8] = [8, 0, 1, 9, 11, 12, 13, 14];
+
+impl Saved {
+    fn load_message_registers(&self, utcb: &Utcb) {
+        FRAME_MRS.into_iter().enumerate().for_each(|(i, place)| self.frame[place].set(utcb.mr(i) as usize));
+    }
 }
 
 impl Fake {
     /// The machine at power-on, with these tables, and memory to put behind them.
     pub fn new(tables: Tables, kmem: &'static Kmem) -> Self {
-        let saved = || Saved { from: Shared::new(None), unmaps: Shared::new(0), general: Default::default() };
+        let saved = || Saved {
+            from: Shared::new(None),
+            unmaps: Shared::new(0),
+            general: Default::default(),
+            frame: Default::default(),
+        };
         Self {
             frames: (0..KMEM_FRAMES).map(|_| OnceLock::new()).collect(),
             utcbs: (0..KMEM_FRAMES * UTCBS_PER_FRAME).map(|_| OnceLock::new()).collect(),
@@ -340,6 +363,7 @@ impl Machine for Fake {
     fn reset_registers(&self, thread: TcbRef) {
         self.saved(thread).from.set(None);
         self.saved(thread).general.iter().for_each(|register| register.set(0));
+        self.saved(thread).frame.iter().for_each(|register| register.set(0));
     }
 
     fn default_flags(&self) -> usize {
@@ -391,11 +415,16 @@ impl Machine for Fake {
 
     fn forget_thread(&self, _thread: TcbRef) {}
 
-    fn ipc_return(&self, thread: TcbRef, _tcb: &Tcb, from: ThreadId) {
-        self.saved(thread).from.set(Some(from));
+    fn ipc_return(&self, thread: TcbRef, tcb: &Tcb, from: ThreadId) {
+        let saved = self.saved(thread);
+        saved.from.set(Some(from));
+        saved.frame[FRAME_RSI].set(from.raw() as usize);
+        saved.frame[FRAME_RDI].set(tcb.local_id.get().raw() as usize);
+        saved.load_message_registers(tcb.utcb_in(self));
     }
 
-    fn unmap_return(&self, thread: TcbRef, _utcb: &Utcb) {
+    fn unmap_return(&self, thread: TcbRef, utcb: &Utcb) {
+        self.saved(thread).load_message_registers(utcb);
         let unmaps = &self.saved(thread).unmaps;
         unmaps.set(unmaps.get() + 1);
     }

@@ -14,6 +14,7 @@ mod boot_memory;
 mod cancel;
 mod debugger;
 mod deletion;
+mod equivalence;
 mod everywhere;
 mod exchange_registers;
 mod fast_path;
