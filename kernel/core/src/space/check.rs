@@ -100,6 +100,8 @@ impl<M: Mmu> Spaces<'_, M> {
         let fail = |holds: bool, what: &'static str| require(holds, what, table.index, address);
         let slot = self.slot(place);
         let is_leaf = matches!(self.entry(place), Entry::Leaf(_));
+        // A frame in an entry that is not present would be within the reach of L1TF.
+        fail(is_leaf || place.word == 0, "an entry that is not present is zero")?;
         fail(is_leaf || slot.kernel.is_none(), "a page of the kernel has an entry")?;
         fail(!is_leaf || slot.kernel.is_some() || slot.node.is_some(), "a page has a node or is the kernel's")?;
         if matches!(slot.kernel, Some(super::tables::KernelPage::Utcbs(_))) {

@@ -1,6 +1,6 @@
 //! From ids to threads.
 
-use l4_abi::{ThreadId, UTCB_MR0_OFFSET, UTCB_SIZE};
+use l4_abi::{THREAD_ID_BITS, ThreadId, UTCB_MR0_OFFSET, UTCB_SIZE};
 
 use crate::kernel::Kernel;
 use crate::machine::{Machine, SpaceRef, TcbRef};
@@ -35,10 +35,14 @@ impl<M: Machine> Kernel<'_, M> {
     }
 
     /// The slot that `id` selects by its number, whoever is in it; `None` if the number does not fit the table.
+    ///
+    /// The number is a program's. A processor that looks ahead of the comparison must not be led far beyond the table by it,
+    /// to read there what the program wants: so it is masked, too (Spectre v1).
     #[inline]
     pub fn slot(&self, id: ThreadId) -> Option<TcbRef> {
-        let number = id.thread_no();
-        ((number as usize) < self.tcbs.len()).then(|| TcbRef::new(number as u32))
+        const MASK: usize = (1 << THREAD_ID_BITS) - 1;
+        let number = id.thread_no() as usize;
+        (number < self.tcbs.len()).then(|| TcbRef::new((number & MASK) as u32))
     }
 
     /// The thread that `id`, global or local to `space`, names.
