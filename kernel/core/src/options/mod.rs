@@ -20,6 +20,30 @@ pub struct Options {
     /// `ioflexpages`: user code reaches only the I/O ports that were mapped to its space by I/O fpages. Otherwise it
     /// reaches all of them, and there are no I/O fpages.
     pub io_fpages: bool,
+    /// `mitigations`: what is done about weaknesses of processors by which programs can read what is not theirs.
+    pub mitigations: Mitigations,
+}
+
+/// How much is done about weaknesses of processors.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Mitigations {
+    /// Nothing that costs time.
+    Off,
+    /// What this processor needs.
+    #[default]
+    Auto,
+    /// The same, and what separates programs that share a processor from each other, at any price.
+    Full,
+}
+
+impl fmt::Display for Mitigations {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Off => "off",
+            Self::Auto => "auto",
+            Self::Full => "full",
+        })
+    }
 }
 
 /// What is wrong with a command line.
@@ -27,8 +51,8 @@ pub struct Options {
 pub enum Complaint<'a> {
     /// No option has this name.
     Unknown(&'a [u8]),
-    /// The option does not take this value.
-    BadValue(&'a [u8]),
+    /// The option does not take this value, but those.
+    BadValue(&'a [u8], &'static str),
     /// There is no line to read.
     Unreadable(multiboot::Error),
 }
@@ -65,9 +89,13 @@ impl Options {
             Some(equals) => (&word[..equals], &word[equals + 1..]),
             None => (word, &b"yes"[..]),
         };
-        let truth = || truth(value).ok_or(Complaint::BadValue(word));
+        let truth = || truth(value).ok_or(Complaint::BadValue(word, "yes or no"));
         match name {
             b"ioflexpages" => self.io_fpages = truth()?,
+            b"mitigations" => {
+                let found = mitigations(value).ok_or(Complaint::BadValue(word, "auto, off or full"))?;
+                self.mitigations = found;
+            }
             _ => return Err(Complaint::Unknown(word)),
         }
         Ok(())
@@ -83,6 +111,15 @@ fn truth(value: &[u8]) -> Option<bool> {
     }
 }
 
+fn mitigations(value: &[u8]) -> Option<Mitigations> {
+    match value {
+        b"auto" => Some(Mitigations::Auto),
+        b"off" => Some(Mitigations::Off),
+        b"full" => Some(Mitigations::Full),
+        _ => None,
+    }
+}
+
 /// Bytes of a word that a complaint shows.
 const SHOWN_BYTES: usize = 64;
 
@@ -93,7 +130,7 @@ impl fmt::Display for Complaint<'_> {
         }
         match *self {
             Self::Unknown(word) => write!(f, "\"{}\" is no option and is ignored", shown(word)),
-            Self::BadValue(word) => write!(f, "\"{}\" is ignored: it takes yes or no", shown(word)),
+            Self::BadValue(word, values) => write!(f, "\"{}\" is ignored: it takes {values}", shown(word)),
             Self::Unreadable(error) => write!(f, "options are ignored: {error}"),
         }
     }

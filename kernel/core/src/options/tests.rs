@@ -3,10 +3,11 @@
 use kformats::multiboot::{Error, Physical, v1};
 use l4_abi::{MemoryDescriptor, MemoryType, Word};
 
-use super::{Complaint, KnownMemory, Options};
+use super::{Complaint, KnownMemory, Mitigations, Options};
 
-const ON: Options = Options { io_fpages: true };
-const OFF: Options = Options { io_fpages: false };
+const ON: Options = Options { io_fpages: true, mitigations: Mitigations::Auto };
+const OFF: Options = Options { io_fpages: false, mitigations: Mitigations::Auto };
+const TRUTH: &str = "yes or no";
 
 /// What a line comes to: options and complaints.
 #[track_caller]
@@ -30,14 +31,25 @@ fn words_are_set_in_any_order() {
 }
 
 #[test]
+fn mitigations_have_three_values() {
+    let with = |mitigations| Options { mitigations, ..OFF };
+    check("kernel mitigations=off", with(Mitigations::Off), &[]);
+    check("mitigations=full ioflexpages", Options { mitigations: Mitigations::Full, ..ON }, &[]);
+    check("mitigations=off mitigations=auto", OFF, &[]);
+    for word in ["mitigations", "mitigations=", "mitigations=no", "mitigations=AUTO", "mitigations=autos"] {
+        check(word, OFF, &[Complaint::BadValue(word.as_bytes(), "auto, off or full")]);
+    }
+}
+
+#[test]
 fn what_is_not_known_is_named_and_ignored() {
     check("kernel ioflexpage=yes", OFF, &[Complaint::Unknown(b"ioflexpage=yes")]);
     check("ioflexpage=yes", OFF, &[Complaint::Unknown(b"ioflexpage=yes")]);
     check("kernel quick ioflexpages", ON, &[Complaint::Unknown(b"quick")]);
     check("kernel IOFLEXPAGES =", OFF, &[Complaint::Unknown(b"IOFLEXPAGES"), Complaint::Unknown(b"=")]);
-    check("kernel ioflexpages=", OFF, &[Complaint::BadValue(b"ioflexpages=")]);
-    check("kernel ioflexpages=yes=no", OFF, &[Complaint::BadValue(b"ioflexpages=yes=no")]);
-    check("kernel ioflexpages=1 ioflexpages", ON, &[Complaint::BadValue(b"ioflexpages=1")]);
+    check("kernel ioflexpages=", OFF, &[Complaint::BadValue(b"ioflexpages=", TRUTH)]);
+    check("kernel ioflexpages=yes=no", OFF, &[Complaint::BadValue(b"ioflexpages=yes=no", TRUTH)]);
+    check("kernel ioflexpages=1 ioflexpages", ON, &[Complaint::BadValue(b"ioflexpages=1", TRUTH)]);
 }
 
 #[test]
@@ -46,7 +58,7 @@ fn complaints_fit_on_a_line_whatever_the_word() {
     let rows = [
         (Complaint::Unknown(b"quick"), "\"quick\" is no option and is ignored"),
         (Complaint::Unknown(b"\x1b[2J\xFF\""), "\"\\x1b[2J\\xff\\\"\" is no option and is ignored"),
-        (Complaint::BadValue(b"ioflexpages=1"), "\"ioflexpages=1\" is ignored: it takes yes or no"),
+        (Complaint::BadValue(b"ioflexpages=1", TRUTH), "\"ioflexpages=1\" is ignored: it takes yes or no"),
         (Complaint::Unreadable(Error::EndlessString), "options are ignored: a command line has no end"),
     ];
     for (complaint, expected) in rows {
