@@ -14,5 +14,8 @@ mod common;
 #[path = "w64/mod.rs"]
 mod width;
 
-pub use common::{apic, cache, cpu, cr, ioapic, irq, lines, msr, pic, pit, port, processors, tables, timer, tlb, uart};
+pub use common::{
+    apic, cache, cpu, cr, ioapic, irq, lines, msr, pic, pit, port, processors, tables, timer, tlb, uart,
+    vulnerabilities,
+};
 pub use width::{desc, fpu, syscall};

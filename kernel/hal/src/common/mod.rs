@@ -16,3 +16,4 @@ pub mod tables;
 pub mod timer;
 pub mod tlb;
 pub mod uart;
+pub mod vulnerabilities;

@@ -14,6 +14,12 @@ pub struct Msr(pub u32);
 impl Msr {
     /// The time-stamp counter.
     pub const TSC: Self = Self(0x10);
+    /// What is done against speculation.
+    pub const SPEC_CTRL: Self = Self(0x48);
+    /// Commands about what is predicted.
+    pub const PRED_CMD: Self = Self(0x49);
+    /// What the processor is not affected by, among other things.
+    pub const ARCH_CAPABILITIES: Self = Self(0x10A);
     /// Code segment that SYSENTER loads; 0: SYSENTER is a general-protection fault.
     pub const SYSENTER_CS: Self = Self(0x174);
     /// Base and mode of the local APIC.
@@ -145,6 +151,8 @@ bitflags! {
         const LMA = 1 << 10;
         /// Page-table entries may forbid execution.
         const NXE = 1 << 11;
+        /// Automatic IBRS (AMD).
+        const AIBRSE = 1 << 21;
         const _ = !0;
     }
 }
