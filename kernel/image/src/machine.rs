@@ -35,6 +35,7 @@ use crate::console;
 use crate::frame::{FRAME_SIZE_LOG2, Frame, frame};
 use crate::interrupts::Interrupts;
 use crate::layout;
+use crate::mitigations;
 use crate::once::BootCell;
 use crate::port_map;
 use crate::shootdown;
@@ -648,6 +649,7 @@ pub fn enter_space(tcb: &Tcb) {
             cpu.batch.note_loaded(word);
         }
         cpu.space_word.set(word);
+        mitigations::between_spaces();
         // SAFETY: every space maps the kernel alike. The bit "keep" is set only in words with an identifier that no
         // other living space has, and whose translations were forgotten when its last user went.
         unsafe { asm!("mov cr3, {}", in(reg) word, options(nostack, preserves_flags)) };

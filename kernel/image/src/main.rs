@@ -15,6 +15,7 @@ mod interrupts;
 mod kip;
 mod layout;
 mod machine;
+mod mitigations;
 mod once;
 mod options;
 mod port_map;

@@ -107,7 +107,7 @@ fn pingpong(lab: &Lab, cpu: &str, memory_mib: u64, args: &str) -> Machine {
 }
 
 /// The same numbers in every run.
-fn counting(lab: &Lab, args: &str) -> Machine {
+pub fn counting(lab: &Lab, args: &str) -> Machine {
     let mut machine = pingpong(lab, "max", 256, &format!("{args} tick=instructions"));
     machine.icount = true;
     machine
@@ -120,17 +120,18 @@ pub fn tail(console: &str) -> String {
 }
 
 /// The program must have ended with 0.
-fn check_success(ended: &Ended) -> Result<()> {
+pub fn check_success(ended: &Ended) -> Result<()> {
     ensure!(ended.end == End::Program(0), "{}\n{}", ended.end, tail(&ended.console));
     Ok(())
 }
 
 /// A row of the benchmark's table.
 #[derive(Deserialize, PartialEq, Debug)]
-struct Measured {
+pub struct Measured {
     mode: String,
     mrs: u32,
-    value: f64,
+    /// What a message takes.
+    pub value: f64,
 }
 
 impl fmt::Display for Measured {
@@ -139,7 +140,8 @@ impl fmt::Display for Measured {
     }
 }
 
-fn rows(console: &str) -> Vec<Measured> {
+/// The rows that pingpong printed for programs.
+pub fn rows(console: &str) -> Vec<Measured> {
     console.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
 }
 

@@ -10,6 +10,7 @@ mod host;
 mod images;
 mod ktap;
 mod l4test;
+mod mitigations;
 mod servers;
 mod storm;
 
@@ -280,7 +281,8 @@ fn cases() -> impl Iterator<Item = Case> {
         .chain(images::cases())
         .chain(l4test::cases())
         .chain(foreign::cases())
-        .chain(storm::cases());
+        .chain(storm::cases())
+        .chain(mitigations::cases());
     boots.chain(commands::cases()).chain(bench::cases()).chain(servers::cases())
 }
 

@@ -34,7 +34,7 @@ use crate::interrupts::{self, Interrupts};
 use crate::machine::{DirectMap, HARDWARE, Hardware, local_apic, node_table, space_table};
 use crate::once::BootCell;
 use crate::trap::{entry, vector};
-use crate::{KERNEL, area, console, dispatch, kip, layout, machine, options, stubs, task_state};
+use crate::{KERNEL, area, console, dispatch, kip, layout, machine, mitigations, options, stubs, task_state};
 
 static KMEM: Kmem = Kmem::new();
 /// The gates, the same for all processors.
@@ -74,6 +74,8 @@ pub fn bring_up() -> ! {
     let loaded = unsafe { kip::loaded() };
     // SAFETY: no other tables have been loaded yet.
     let options = unsafe { options::read(&loaded) };
+    // SAFETY: as above; no thread runs, and areas are made later.
+    unsafe { mitigations::prepare(options) };
     let servers = InitialServers::of(loaded.kip).unwrap_or_else(|error| panic!("{error}"));
     // SAFETY: no other tables have been loaded yet.
     let madt = unsafe { firmware::controllers() };
@@ -133,6 +135,7 @@ fn greet(clocks: Clocks, processors: &Processors) {
         let distances = &FOUND.get().localities.distances[locality][..localities];
         console::line(format_args!("locality {locality}: {kib} KiB of kernel memory, distances {distances:?}"));
     }
+    mitigations::tell();
     if processors.left_off() > 0 {
         console::line(format_args!("{} processors more than the kernel can run are left off", processors.left_off()));
     }
@@ -259,6 +262,7 @@ pub fn start_processor() {
     let mut irq = unsafe { IrqOff::assume() };
     machine::start_local_apic(&mut irq);
     machine::start_fpu();
+    mitigations::start();
 }
 
 /// Starts the processors behind the first. Returns the scheduling states of all that run.

@@ -39,6 +39,11 @@ pub fn image_range() -> (PhysAddr, PhysAddr) {
     (physical(&raw const image::__image_start), physical(&raw const image::__image_end))
 }
 
+/// Where the code is that is copied to areas.
+pub fn area_template() -> usize {
+    (&raw const image::__area_code).addr()
+}
+
 /// A part of the image whose pages are of one kind.
 struct Section {
     start: usize,

@@ -31,6 +31,18 @@ unsafe extern "C" {
     pub fn non_maskable_entry();
     /// Leaves to user mode with the registers of the running thread. The kernel stack becomes empty.
     pub fn resume_user() -> !;
+    /// Where SYSCALL goes on if the fast path does not take the call.
+    pub fn general_syscall();
+    /// The end of [`resume_user`], and the form of it that clears buffers.
+    pub fn general_exit();
+    /// See [`general_exit`].
+    pub fn general_exit_clearing();
+    /// The ends of the fast path, and the form of them that clears buffers.
+    pub fn fast_exit_other_space();
+    /// See [`fast_exit_other_space`].
+    pub fn fast_exit_same_space();
+    /// See [`fast_exit_other_space`].
+    pub fn fast_exit_clearing();
 }
 
 /// Size of a gate entry.
@@ -43,6 +55,7 @@ global_asm!(
     ".pushsection .area_code, \"ax\"",
     ".balign 64",
     // --- SYSCALL, everything that the fast path does not take ---
+    ".global general_syscall",
     "general_syscall:",
     "mov [rip + area_data + {scratch}], rsp",
     "mov rsp, [rip + area_data + {current}]",
@@ -228,8 +241,23 @@ global_asm!(
     "mov r13, [rax + {r13}]",
     "mov r14, [rax + {r14}]",
     "mov r15, [rax + {r15}]",
+    // Five bytes, over which a jump can be written.
+    ".global general_exit",
+    "general_exit:",
     "mov rax, [rax + {rax}]",
     "iretq",
+    ".if . - general_exit < 5",
+    ".error \"no place for a jump\"",
+    ".endif",
+    // The same where the processor's buffers must not hold what the kernel has touched: VERW of a segment that can be
+    // written clears them.
+    ".balign 16, 0xCC",
+    ".global general_exit_clearing",
+    "general_exit_clearing:",
+    "mov rax, [rax + {rax}]",
+    "verw word ptr [rip + general_exit_segment]",
+    "iretq",
+    "general_exit_segment: .word {user_data}",
     ".popsection",
     to_area = const -(layout::AREA_BYTES as isize),
     area_data = const layout::AREA_DATA,

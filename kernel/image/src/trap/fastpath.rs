@@ -30,6 +30,7 @@ use core::arch::global_asm;
 use core::mem::offset_of;
 
 use kcore::thread::{TCB_SIZE_LOG2, Tcb};
+use khal::desc::Selector;
 use l4_abi::{MsgTag, THREAD_ID_BITS, THREAD_NO_SHIFT, ThreadId, UTCB_MR0_OFFSET, UTCB_MY_GLOBAL_ID_OFFSET, UTCB_SIZE};
 
 use crate::area::Area;
@@ -48,7 +49,7 @@ global_asm!(
     // none, or the words beyond the registers. rbp is still the sender; rsi is set. The number of words is taken apart by
     // its parity first, which the "and" has left: that way no number takes more than seven steps. An indirect jump
     // would take three, but could be led astray.
-    ".macro leave_to_receiver",
+    ".macro leave_to_receiver which",
     "mov rdi, [rcx + {tcbs} + {local_id}]",
     "mov [rip + area_utcb_slot], rdi",
     "mov rsp, [rcx + {tcbs} + {sp}]",
@@ -64,6 +65,9 @@ global_asm!(
     "84: mov r13, [rcx + {mr} + 5*8]",
     "85: mov r14, [rcx + {mr} + 6*8]",
     "86: mov r15, [rcx + {mr} + 7*8]",
+    // Where buffers must be cleared, a jump is written over the end.
+    ".global fast_exit_\\which",
+    "fast_exit_\\which:",
     "87: mov rcx, {ipc_return}",
     "sysretq",
     "70:",
@@ -147,10 +151,10 @@ global_asm!(
     "mov [rip + area_data + {space}], r11",
     "mov cr3, r11",
     "mov rsi, [rbp + {tcbs} + {id}]",
-    "leave_to_receiver",
+    "leave_to_receiver other_space",
     "6:",
     "mov rsi, [rbp + {tcbs} + {local_id}]",
-    "leave_to_receiver",
+    "leave_to_receiver same_space",
     // The caller is not awaited by name.
     "3:",
     "cmp r11, [rip + area_data + {plain_any}]",
@@ -190,6 +194,15 @@ global_asm!(
     "mov r11, [rbp + {tcbs} + {flags}]",
     "mov rcx, {ipc_return}",
     "jmp general_syscall",
+    // The end where the processor's buffers must not hold what the kernel has touched: VERW of a segment that can be
+    // written clears them. It leaves all registers alone.
+    ".balign 16, 0xCC",
+    ".global fast_exit_clearing",
+    "fast_exit_clearing:",
+    "verw word ptr [rip + fast_exit_segment]",
+    "mov rcx, {ipc_return}",
+    "sysretq",
+    "fast_exit_segment: .word {user_data}",
     ".popsection",
     ipc_return = const stubs::IPC_RETURN as i64,
     current = const offset_of!(Area, cpu.current),
@@ -214,4 +227,5 @@ global_asm!(
     offset_shift = const THREAD_NO_SHIFT - TCB_SIZE_LOG2,
     offset_mask = const OFFSET_MASK,
     anythread = const ThreadId::ANY.raw() as i64,
+    user_data = const Selector::USER_DATA.0,
 );

@@ -1,0 +1,101 @@
+//! What the kernel does about weaknesses of processors, and says of it.
+//!
+//! The emulator has none of the registers and bits against them, so what it shows are processors of before 2018.
+
+use anyhow::{Result, ensure};
+
+use super::boots::{PATIENCE, check_success, counting, machine, rows, tail};
+use super::{Case, Lab};
+use crate::qemu::{Console, Ended, Machine, Module};
+
+/// A processor of Intel's with all weaknesses.
+const WEAK: &str = "Skylake-Server";
+/// One of AMD's.
+const STRONGER: &str = "EPYC";
+
+const OPEN: &str = "affected, not mitigated";
+const NOT: &str = "not affected";
+const ZERO: &str = "affected, entries of absent pages are zero";
+const CLEARED: &str = "affected, buffers would be cleared on the way to user mode, but VERW is not said to do so";
+const MASKED: &str = "affected, thread numbers are masked";
+
+const NAMES: [&str; 6] = ["Meltdown", "L1TF", "MDS", "Spectre v1", "Spectre v2", "SSB"];
+
+/// A boot: name of the test, processor, options of the kernel, the choice, what is said of each weakness.
+type Row = (&'static str, &'static str, &'static str, &'static str, [&'static str; 6]);
+
+const ROWS: &[Row] = &[
+    ("a_weak_processor_is_helped_by_default", WEAK, "", "auto", [OPEN, ZERO, CLEARED, MASKED, OPEN, OPEN]),
+    ("mitigations_can_be_off", WEAK, "mitigations=off", "off", [OPEN, ZERO, OPEN, MASKED, OPEN, OPEN]),
+    ("mitigations_can_be_full", WEAK, "mitigations=full", "full", [OPEN, ZERO, CLEARED, MASKED, OPEN, OPEN]),
+    (
+        "a_wrong_choice_of_mitigations_is_the_default",
+        WEAK,
+        "mitigations=no",
+        "auto",
+        [OPEN, ZERO, CLEARED, MASKED, OPEN, OPEN],
+    ),
+    ("a_stronger_processor_needs_less", STRONGER, "", "auto", [NOT, NOT, NOT, MASKED, OPEN, OPEN]),
+];
+
+/// All tests of this file.
+pub fn cases() -> Vec<Case> {
+    let rows = ROWS.iter().map(|&(name, cpu, options, choice, lines)| {
+        Case::new(format!("boot::{name}"), "Boot, kernel options", move |lab| says(lab, cpu, options, choice, lines))
+    });
+    let others = [
+        Case::new("boot::clearing_buffers_takes_two_instructions", "", clearing),
+        Case::new("boot::messages_are_the_same_with_buffers_cleared", "X.2, Ipc, message transfer", messages),
+    ];
+    rows.chain(others).collect()
+}
+
+fn boot(machine: &Machine) -> Result<Ended> {
+    let ended = machine.boot(&Console::none(), Some(PATIENCE))?;
+    check_success(&ended)?;
+    Ok(ended)
+}
+
+/// The kernel says what was chosen, and of each weakness what it is to this processor.
+fn says(lab: &Lab, cpu: &str, options: &str, choice: &str, lines: [&str; 6]) -> Result<()> {
+    let mut machine = machine(lab, cpu, 256);
+    "inter mrs=0..8 rounds=2".clone_into(&mut machine.modules[2].args);
+    options.clone_into(&mut machine.modules[0].args);
+    let ended = boot(&machine)?;
+    let is_said = |line: &str| ended.console.lines().any(|own| own.strip_prefix("marcona: ") == Some(line));
+    ensure!(is_said(&format!("mitigations={choice}")), "no choice\n{}", tail(&ended.console));
+    for (name, text) in NAMES.iter().zip(lines) {
+        ensure!(is_said(&format!("{name}: {text}")), "{name}: not `{text}`\n{}", tail(&ended.console));
+    }
+    let is_complained_of = ended.console.contains("\"mitigations=no\" is ignored: it takes auto, off or full");
+    ensure!(is_complained_of == options.contains("=no"), "the complaint\n{}", tail(&ended.console));
+    Ok(())
+}
+
+/// On the way of a message there is a jump and a VERW more where they are needed, and nothing where they are not.
+fn clearing(lab: &Lab) -> Result<()> {
+    let measure = |cpu: &str, options: &str| -> Result<Vec<f64>> {
+        let mut machine = counting(lab, "inter intra mrs=0..9 json");
+        cpu.clone_into(&mut machine.cpu);
+        options.clone_into(&mut machine.modules[0].args);
+        Ok(rows(&boot(&machine)?.console).iter().map(|row| row.value).collect())
+    };
+    let (off, auto) = (measure(WEAK, "mitigations=off")?, measure(WEAK, "")?);
+    let (other_off, other_auto) = (measure(STRONGER, "mitigations=off")?, measure(STRONGER, "")?);
+    ensure!(off.len() == 20, "20 rows were asked for");
+    let more: Vec<f64> = auto.iter().zip(&off).map(|(auto, off)| auto - off).collect();
+    // A mean of many messages, among which are a few general ways.
+    ensure!(more.iter().all(|more| (1.9..2.1).contains(more)), "a message takes {more:?} more");
+    ensure!(other_off == other_auto && other_off == off, "{other_off:?}, {other_auto:?}, {off:?}");
+    Ok(())
+}
+
+/// The tests of messages pass with the other form of the ways out.
+fn messages(lab: &Lab) -> Result<()> {
+    let mut machine = machine(lab, WEAK, 256);
+    machine.icount = true;
+    machine.modules[2] = Module { file: lab.image("l4test"), args: "run=ipc".to_owned() };
+    let ended = boot(&machine)?;
+    ensure!(ended.console.contains(CLEARED), "buffers are not cleared\n{}", tail(&ended.console));
+    Ok(())
+}
