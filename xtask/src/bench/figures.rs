@@ -64,6 +64,8 @@ pub struct Figure {
     pub cpus: u32,
     /// What the value is counted in.
     pub unit: String,
+    /// What the kernel was told to do about weaknesses of processors, as it said itself.
+    pub mitigations: String,
 }
 
 /// What the plugin saw in an operation.
@@ -94,6 +96,7 @@ struct Json<'a> {
     unit: &'a str,
     value: f64,
     config: &'a str,
+    mitigations: &'a str,
     commit: &'a str,
     #[serde(flatten)]
     operation: Option<Operation<'a>>,
@@ -137,9 +140,9 @@ impl Figure {
             locked: counts.locked,
             privileged: &counts.privileged,
         });
-        let Self { bench, mode, mrs, value, arch, cpus, unit, .. } = self;
+        let Self { bench, mode, mrs, value, arch, cpus, unit, mitigations, .. } = self;
         let (mrs, value, cpus, accel, config) = (*mrs, *value, *cpus, Accel::Tcg.name(), CONFIG);
-        let json = Json { bench, arch, cpus, accel, mode, mrs, unit, value, config, commit, operation };
+        let json = Json { bench, arch, cpus, accel, mode, mrs, unit, value, config, mitigations, commit, operation };
         Ok(serde_json::to_string(&json)?)
     }
 }
@@ -263,11 +266,13 @@ impl Rig {
             counts.resize(rows.len(), None);
         }
         ensure!(rows.len() == counts.len() && !rows.is_empty(), "{} rows, {} regions", rows.len(), counts.len());
+        let mitigations = mitigations(&ended.console)?;
         let figures = rows.into_iter().zip(counts).filter_map(|(row, counts)| {
             let kernel = counts.as_ref().map(|seen| seen.counts.kernel);
             let value = if row.bench == IDLE { kernel } else { row.value };
             let Row { bench, mode, mrs, arch, cpus, unit, .. } = row;
-            Some(Figure { bench, mode, mrs, value: value?, counts, arch, cpus, unit })
+            let mitigations = mitigations.to_owned();
+            Some(Figure { bench, mode, mrs, value: value?, counts, arch, cpus, unit, mitigations })
         });
         Ok(figures.collect())
     }
@@ -285,6 +290,12 @@ impl Rig {
         let ways = counts.ways.iter().map(|way| self.symbols.entry(way.at)).collect();
         Seen { functions, ways, data, code: code.collect(), counts }
     }
+}
+
+/// Under which setting of mitigations the kernel ran, by what it said at boot.
+pub fn mitigations(console: &str) -> Result<&str> {
+    let setting = console.lines().find_map(|line| line.strip_prefix("marcona: mitigations="));
+    setting.context("the kernel does not say what it does about weaknesses of processors")
 }
 
 /// Builds the plugin, optimised: it is called for each instruction.
@@ -315,6 +326,7 @@ pub mod tests {
             arch: "x86_64".to_owned(),
             cpus: 1,
             unit: "instructions".to_owned(),
+            mitigations: "auto".to_owned(),
         }
     }
 
@@ -328,7 +340,7 @@ pub mod tests {
     #[test]
     fn figures_are_objects_with_the_keys_of_all_benches() {
         let figure = Figure { mrs: Some(0), counts: None, ..figure(61.0, &[]) };
-        let expected = r#"{"bench":"ipc","arch":"x86_64","cpus":1,"accel":"tcg","mode":"inter","mrs":0,"unit":"instructions","value":61.0,"config":"default","commit":"abc"}"#;
+        let expected = r#"{"bench":"ipc","arch":"x86_64","cpus":1,"accel":"tcg","mode":"inter","mrs":0,"unit":"instructions","value":61.0,"config":"default","mitigations":"auto","commit":"abc"}"#;
         assert_eq!(figure.json("abc").expect("plain data"), expected);
         assert_eq!(figure.name(), "ipc inter 0 words");
         assert_eq!(Figure { mrs: None, mode: String::new(), ..figure }.name(), "ipc");

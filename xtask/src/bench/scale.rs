@@ -9,6 +9,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use serde::Deserialize;
 
+use super::figures::mitigations;
 use super::plot;
 use crate::progress::Progress;
 use crate::qemu::{Accel, Console, End, Ended, Machine, Module};
@@ -124,11 +125,12 @@ impl Plan<'_> {
         progress.note(format!("{NAME} on {} processors", self.cpus));
         let ended = self.machine(&dir).boot(&Console::none(), Some(PATIENCE))?;
         drop(progress);
-        let rows = rows(&ended)?;
+        let (rows, mitigations) = (rows(&ended)?, mitigations(&ended.console)?);
+        println!("mitigations={mitigations}");
         print(&mut io::stdout().lock(), self, &rows)?;
         if let Some(mut json) = json {
-            let lines = ended.console.lines().filter(|line| line.starts_with('{'));
-            lines.for_each(|line| drop(writeln!(json, "{line}")));
+            let objects = ended.console.lines().filter_map(|line| line.strip_prefix('{'));
+            objects.for_each(|rest| drop(writeln!(json, "{{\"mitigations\":\"{mitigations}\",{rest}")));
             json.flush().context("cannot write the JSON file")?;
         }
         if let Some(dir) = self.plot {

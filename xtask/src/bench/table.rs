@@ -18,6 +18,9 @@ pub fn print(out: &mut impl Write, figures: &[Figure], is_whole: bool) -> io::Re
         out,
         "kernel does in an operation, which for a message is a call and its reply. Instructions are not cycles.\n"
     )?;
+    if let Some(figure) = figures.first() {
+        writeln!(out, "mitigations={}\n", figure.mitigations)?;
+    }
     write!(out, "{:<20}{:<16}{:>5} {:>10} |", "", "", "MRs", "value")?;
     for title in ["instr.", "loads", "stores", "data", "code", "privileged", "locked"] {
         write!(out, "{title:>11}")?;
