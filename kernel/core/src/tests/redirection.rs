@@ -286,7 +286,7 @@ fn string_with_faults_is_redirected() {
     takes_strings(w, Z, 0x100_1000);
     play(w, "z wait");
     send_string(w, X, 0x100_0000);
-    expect(w, "a fault", "b got 16777216 1470824448 from 'a; a fault: waits for b; z receives from a");
+    expect(w, "a fault", "b got 16777216 18446744073704308738 from 'a; a fault: waits for b; z receives from a");
     play(w, "b wait; r send b map=0x1000000/12; b send a; a finish");
     expect(w, "the string", "z got from a for x; a sent");
     let w = World::new();
@@ -295,7 +295,7 @@ fn string_with_faults_is_redirected() {
     takes_strings(w, B, 0x100_1000);
     play(w, "b wait");
     send_string(w, B, 0x100_0000);
-    expect(w, "a redirected fault", "z got 16777216 1470824448 from a for r; a fault: waits for r; b receives from a");
+    expect(w, "a redirected fault", "z got 16777216 18446744073704308738 from a for r; a fault: waits for r; b receives from a");
     play(w, "z send a as=r map=0x1000000/12; a finish");
     expect(w, "the string", "b got from 'a; a sent");
 }

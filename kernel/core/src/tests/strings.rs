@@ -593,7 +593,7 @@ fn page_that_is_revoked_during_the_copy_is_asked_for() {
         expect(
             w,
             "the page is gone",
-            if who == "a" { "r got 16809984 1470824448 from a" } else { "x fault: waits for r" },
+            if who == "a" { "r got 16809984 18446744073704308738 from a" } else { "x fault: waits for r" },
         );
         play(w, mend);
         finish(w);

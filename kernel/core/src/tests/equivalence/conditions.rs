@@ -2,10 +2,13 @@
 
 use std::fmt;
 
-use l4_abi::{MsgTag, ThreadId};
+use l4_abi::{MsgTag, ThreadId, UTCB_SIZE, Word};
 
 use super::side::{Call, KERNELS_GS, Side};
-use crate::thread::Status;
+use crate::kernel::Kernel;
+use crate::kmem::FRAME_SIZE;
+use crate::machine::{Machine, TcbRef};
+use crate::thread::{Status, Tcb};
 
 /// What bars the fast path.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -49,12 +52,25 @@ impl Bar {
     ];
 }
 
+/// The receiver and the sender of `call` by their global ids, as far as the fast path finds them: for a local id, of a
+/// thread of the caller's space whose UTCB is in the same page as the caller's.
+fn partners<M: Machine>(k: &Kernel<'_, M>, caller: TcbRef, call: &Call) -> (ThreadId, ThreadId) {
+    const IN_PAGE: Word = FRAME_SIZE as Word - UTCB_SIZE as Word;
+    let (caller, to, from) = (k.tcb(caller), call.to(), call.from());
+    let is_in_page = (caller.local_id.get().raw() ^ to.raw()) & !IN_PAGE == 0;
+    let is_named = |tcb: &&Tcb| tcb.utcb.get() != 0 && tcb.space.get() == caller.space.get() && tcb.local_id.get() == to;
+    match k.tcbs.iter().filter(|_| is_in_page).find(is_named).map(|tcb| tcb.id.get()) {
+        Some(id) => (id, if from == to { id } else { from }),
+        None => (to, from),
+    }
+}
+
 /// What bars `call`, of who is in user mode on processor `cpu`; a bit for each [`Bar`].
 pub fn bars(side: &Side, cpu: usize, call: &Call) -> u32 {
     let k = side.w.k;
     let caller = side.current(cpu).expect("somebody calls");
     let (tcb, processor) = (k.tcb(caller), &side.processors[cpu]);
-    let (to, from, tag) = (call.to(), call.from(), call.tag());
+    let ((to, from), tag) = (partners(k, caller, call), call.tag());
     let receivers = match k.thread(to) {
         None => Some(Bar::NoSuchThread),
         Some(dest) => {
@@ -96,11 +112,12 @@ impl Kind {
     /// The kind of `call`, which nothing bars.
     pub fn of(side: &Side, cpu: usize, call: &Call) -> Self {
         let k = side.w.k;
-        let caller = k.tcb(side.current(cpu).expect("somebody calls"));
-        let dest = k.tcb(k.thread(call.to()).expect("nothing bars it"));
+        let caller = side.current(cpu).expect("somebody calls");
+        let (to, from) = partners(k, caller, call);
+        let (caller, dest) = (k.tcb(caller), k.tcb(k.thread(to).expect("nothing bars it")));
         let is_open = dest.waiting_for() == Some(ThreadId::ANY);
         let is_within = caller.space.get() == dest.space.get();
-        let waits_openly = call.from() == ThreadId::ANY;
+        let waits_openly = from == ThreadId::ANY;
         let words = match call.tag().untyped() {
             0 => 0,
             1..8 => 1,

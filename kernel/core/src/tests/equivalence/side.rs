@@ -9,7 +9,7 @@
 //! | [`Side::use_fpu`] | `machine::use_fpu` |
 //! | [`Side::interrupt`] | the gates in `trap::entry` |
 
-use l4_abi::{ThreadId, Timeouts, UTCB_MR0_OFFSET, UTCB_SIZE, Word};
+use l4_abi::{ThreadId, Timeouts, UTCB_MR0_OFFSET, UTCB_MY_GLOBAL_ID_OFFSET, UTCB_SIZE, Word};
 
 use super::code::Code;
 use super::processor::{Exit, Memory, Registers, execute, reg};
@@ -445,6 +445,7 @@ impl Memory for Bus<'_> {
             }
             Place::Stack(index) => self.processor.stack[index],
             Place::Area(address) => self.load_from_area(address, bytes),
+            Place::Utcb(base, UTCB_MY_GLOBAL_ID_OFFSET) => self.w.k.machine.utcb(base).my_global_id().raw(),
             Place::Utcb(base, offset) => {
                 let (utcb, index) = self.message_register(base, offset);
                 utcb.mr(index)
