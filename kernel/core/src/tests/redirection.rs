@@ -295,7 +295,11 @@ fn string_with_faults_is_redirected() {
     takes_strings(w, B, 0x100_1000);
     play(w, "b wait");
     send_string(w, B, 0x100_0000);
-    expect(w, "a redirected fault", "z got 16777216 18446744073704308738 from a for r; a fault: waits for r; b receives from a");
+    expect(
+        w,
+        "a redirected fault",
+        "z got 16777216 18446744073704308738 from a for r; a fault: waits for r; b receives from a",
+    );
     play(w, "z send a as=r map=0x1000000/12; a finish");
     expect(w, "the string", "b got from 'a; a sent");
 }

@@ -48,6 +48,8 @@ pub enum Action {
     Jmp(usize),
     /// A jump if the condition holds.
     Jcc(Condition, usize),
+    /// A move of a whole register if the condition holds.
+    Cmov(Condition),
 }
 
 /// What the code asks of the flags.
@@ -242,6 +244,7 @@ fn action(instruction: &Instruction) -> Action {
         Mnemonic::Jne => Action::Jcc(Condition::NotEqual, usize::MAX),
         Mnemonic::Jb => Action::Jcc(Condition::Below, usize::MAX),
         Mnemonic::Jp => Action::Jcc(Condition::ParityEven, usize::MAX),
+        Mnemonic::Cmove if instruction.op0_register().size() == 8 => Action::Cmov(Condition::Equal),
         other => panic!("{:#x}: nobody knows here what {other:?} does", instruction.ip()),
     }
 }

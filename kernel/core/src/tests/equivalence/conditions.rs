@@ -58,7 +58,8 @@ fn partners<M: Machine>(k: &Kernel<'_, M>, caller: TcbRef, call: &Call) -> (Thre
     const IN_PAGE: Word = FRAME_SIZE as Word - UTCB_SIZE as Word;
     let (caller, to, from) = (k.tcb(caller), call.to(), call.from());
     let is_in_page = (caller.local_id.get().raw() ^ to.raw()) & !IN_PAGE == 0;
-    let is_named = |tcb: &&Tcb| tcb.utcb.get() != 0 && tcb.space.get() == caller.space.get() && tcb.local_id.get() == to;
+    let is_named =
+        |tcb: &&Tcb| tcb.utcb.get() != 0 && tcb.space.get() == caller.space.get() && tcb.local_id.get() == to;
     match k.tcbs.iter().filter(|_| is_in_page).find(is_named).map(|tcb| tcb.id.get()) {
         Some(id) => (id, if from == to { id } else { from }),
         None => (to, from),

@@ -135,6 +135,12 @@ impl<M: Memory> Core<'_, M> {
                 let value = self.value(from);
                 self.put(to, value);
             }
+            Action::Cmov(condition) => {
+                if self.holds(condition, step) {
+                    let value = self.value(from);
+                    self.put(to, value);
+                }
+            }
             Action::Lea => {
                 let (address, _) = self.address(from);
                 self.put(to, address);
