@@ -11,8 +11,8 @@
 //!   might be for that name), the caller's space has no redirector, the caller is not delaying a preemption, and `gs` is
 //!   what the kernel left there.
 //!
-//! A thread of the caller's own space may be named by its local id, too, if its UTCB is in the page of the caller's: what
-//! the fast path first turns down is looked at once more with the global id in its place.
+//! A thread of the caller's own space may be named by its local id, too, for both phases, if its UTCB is in the page of the
+//! caller's.
 //!
 //! Then the effects are those of the general path: the caller waits plainly, the message is the receiver's, and the
 //! receiver runs on the caller's time slice. Everything stays in registers but what the two threads need later: the
@@ -106,11 +106,10 @@ global_asm!(
     "jne general_syscall",
     "mov rbp, [rip + area_data + {current}]",
     "mov [rbp + {tcbs} + {flags}], r11",
-    "1:",
     "test r8w, r8w",
-    "jnz 9f",
+    "jnz 8f",
     "test r9d, {slow_tag_bits}",
-    "jnz 9f",
+    "jnz 8f",
     // The receiver: exactly this id, waiting for us or for anybody.
     "mov rcx, rsi",
     "shr rcx, {offset_shift}",
@@ -129,8 +128,9 @@ global_asm!(
     "5:",
     "mov r11d, gs",
     "cmp r11d, [rip + area_data + {fast_gs}]",
-    "jne 9f",
+    "jne 8f",
     // From here on it happens. The caller waits.
+    "7:",
     "mov [rbp + {tcbs} + {sp}], rsp",
     "xor rdx, [rip + area_data + {plain_mark}]",
     "mov [rbp + {tcbs} + {waits_for}], rdx",
@@ -159,14 +159,16 @@ global_asm!(
     "3:",
     "cmp r11, [rip + area_data + {plain_any}]",
     "je 2b",
-    "jmp 9f",
+    "jmp 8f",
     // The caller does not wait for the receiver by name.
     "4:",
     "cmp rdx, {anythread}",
-    "jne 9f",
+    "jne 8f",
     "cmp dword ptr [rbp + {tcbs} + {send_queue}], 0",
     "je 5b",
-    // A local id of a thread whose UTCB is in our page? That UTCB says who it is, and its TCB whether that is so.
+    "jmp 8f",
+    // A local id of a thread whose UTCB is in our page? That UTCB says who it is, and its TCB whether that is so. All is
+    // asked that is asked of others before the ids change: the general path must get them as they came.
     "9:",
     "mov r11, [rbp + {tcbs} + {local_id}]",
     "xor r11, rsi",
@@ -184,12 +186,25 @@ global_asm!(
     "mov r11, [rcx + {tcbs} + {space_word}]",
     "cmp r11, [rbp + {tcbs} + {space_word}]",
     "jne 8f",
-    "cmp qword ptr [rcx + {tcbs} + {waits_for}], 0",
-    "je 8f",
+    "mov r11d, gs",
+    "cmp r11d, [rip + area_data + {fast_gs}]",
+    "jne 8f",
+    "mov r11, [rcx + {tcbs} + {waits_for}]",
+    "cmp r11, [rbp + {tcbs} + {plain_name}]",
+    "je 20f",
+    "cmp r11, [rip + area_data + {plain_any}]",
+    "jne 8f",
+    "20:",
     "cmp rdx, rsi",
-    "mov rsi, [rcx + {tcbs} + {id}]",
-    "cmove rdx, rsi",
-    "jmp 1b",
+    "je 21f",
+    "cmp rdx, {anythread}",
+    "jne 8f",
+    "cmp dword ptr [rbp + {tcbs} + {send_queue}], 0",
+    "je 7b",
+    "jmp 8f",
+    "21:",
+    "mov rdx, [rcx + {tcbs} + {id}]",
+    "jmp 7b",
     "8:",
     "mov r11, [rbp + {tcbs} + {flags}]",
     "mov rcx, {ipc_return}",

@@ -61,6 +61,8 @@ fn partners<M: Machine>(k: &Kernel<'_, M>, caller: TcbRef, call: &Call) -> (Thre
     let is_named =
         |tcb: &&Tcb| tcb.utcb.get() != 0 && tcb.space.get() == caller.space.get() && tcb.local_id.get() == to;
     match k.tcbs.iter().filter(|_| is_in_page).find(is_named).map(|tcb| tcb.id.get()) {
+        // Whoever is named in both ways is the general path's.
+        Some(id) if from == id => (id, ThreadId::NIL),
         Some(id) => (id, if from == to { id } else { from }),
         None => (to, from),
     }
