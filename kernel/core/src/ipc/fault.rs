@@ -140,7 +140,7 @@ impl<M: Machine> Here<'_, M> {
     /// Whether nobody is ready who would have to be preferred to `to`, to which the running thread hands over.
     #[inline(always)]
     fn is_best(&self, to: &Tcb, running: &Tcb) -> bool {
-        // The dispatcher compares only if the priority rises.
+        // The phases hand over whatever the priorities are; where somebody better is ready, it is left to them.
         to.priority() <= running.priority() || self.is_best_of_ready(to)
     }
 
