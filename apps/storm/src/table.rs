@@ -325,7 +325,8 @@ impl Slot {
     /// Locks its life, if nobody else has.
     pub fn try_lock(self) -> Option<Lock> {
         let is_free = !self.entry().is_locked.swap(true, Ordering::Acquire);
-        is_free.then_some(Lock(self))
+        // Not `then_some`: a lock that is made is dropped, and so given up.
+        is_free.then(|| Lock(self))
     }
 
     /// Locks its life; waits for others.
