@@ -50,9 +50,18 @@ const ARENA_LOG2: u32 = 4;
 /// Pages in the arena.
 pub const ARENA_PAGES: usize = 1 << ARENA_LOG2;
 
-/// Pages that threads map to each other, here and there; what is in them means nothing.
+/// Pages that threads map to each other, here and there.
 #[repr(C, align(65536))]
 pub struct Arena([Page; ARENA_PAGES]);
+
+/// How a page is touched.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Access {
+    /// Nothing is written.
+    Read,
+    /// The processor writes.
+    Write,
+}
 
 /// The arena.
 pub static ARENA: Arena = Arena([const { Page::new() }; ARENA_PAGES]);
@@ -68,12 +77,12 @@ impl Arena {
         Fpage::new(self.0[0].address(), PAGE_LOG2 + ARENA_LOG2, Rights::ALL).expect("the arena is aligned")
     }
 
-    /// Reads or writes a page.
-    pub fn touch(&self, index: usize, value: u64) {
+    /// Reads a page, or writes to it what is there: a pager's late answer may have brought another page here.
+    pub fn touch(&self, index: usize, access: Access) {
         let word = &self.0[index].0[index];
-        match value.is_multiple_of(2) {
-            true => word.store(value, Relaxed),
-            false => _ = black_box(word.load(Relaxed)),
+        let value = black_box(word.load(Relaxed));
+        if access == Access::Write {
+            let _ = black_box(word.compare_exchange(value, value, Relaxed, Relaxed));
         }
     }
 }

@@ -23,7 +23,7 @@ use storm::dice::{Dice, mix};
 
 use crate::failure::{check, fail, seed};
 use crate::life::PATIENCE;
-use crate::memory::{ARENA, ARENA_PAGES, PAGE_WORDS, Page};
+use crate::memory::{ARENA, ARENA_PAGES, Access, PAGE_WORDS, Page};
 use crate::table::{Pairs, Role, Slot, groups, participant, participants, root, slot_of};
 
 /// Label of a message of a participant.
@@ -64,6 +64,13 @@ pub fn counts() -> [u64; 4] {
 /// Whether it is the id of root's first thread.
 pub fn is_from_root(from: ThreadId) -> bool {
     from == root() || (from.is_local() && slot_of(from).is_none())
+}
+
+/// Whether it is a pager's answer to a page fault out of which the thread was taken meanwhile: whoever waits for anybody gets
+/// it.
+fn is_late_answer(outcome: Outcome) -> bool {
+    let is_answer = outcome.tag.label() == 0 && outcome.tag.untyped() == 0 && !outcome.tag.is_propagated();
+    is_answer && slot_of(outcome.from).is_some_and(|slot| slot.role() == Role::Pager)
 }
 
 /// Closes the books of a thread whose next life begins.
@@ -130,8 +137,7 @@ impl Me {
             7..=9 => self.call(),
             10..=11 => self.call_server(),
             12..=13 => self.serve_a_while(),
-            14..=15 => (0..self.dice.within(1..5))
-                .for_each(|_| ARENA.touch(self.dice.within(0..ARENA_PAGES), self.dice.next())),
+            14..=15 => (0..self.dice.within(1..5)).for_each(|_| self.touch_arena()),
             16 => schedule::yield_now(),
             17 => schedule::thread_switch(self.partner().id().unwrap_or(ThreadId::NIL)),
             _ => time::sleep(Time::period_us(self.dice.within(1..300) as u64)),
@@ -153,6 +159,11 @@ impl Me {
         Msg::new(ROLL).load();
         // Root waits for the answer, unless somebody has disturbed this thread: then it asks again.
         let _ = ipc::reply(root());
+    }
+
+    fn touch_arena(&mut self) {
+        let access = self.dice.one_of(&[Access::Read, Access::Write]);
+        ARENA.touch(self.dice.within(0..ARENA_PAGES), access);
     }
 
     fn partner(&mut self) -> Slot {
@@ -395,6 +406,9 @@ impl Me {
         };
         if outcome.tag.label() == ROLL && is_from_root(outcome.from) {
             self.answer_roll();
+            return None;
+        }
+        if is_late_answer(outcome) {
             return None;
         }
         let me = self.slot;
