@@ -48,7 +48,7 @@ fn storm(lab: &Lab, seed: u64, icount: bool) -> Result<()> {
 }
 
 /// Processors of a storm.
-const CPUS: u32 = 1;
+const CPUS: u32 = 4;
 
 fn refuses(lab: &Lab, program: &str, word: &str) -> Result<()> {
     let ended = machine(lab, program, word.to_owned(), 1).boot(&Console::none(), Some(PATIENCE))?;
