@@ -109,6 +109,8 @@ fn begin(slot: Slot) {
     let priority = match slot.role() {
         Role::Overseer => 125,
         Role::Server => 120,
+        // Above all that controllers and those they disturb can have: on a slow machine these never rest.
+        Role::Writer => 104,
         Role::Controller => 102,
         _ => 100,
     };
@@ -189,7 +191,7 @@ fn end_all() {
 }
 
 /// What everybody does, for a person.
-fn describe_all() {
+pub fn describe_all() {
     println!("storm: {} groups, {} operations", groups(), progress::ops());
     for slot in all() {
         let Some(id) = slot.id() else { continue };

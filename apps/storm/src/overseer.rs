@@ -77,6 +77,7 @@ fn wait_for_all(waiting: &mut Waiting) {
     while *waiting != Waiting::all() {
         listen_until(waiting, deadline);
         if time::system_clock_us() >= deadline {
+            crate::describe_all();
             let lost = all_of(Role::Writer).find(|slot| waiting.0 >> slot.group() & 1 == 0);
             fail(format_args!("a writer does not come for its page: {}", lost.unwrap_or(Slot::OVERSEER)));
         }
