@@ -69,8 +69,11 @@ impl<M: Machine> Here<'_, M> {
         let tcb = self.k.tcb(thread);
         // A partner to whom it has just sent exists; whether another one does is not known here.
         let from = tcb.then_from.get();
-        let waits = tcb.purpose.get() != Purpose::User
-            || tcb.then_timeout.get().is_never() && (from == ThreadId::ANY || from == tcb.destination());
+        let waits = match tcb.purpose.get() {
+            Purpose::User => tcb.then_timeout.get().is_never() && (from == ThreadId::ANY || from == tcb.destination()),
+            // Of a page fault in the middle of a string the timeout of the string goes on.
+            _ => tcb.outer_peer.get().is_none() || tcb.transfer.deadline.get() == u64::MAX,
+        };
         !waits || tcb.send_queue.get().is_some()
     }
 

@@ -136,8 +136,8 @@ impl<M: Machine> Here<'_, M> {
         if !self.runs_here(dest) {
             return self.send_elsewhere(sender, named.unwrap_or(dest), dest, deadline);
         }
-        if self.k.tcb(dest).is_on_its_way_to(self.id) {
-            // It may be coming to its receive phase: the sender looks again behind it.
+        if self.k.tcb(dest).is_coming_to_wait_at(self.id) {
+            // The sender looks again behind it. It never does so behind another sender: two of them would go on for ever.
             return self.travel_to_send(sender, named.unwrap_or(dest), self.id, deadline);
         }
         // Should the receiver be moved, the sender follows it.

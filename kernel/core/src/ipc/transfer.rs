@@ -276,15 +276,27 @@ impl<M: Machine> Here<'_, M> {
         if let Some(virtual_sender) = tcb.virtual_sender().and_then(|id| self.k.thread(id)) {
             let other = self.k.tcb(virtual_sender);
             let there = other.affinity();
-            if there != self.id || other.is_on_its_way_to(self.id) {
-                // It was moved, or is coming: behind it.
+            if there != self.id || other.is_on_its_way_to(self.id) && other.arrival.get() == Arrival::Moved {
+                // It was moved, or is being moved here: behind it.
                 return self.travel(sender, there, Arrival::VirtualSender);
             }
             if self.is_here(virtual_sender) {
                 self.redirect_virtual_sender(virtual_sender, sender, tcb.partner.get());
+            } else if other.is_coming_to_wait_at(self.id) {
+                self.redirect_coming_virtual_sender(virtual_sender, sender, tcb.partner.get());
             }
         }
         self.receive_phase(sender, None);
+    }
+
+    /// The same for a virtual sender that is at the door of this processor, and so belongs to it, with its receive phase
+    /// before it. Nobody waits for it to arrive: it may itself have sent in the name of `sender`.
+    fn redirect_coming_virtual_sender(&self, thread: TcbRef, sender: TcbRef, receiver: ThreadId) {
+        let tcb = self.k.tcb(thread);
+        let from = if tcb.purpose.get() == Purpose::User { &tcb.then_from } else { &tcb.partner };
+        if self.global_partner(from.get(), tcb.space()) == Some(self.k.tcb(sender).id.get()) {
+            from.set(receiver);
+        }
     }
 
     /// If the virtual sender waits for the thread that sent in its name, it now waits for the receiver, so that the

@@ -13,9 +13,10 @@ use super::script::{expect, play};
 use super::stage::{Place, Stage};
 use super::strings::{FROM, TO, buffers, string, with_memory, words};
 use super::world::{A, B, N, Q, R, ROOT, Who, World, X, Y, activation, deletion, on_several_processors};
+use crate::cross::ask::{Reply, question};
 use crate::machine::CpuId;
 use crate::syscall::ThreadControlArgs;
-use crate::thread::Work;
+use crate::thread::{Arrival, Work};
 
 /// The cast, a on processor 0, x on 1, r on 2 and the rest on 0.
 fn apart() -> World {
@@ -699,4 +700,67 @@ fn work_goes_on_elsewhere() {
     assert_eq!((w.tcb(R).work(), w.tcb(R).home()), (Work::None, CpuId::new(2)));
     assert!(senders.iter().all(|&sender| w.outcome(sender) == "Send NonExisting"));
     expect(w, "a deletion", "n gone; r ready");
+}
+
+// --- meetings on the way ---
+
+/// Two threads are at the door of processor 0, and come in.
+#[track_caller]
+fn arrive_both(w: World) {
+    let at_the_door = || w.k.cpus[0].mailbox.members(w.k.tcbs).len();
+    assert_eq!(at_the_door(), 2, "both are at the door");
+    w.on(0).dispatch_steps(100);
+    assert_eq!(at_the_door(), 0, "neither waits for the other");
+    w.settle();
+}
+
+/// X.2, Ipc: of two that send to each other and come to the same processor at the same time none waits for the other to
+/// arrive: they would do so for ever, and with them whoever asks for one of them.
+#[test]
+fn those_who_send_to_each_other_meet_on_the_way() {
+    let w = apart();
+    play(w, "a send x 1 ~; x send a 2 ~");
+    // a is queued on x, which is moved to where it is going to; a follows it.
+    let there = w.on(1);
+    let reply = there.here().move_here(question(X.id(), [X.tcb().index(), 0]));
+    assert!(matches!(reply, Reply::Done(_)));
+    there.dispatch_steps(10);
+    arrive_both(w);
+    expect(w, "a ring of senders", "a queued on x; x queued on a");
+    play(w, "r cancel a");
+    expect(w, "who leaves the ring", "a Send Canceled; x queued on a");
+    invariants::check_rest(w.k);
+}
+
+/// X.2, Propagation: the same for two that send in each other's name.
+#[test]
+fn those_who_send_for_each_other_meet_on_the_way() {
+    let w = apart();
+    w.place(Y, 1);
+    play(w, "y wait; r wait; a send r 1 as=b ~; b send y 2 as=a ~");
+    for cpu in [1, 2] {
+        w.on(cpu).dispatch_steps(10);
+    }
+    arrive_both(w);
+    expect(w, "each in the other's name", "a sent; b sent; r got 1 from b by a; y got 2 from a by b");
+    invariants::check_rest(w.k);
+}
+
+/// X.2, XferTimeouts: the timeout of a string goes on while a thread comes back from its pager, though it then waits for ever.
+#[test]
+fn fault_in_a_string_comes_back_to_its_timeout() {
+    let w = faulting(true, false);
+    // Once more on its way back, with nobody else who wakes its processor.
+    let here = w.on(0).here();
+    here.cpu.timeouts.cancel(w.k.tcbs, A.tcb());
+    here.travel(A.tcb(), CpuId::new(2), Arrival::Receive);
+    w.k.machine.take_kick(CpuId::new(0));
+    w.on(2).dispatch_steps(10);
+    assert!(w.k.machine.take_kick(CpuId::new(0)), "its processor is told");
+    w.on(0).dispatch_steps(10);
+    w.clock(500);
+    w.settle();
+    let outcomes = [A, X].map(|who| w.outcome(who));
+    assert!(outcomes.iter().all(|outcome| outcome.contains("XferTimeout")), "{outcomes:?}");
+    invariants::check_rest(w.k);
 }

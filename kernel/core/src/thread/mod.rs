@@ -432,6 +432,13 @@ impl Tcb {
         self.home() == cpu && !self.arrival.is(Arrival::None)
     }
 
+    /// Whether the thread is on its way to `cpu` and may wait for a message when it has arrived.
+    #[inline]
+    pub(crate) fn is_coming_to_wait_at(&self, cpu: CpuId) -> bool {
+        let comes_to_wait = |arrival| matches!(arrival, Arrival::Receive | Arrival::VirtualSender | Arrival::Moved);
+        self.home() == cpu && comes_to_wait(self.arrival.get())
+    }
+
     /// The processor where the thread runs.
     #[inline]
     pub fn affinity(&self) -> CpuId {
