@@ -39,8 +39,13 @@ fn boot(machine: &Machine) -> Result<Ended> {
 
 /// A run of counted instructions is the same each time; one that is not has processors that truly run in parallel.
 fn storm(lab: &Lab, seed: u64, icount: bool) -> Result<()> {
-    let machine = Machine { icount, ..machine(lab, "storm", format!("seed={seed} ops={OPS}"), CPUS) };
-    let ended = boot(&machine).with_context(|| format!("cargo xtask run storm --args \"seed={seed} ops={OPS}\""))?;
+    let machine = Machine {
+        icount,
+        boot_args: KERNEL_MEMORY.to_owned(),
+        ..machine(lab, "storm", format!("seed={seed} ops={OPS}"), CPUS)
+    };
+    let command = format!("cargo xtask run storm --cpus {CPUS} --args \"seed={seed} ops={OPS}\"");
+    let ended = boot(&machine).with_context(|| command)?;
     let last = ended.console.lines().last().unwrap_or_default();
     ensure!(last.ends_with("; nothing is lost"), "{}", boots::tail(&ended.console));
     ensure!(ended.console.contains(&format!("storm: seed={seed} ")), "{}", boots::tail(&ended.console));
@@ -49,6 +54,9 @@ fn storm(lab: &Lab, seed: u64, icount: bool) -> Result<()> {
 
 /// Processors of a storm.
 const CPUS: u32 = 4;
+/// The storm measures the kernel's memory by filling it, which takes long with much: each page that is backed interrupts all
+/// processors.
+const KERNEL_MEMORY: &str = "kmem=4M";
 
 fn refuses(lab: &Lab, program: &str, word: &str) -> Result<()> {
     let ended = machine(lab, program, word.to_owned(), 1).boot(&Console::none(), Some(PATIENCE))?;
