@@ -6,7 +6,7 @@ use super::machine::Fake;
 use crate::kernel::Kernel;
 use crate::machine::{CpuId, SpaceRef, TcbRef};
 use crate::sched::period_us;
-use crate::thread::{Purpose, Status, Tcb, Work};
+use crate::thread::{Arrival, Purpose, Status, Tcb, Work};
 
 type K = Kernel<'static, Fake>;
 
@@ -88,6 +88,25 @@ pub fn check_rest(k: &K) {
         assert!(
             cpu.mailbox.is_empty() && cpu.orphans.get().is_none() && cpu.questions.is_empty() && !cpu.raised.is_any()
         );
+    }
+}
+
+/// Checks that whoever was posted to a processor that was not told of it has time: nobody waits for it, and it waits for
+/// no time. For worlds in which processors have done all that they were told of.
+///
+/// # Panics
+/// Where a thread was forgotten.
+pub fn check_silence(k: &K) {
+    for cpu in k.cpus {
+        for thread in cpu.mailbox.members(k.tcbs) {
+            let tcb = k.tcb(thread);
+            let waits_for_ever = match tcb.purpose.get() {
+                Purpose::User => tcb.then_timeout.get().is_never(),
+                _ => tcb.outer_peer.get().is_none() || tcb.transfer.deadline.get() == u64::MAX,
+            };
+            let has_time = tcb.arrival.get() == Arrival::Receive && waits_for_ever && tcb.send_queue.get().is_none();
+            assert!(has_time, "nobody was told of {thread:?}, {:?}", tcb.arrival.get());
+        }
     }
 }
 

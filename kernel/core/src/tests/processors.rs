@@ -385,6 +385,16 @@ fn transfer_timeout_holds_across_processors() {
     }
 }
 
+/// X.2, Ipc, XferTimeouts: a side of a string that waits for its pager where it runs has its timeout there. So whoever
+/// posts it there tells the processor, which may be busy; [`World::settle`] checks that.
+#[test]
+fn processor_is_told_of_a_string_with_a_timeout() {
+    with_faults(|w, who, _| {
+        let next = w.at_home_of(who).here().next_event();
+        assert!(next.is_some_and(|at| at <= 500), "{}: {next:?}", who.name());
+    });
+}
+
 /// The pager of a fault in the middle of a string dies, before or after it has the message.
 #[test]
 fn pager_of_a_string_can_die() {

@@ -361,7 +361,12 @@ impl World {
         for _ in 0..10_000 {
             // Those who came back without a word arrive when somebody comes, or before the processor sleeps.
             let has_mail = |&cpu: &usize| !self.k.cpus[cpu].mailbox.is_empty();
-            let Some(cpu) = self.cpus().find(is_wanted).or_else(|| self.cpus().find(has_mail)) else { return };
+            let Some(cpu) = self.cpus().find(is_wanted).or_else(|| {
+                invariants::check_silence(self.k);
+                self.cpus().find(has_mail)
+            }) else {
+                return;
+            };
             self.on(cpu).here().receive_before_sleep();
             self.on(cpu).dispatch_steps(100_000);
         }
