@@ -7,7 +7,7 @@ use crate::ipc::Cut;
 use crate::kernel::Here;
 use crate::machine::{CpuId, Machine, TcbRef};
 use crate::sched::Current;
-use crate::sync::{Ordering, fence};
+use crate::sync::{Ordering, fence, fence_after_change};
 use crate::thread::{Arrival, Purpose, Status, Tcb, Work};
 
 /// Arrivals between two looks for interrupts.
@@ -55,6 +55,8 @@ impl<M: Machine> Here<'_, M> {
         let tcb = self.k.tcb(thread);
         let arrival = tcb.arrival.get();
         self.k.cpus[cpu.index()].mailbox.post(self.k.tcbs, thread);
+        // Whoever is queued on it either is seen here, or sees it there (`Self::look_for_silent_arrivals`).
+        fence_after_change();
         if cpu == self.id {
             self.cpu.attention.store(true, Ordering::Relaxed);
         } else if arrival != Arrival::Receive || self.must_hurry(thread) || tcb.affinity() != cpu {
