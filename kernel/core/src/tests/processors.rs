@@ -16,7 +16,7 @@ use super::world::{A, B, N, Q, R, ROOT, Who, World, X, Y, activation, deletion, 
 use crate::cross::ask::{Reply, question};
 use crate::machine::CpuId;
 use crate::syscall::ThreadControlArgs;
-use crate::thread::{Arrival, Work};
+use crate::thread::Work;
 
 /// The cast, a on processor 0, x on 1, r on 2 and the rest on 0.
 fn apart() -> World {
@@ -753,24 +753,5 @@ fn those_who_send_for_each_other_meet_on_the_way() {
     }
     arrive_both(w);
     expect(w, "each in the other's name", "a sent; b sent; r got 1 from b by a; y got 2 from a by b");
-    invariants::check_rest(w.k);
-}
-
-/// X.2, XferTimeouts: the timeout of a string goes on while a thread comes back from its pager, though it then waits for ever.
-#[test]
-fn fault_in_a_string_comes_back_to_its_timeout() {
-    let w = faulting(true, false);
-    // Once more on its way back, with nobody else who wakes its processor.
-    let here = w.on(0).here();
-    here.cpu.timeouts.cancel(w.k.tcbs, A.tcb());
-    here.travel(A.tcb(), CpuId::new(2), Arrival::Receive);
-    w.k.machine.take_kick(CpuId::new(0));
-    w.on(2).dispatch_steps(10);
-    assert!(w.k.machine.take_kick(CpuId::new(0)), "its processor is told");
-    w.on(0).dispatch_steps(10);
-    w.clock(500);
-    w.settle();
-    let outcomes = [A, X].map(|who| w.outcome(who));
-    assert!(outcomes.iter().all(|outcome| outcome.contains("XferTimeout")), "{outcomes:?}");
     invariants::check_rest(w.k);
 }
