@@ -33,8 +33,10 @@ pub struct Area {
     pub fpu_is_live: Var<bool>,
     /// Whose floating-point registers the processor holds.
     pub fpu_owner: Var<Option<TcbRef>>,
-    /// What the timer is armed for, microseconds on the clock; 0: nothing.
+    /// What the timer is armed for, microseconds on the clock; [`NOT_ARMED`]: nothing.
     pub armed_for: kcore::var::Var64,
+    /// Its own number.
+    pub number: Var<u16>,
     /// The number of its local APIC.
     pub apic_id: Var<u32>,
     /// Its locality.
@@ -50,6 +52,9 @@ pub struct Area {
 
 const _: () = assert!(size_of::<Area>() <= layout::AREA_DATA_BYTES);
 
+/// No time comes so late.
+pub const NOT_ARMED: u64 = u64::MAX;
+
 // Where the words are that the entry from SYSCALL knows, for tests that execute its code: absolute symbols of the image.
 global_asm!(
     ".macro area_word name, offset",
@@ -62,12 +67,14 @@ global_asm!(
     "area_word fast_gs, {fast_gs}",
     "area_word plain_mark, {plain_mark}",
     "area_word plain_any, {plain_any}",
+    "area_word number, {number}",
     current = const offset_of!(Area, cpu.current),
     space_word = const offset_of!(Area, space_word),
     user_stack = const offset_of!(Area, user_stack),
     fast_gs = const offset_of!(Area, fast_gs),
     plain_mark = const offset_of!(Area, plain_mark),
     plain_any = const offset_of!(Area, plain_any),
+    number = const offset_of!(Area, number),
 );
 
 /// No selector is this.
@@ -85,6 +92,7 @@ impl Area {
             fpu_is_live: Var::zero(),
             fpu_owner: Var::zero(),
             armed_for: kcore::var::Var64::zero(),
+            number: Var::zero(),
             apic_id: Var::zero(),
             locality: Var::zero(),
             plain_mark: Var::zero(),
@@ -171,6 +179,8 @@ pub unsafe fn init(cpu: CpuId, apic_id: u32, locality: usize) {
     unsafe { data.write(Area::new()) };
     // SAFETY: made just now.
     let area = unsafe { of(cpu) };
+    area.armed_for.set(NOT_ARMED);
+    area.number.set(cpu.index() as u16);
     area.apic_id.set(apic_id);
     area.locality.set(locality as u8);
     area.plain_mark.set(plain_name(ThreadId::NIL, cpu).raw() as usize);

@@ -1,14 +1,20 @@
 //! The dispatcher: decides with an empty stack what the processor does next.
 
+use kcore::cross::words::Woken;
 use kcore::kernel::Here;
-use kcore::machine::TcbRef;
+use kcore::machine::{Machine, TcbRef};
 use kcore::thread::{Tcb, Work};
 use khal::irq::IrqOff;
 
 use crate::machine::{self, Hardware};
-use crate::trap::entry::resume_user;
+use crate::trap::entry::{resume_from_ipc, resume_user};
 use crate::trap::vector;
 use crate::{KERNEL, area, layout};
+
+/// How often a processor that has nothing to do looks out for others before it sleeps: a few microseconds, about as long
+/// as it takes to interrupt it and to wake it up. Who calls a thread of another processor finds the answer in that time if
+/// it comes at once.
+const LOOKS: u32 = 100;
 
 /// The core as this processor sees it.
 #[inline(always)]
@@ -21,7 +27,17 @@ pub extern "C" fn dispatch() -> ! {
     decide(here())
 }
 
-/// The same, in a kernel entry that has begun.
+/// The same, in a kernel entry in which the running thread has left for another processor.
+#[inline(always)]
+pub fn decide_without_running(here: Here<'static, Hardware>) -> ! {
+    if here.is_at_rest() {
+        rest(here)
+    }
+    decide(here)
+}
+
+/// The same, in any kernel entry that has begun.
+#[inline(never)]
 pub fn decide(mut here: Here<'static, Hardware>) -> ! {
     if let Some(thread) = here.undisputed()
         && layout::is_canonical(here.k.tcb(thread).ip.get())
@@ -35,16 +51,17 @@ pub fn decide(mut here: Here<'static, Hardware>) -> ! {
 #[inline(never)]
 fn choose_or_wait(mut here: Here<'static, Hardware>) -> ! {
     loop {
+        if here.is_at_rest() {
+            rest_later(here)
+        }
         let is_behind = here.attend();
         let Some(thread) = here.choose() else {
             if is_behind {
                 let_interrupts_in();
-                continue;
+            } else {
+                here.receive_before_sleep();
             }
-            if here.receive_before_sleep() {
-                continue;
-            }
-            idle(&here)
+            continue;
         };
         if here.k.tcb(thread).work() != Work::None {
             here.step(thread);
@@ -90,10 +107,56 @@ fn enter_user(tcb: &Tcb, thread: TcbRef, may_call_fast: bool) -> ! {
     unsafe { resume_user() }
 }
 
-/// Nobody is ready.
-fn idle(here: &Here<'static, Hardware>) -> ! {
-    machine::arm(here.next_event());
-    wait_for_interrupt()
+/// As [`rest`], for those who come there by longer ways.
+#[inline(never)]
+fn rest_later(here: Here<'static, Hardware>) -> ! {
+    rest(here)
+}
+
+/// Nobody is ready: looks out for others for a while, then sleeps. Either ends with an interrupt, which enters the
+/// dispatcher anew, or with a demand.
+#[inline(always)]
+fn rest(mut here: Here<'static, Hardware>) -> ! {
+    machine::arm(here.next_timeout());
+    if here.k.cpus.len() == 1 || !look_out(&here) {
+        wait_for_interrupt()
+    }
+    match here.receive_at_rest() {
+        Some(woken) => leave_at_once(here, woken),
+        None => decide(here),
+    }
+}
+
+/// To user mode with a thread that runs where nobody ran: the timer is armed for all but the end of its time.
+#[inline(always)]
+fn leave_at_once(here: Here<'static, Hardware>, woken: Woken<'static>) -> ! {
+    let Woken { thread, tcb, from, end } = woken;
+    if here.is_behind() || tcb.ip.get() != here.k.machine.ipc_return_ip() {
+        here.k.machine.ipc_return(thread, tcb, from);
+        decide(here)
+    }
+    machine::enter_space(tcb);
+    machine::enter_registers(thread, !tcb.is_barred(here.k.spaces.get(tcb.space())));
+    machine::arm_until(end);
+    // SAFETY: the thread runs, in its space, and waited in a call of Ipc, whose result is in its UTCB; nothing on the stack
+    // is needed any more.
+    unsafe { resume_from_ipc(core::ptr::from_ref(tcb).addr(), from.raw() as usize) }
+}
+
+/// Looks out for what others want, for a while; whether they do. That is much cheaper for both than an interrupt. A
+/// processor that is alone would do it in vain.
+#[inline]
+fn look_out(here: &Here<'static, Hardware>) -> bool {
+    let attention = &here.cpu.attention;
+    attention.begin_to_look_out();
+    for _ in 0..LOOKS {
+        core::hint::spin_loop();
+        if attention.is_demanded() {
+            return true;
+        }
+        let_interrupts_in();
+    }
+    !attention.stop_looking_out()
 }
 
 /// Waits for an interrupt, which enters the dispatcher anew.
@@ -106,8 +169,9 @@ pub fn wait_for_interrupt() -> ! {
 }
 
 /// Lets pending interrupts in between two steps of long work; their handler ends in the dispatcher.
+#[inline]
 fn let_interrupts_in() {
-    // SAFETY: as in `idle`; what is on the stack is not needed if an interrupt comes.
+    // SAFETY: as in `wait_for_interrupt`; what is on the stack is not needed if an interrupt comes.
     let mut irq = unsafe { IrqOff::assume() };
     irq.let_pending_in();
 }

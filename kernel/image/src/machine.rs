@@ -68,8 +68,6 @@ const DEFAULT_FLAGS: usize = 0x202;
 /// The same, and all ports open to it: those without I/O fpages.
 const DEFAULT_FLAGS_WITH_PORTS: usize = DEFAULT_FLAGS | 3 << 12;
 const PAGE_BYTES: usize = 4096;
-/// `armed_for` when the timer is off.
-const NOT_ARMED: u64 = 0;
 
 impl Hardware {
     /// The machine with these options, features, tables, clocks and interrupt controllers.
@@ -423,7 +421,8 @@ fn space_address(space: SpaceRef) -> usize {
 impl Machine for Hardware {
     #[inline]
     fn now_us(&self) -> u64 {
-        self.tsc_to_us.floor(tsc())
+        // A tick is shorter than a microsecond, as the stub of SystemClock takes it, too.
+        ((u128::from(tsc()) * u128::from(self.tsc_to_us.fraction())) >> u64::BITS) as u64
     }
 
     #[inline(always)]
@@ -743,16 +742,24 @@ pub fn local_apic() -> LocalApic {
     unsafe { LocalApic::new(page.expect("the page is not at 0")) }
 }
 
-/// Arms the timer for `event`, microseconds on the clock, unless it is armed for it.
+/// Arms the timer for `event`, microseconds on the clock, unless it is armed for it or for something earlier: then it
+/// will be armed anew when it fires. Most events are put off again and again before they come.
+#[inline(always)]
 pub fn arm(event: Option<u64>) {
-    let (cpu, event) = (area::here(), event.unwrap_or(NOT_ARMED));
-    if cpu.armed_for.get() == event {
-        return;
+    arm_until(event.unwrap_or(area::NOT_ARMED));
+}
+
+/// The same; all ones: nothing happens.
+#[inline(always)]
+pub fn arm_until(event: u64) {
+    if event < area::here().armed_for.get() {
+        arm_earlier(event);
     }
-    cpu.armed_for.set(event);
-    if event == NOT_ARMED {
-        return local_apic().stop_timer();
-    }
+}
+
+#[inline(never)]
+fn arm_earlier(event: u64) {
+    area::here().armed_for.set(event);
     let hardware = HARDWARE.get();
     let wait_us = event.saturating_sub(hardware.now_us());
     local_apic().start_timer(vector::TIMER, hardware.us_to_apic.count_down(wait_us));
@@ -760,7 +767,7 @@ pub fn arm(event: Option<u64>) {
 
 /// The timer's interrupt is here: it has to be armed anew.
 pub fn timer_fired() {
-    area::here().armed_for.set(NOT_ARMED);
+    area::here().armed_for.set(area::NOT_ARMED);
     // SAFETY: interrupts are off in the kernel, and no other token is in use here.
     let irq = unsafe { IrqOff::assume() };
     local_apic().end_of_interrupt(&irq);

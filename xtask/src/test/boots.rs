@@ -128,7 +128,8 @@ pub fn check_success(ended: &Ended) -> Result<()> {
 /// A row of the benchmark's table.
 #[derive(Deserialize, PartialEq, Debug)]
 pub struct Measured {
-    mode: String,
+    /// Where the partners are.
+    pub mode: String,
     mrs: u32,
     /// What a message takes.
     pub value: f64,
@@ -140,7 +141,7 @@ impl fmt::Display for Measured {
     }
 }
 
-/// The rows that pingpong printed for programs.
+/// The rows of the benchmark's tables.
 pub fn rows(console: &str) -> Vec<Measured> {
     console.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
 }

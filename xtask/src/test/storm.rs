@@ -1,6 +1,6 @@
 //! The program storm, and scale, on several processors.
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 
 use super::boots::{self, PATIENCE};
 use super::{Case, Lab};
@@ -15,6 +15,9 @@ const OPS: u64 = 20_000;
 /// How much more a message may take, on average, while other pairs exchange messages, too.
 const GROWTH: f64 = 1.05;
 
+/// What a call between processors and its reply may take.
+const CALL_INSTRUCTIONS: f64 = 1200.0;
+
 /// All tests of this file.
 pub fn cases() -> Vec<Case> {
     vec![
@@ -22,6 +25,7 @@ pub fn cases() -> Vec<Case> {
         Case::new("boot::storm_of_a_fresh_seed_loses_nothing", "X.2, Processors", |lab| storm(lab, lab.seed, false)),
         Case::new("boot::storm_refuses_unknown_words", "", |lab| refuses(lab, "storm", "ops=0")),
         Case::new("boot::pairs_of_threads_do_not_slow_each_other_down", "X.2, Processors, IPC", pairs),
+        Case::new("boot::a_call_between_processors_is_cheap", "X.2, Processors, IPC", call_between_processors),
         Case::new("boot::scale_prints_tables", "", tables),
         Case::new("boot::scale_refuses_unknown_words", "", |lab| refuses(lab, "scale", "pair")),
     ]
@@ -88,6 +92,17 @@ fn pairs(lab: &Lab) -> Result<()> {
         ensure!(row.relation == expected, "processors {from} and {to}: {}", row.relation);
         ensure!(row.value > 1.0, "from {from} to {to} it takes {}", row.value);
     }
+    Ok(())
+}
+
+/// A call to another processor and its reply, both without words: instructions of both together, of kernel and user code.
+fn call_between_processors(lab: &Lab) -> Result<()> {
+    let args = "xcpu mrs=0..0 rounds=100 json tick=instructions".to_owned();
+    let ended = boot(&Machine { icount: true, ..machine(lab, "pingpong", args, 2) })?;
+    let rows = boots::rows(&ended.console);
+    let [row] = &rows[..] else { bail!("{} rows\n{}", rows.len(), boots::tail(&ended.console)) };
+    ensure!(row.mode == "xcpu" && row.value > 1.0, "{row}");
+    ensure!(2.0 * row.value <= CALL_INSTRUCTIONS, "one way of at most {CALL_INSTRUCTIONS} both ways: {row}");
     Ok(())
 }
 

@@ -127,6 +127,8 @@ impl Reply {
 pub struct Questions {
     /// The processors that ask this one: a bit each.
     askers: [AtomicUsize; CPUS_MAX / WORD_BITS],
+    /// Whether there may be any.
+    are_there_askers: AtomicBool,
     /// The own question, and then its answer.
     subject: Var<Subject>,
     words: [Var<usize>; WORDS],
@@ -147,6 +149,7 @@ impl Questions {
     pub const fn new() -> Self {
         Self {
             askers: [const { AtomicUsize::new(0) }; CPUS_MAX / WORD_BITS],
+            are_there_askers: AtomicBool::new(false),
             subject: Var::zero(),
             words: [const { Var::zero() }; WORDS],
             answer: Var::zero(),
@@ -170,12 +173,22 @@ impl Questions {
     }
 
     /// Whether nobody asks. Only a hint for others than the owner.
+    #[inline]
     pub fn is_empty(&self) -> bool {
-        self.askers.iter().all(|word| word.load(Ordering::Relaxed) == 0)
+        !self.are_there_askers.load(Ordering::Relaxed)
+    }
+
+    /// Notes that processor `asker` asks.
+    fn add_asker(&self, asker: CpuId) {
+        let (word, bit) = (asker.index() / WORD_BITS, asker.index() % WORD_BITS);
+        self.askers[word].fetch_or(1 << bit, Ordering::Release);
+        self.are_there_askers.store(true, Ordering::Release);
     }
 
     /// The processors that ask now, each once.
     fn take_askers(&self) -> impl Iterator<Item = CpuId> + '_ {
+        // Before it looks: who comes after the look says so again.
+        self.are_there_askers.swap(false, Ordering::Acquire);
         self.askers.iter().enumerate().filter(|(_, word)| word.load(Ordering::Relaxed) != 0).flat_map(
             |(index, word)| {
                 let asking = word.swap(0, Ordering::Acquire);
@@ -279,8 +292,7 @@ impl<M: Machine> Here<'_, M> {
         own.set_words(words);
         own.is_open.store(true, Ordering::Relaxed);
         let there = self.k.cpus[cpu.index()];
-        let (word, bit) = (self.id.index() / WORD_BITS, self.id.index() % WORD_BITS);
-        there.questions.askers[word].fetch_or(1 << bit, Ordering::Release);
+        there.questions.add_asker(self.id);
         self.tell(cpu);
         while own.is_open.load(Ordering::Acquire) {
             self.serve();
@@ -290,7 +302,15 @@ impl<M: Machine> Here<'_, M> {
     }
 
     /// Answers those who ask this processor now. Threads that were posted here before they asked arrive first.
+    #[inline]
     pub fn serve(&mut self) {
+        if !self.cpu.questions.is_empty() {
+            self.answer_askers();
+        }
+    }
+
+    #[inline(never)]
+    fn answer_askers(&mut self) {
         let own = &self.cpu.questions;
         for asker in own.take_askers() {
             self.receive_posted();

@@ -33,7 +33,13 @@ impl Mailbox {
 
     /// Posts `thread`, which is in no mailbox and from now on the owner's to change.
     pub fn post(&self, tcbs: &[Tcb], thread: TcbRef) {
-        let link = &tcbs[thread.index()].mail_link;
+        self.post_as((thread, &tcbs[thread.index()]));
+    }
+
+    /// The same, by somebody who has its TCB.
+    #[inline(always)]
+    pub fn post_as(&self, (thread, tcb): (TcbRef, &Tcb)) {
+        let link = &tcb.mail_link;
         let mut top = self.top.load(Ordering::Relaxed);
         loop {
             link.set(Self::thread(top));
@@ -46,14 +52,24 @@ impl Mailbox {
     }
 
     /// Whether nobody has arrived. Only a hint for others than the owner.
+    #[inline]
     pub fn is_empty(&self) -> bool {
         self.taken.get().is_none() && self.top.load(Ordering::Relaxed) == 0
     }
 
     /// The next thread that has arrived. For the owner alone.
+    #[inline(always)]
     pub fn take(&self, tcbs: &[Tcb]) -> Option<TcbRef> {
         if self.taken.get().is_none() {
-            self.turn_round(tcbs);
+            if self.top.load(Ordering::Relaxed) == 0 {
+                return None;
+            }
+            let last = Self::thread(self.top.swap(0, Ordering::Acquire));
+            if last.is_some_and(|last| tcbs[last.index()].mail_link.get().is_none()) {
+                // The only one.
+                return last;
+            }
+            self.append(tcbs, last);
         }
         let first = self.taken.get()?;
         self.taken.set(tcbs[first.index()].mail_link.replace(None));
@@ -78,7 +94,12 @@ impl Mailbox {
         if self.top.load(Ordering::Relaxed) == 0 {
             return;
         }
-        let last = Self::thread(self.top.swap(0, Ordering::Acquire));
+        self.append(tcbs, Self::thread(self.top.swap(0, Ordering::Acquire)));
+    }
+
+    /// Puts those who were taken, of whom `last` was posted last, behind those that have not been given out.
+    #[inline(never)]
+    fn append(&self, tcbs: &[Tcb], last: Option<TcbRef>) {
         let (mut next, mut first) = (last, None);
         while let Some(thread) = next {
             next = tcbs[thread.index()].mail_link.replace(first);

@@ -17,22 +17,41 @@
 //! | with a page fault in the middle of a string | until its pager has the message: the affinity of the pager; then its own; then that of the string's receiver |
 
 pub mod ask;
+pub mod attention;
 pub mod claims;
 pub mod mailbox;
 pub mod raised;
 pub mod shootdown;
 mod travel;
+pub mod words;
 
 use crate::kernel::Here;
 use crate::machine::{CpuId, Machine};
-use crate::sync::Ordering;
+
+/// Where a thread is that runs here.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Place {
+    /// At home here: that stays so until this processor changes it.
+    Here,
+    /// On its way.
+    Coming,
+    /// With a partner elsewhere. It may come back at any moment.
+    Away,
+}
+
+/// A place where a processor stops in tests, so that others can do anything.
+#[inline(always)]
+fn pause_in_tests() {
+    #[cfg(test)]
+    crate::tests::stage::may_pause();
+}
 
 impl<M: Machine> Here<'_, M> {
     /// Does what other processors want of this one, a bounded part of it; whether there is more. For the dispatcher, before
     /// it chooses.
     #[inline]
     pub fn attend(&mut self) -> bool {
-        if self.cpu.attention.load(Ordering::Relaxed) {
+        if !self.cpu.attention.is_quiet() {
             self.attend_others();
         }
         if self.cpu.orphans.get().is_some() {
@@ -45,34 +64,48 @@ impl<M: Machine> Here<'_, M> {
     /// Whether there is something left of what others want.
     #[inline]
     pub fn is_behind(&self) -> bool {
-        self.cpu.attention.load(Ordering::Relaxed) || self.cpu.orphans.get().is_some()
+        self.cpu.attention.is_demanded() || self.cpu.orphans.get().is_some()
     }
 
     #[cold]
     #[inline(never)]
     fn attend_others(&mut self) {
         // Before it looks: what comes after the look sets it again.
-        self.cpu.attention.swap(false, Ordering::AcqRel);
+        self.cpu.attention.give();
         self.serve();
         if self.cpu.raised.is_any() {
             self.receive_interrupts();
         }
         self.receive_arrivals();
         if !self.cpu.mailbox.is_empty() {
-            self.cpu.attention.store(true, Ordering::Relaxed);
+            self.cpu.attention.demand_of_oneself();
         }
     }
 
-    /// What has come and nobody was told of arrives. For the dispatcher, before it sleeps; whether there was anything.
-    pub fn receive_before_sleep(&mut self) -> bool {
-        let is_empty = self.cpu.mailbox.is_empty();
+    /// What has come and nobody was told of arrives. For the dispatcher, when nobody is ready.
+    pub fn receive_before_sleep(&mut self) {
         self.receive_arrivals();
-        !is_empty
     }
 
-    /// Tells processor `cpu` to attend, unless it was told already.
+    /// Whether nobody runs and there is nothing to do, as a glance tells. For the dispatcher, before it looks closer.
+    #[inline(always)]
+    pub fn is_at_rest(&self) -> bool {
+        let cpu = self.cpu;
+        if !self.is_idle() || cpu.slice_owner.get().is_some() || cpu.delaying.get().is_some() {
+            return false;
+        }
+        if !cpu.attention.is_quiet() || cpu.orphans.get().is_some() || !cpu.mailbox.is_empty() {
+            return false;
+        }
+        cpu.must_choose.set(false);
+        self.k.machine.complete();
+        true
+    }
+
+    /// Tells processor `cpu` to attend, unless it was told already or looks out.
+    #[inline(always)]
     pub(crate) fn tell(&self, cpu: CpuId) {
-        if !self.k.cpus[cpu.index()].attention.swap(true, Ordering::AcqRel) {
+        if self.k.cpus[cpu.index()].attention.demand() {
             self.k.machine.kick(cpu);
         }
     }

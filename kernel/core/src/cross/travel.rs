@@ -2,6 +2,7 @@
 
 use l4_abi::{IpcErrorKind, ThreadId};
 
+use super::Place;
 use super::ask::{Reply, Subject, Words, question};
 use crate::ipc::Cut;
 use crate::kernel::Here;
@@ -20,6 +21,24 @@ impl<M: Machine> Here<'_, M> {
         self.k.tcb(thread).is_at(self.id)
     }
 
+    /// Where `thread` is, which runs here.
+    #[inline]
+    pub(crate) fn place_of(&self, thread: TcbRef) -> Place {
+        let tcb = self.k.tcb(thread);
+        match tcb.home() == self.id {
+            true if tcb.is_at(self.id) => Place::Here,
+            true => Place::Coming,
+            false => Place::Away,
+        }
+    }
+
+    /// Whether `thread`, which was not here and about which something was noted here, is back or coming by now: whoever
+    /// [hands it back](super::words) may have missed the note.
+    pub(crate) fn is_coming_back(&self, thread: TcbRef) -> bool {
+        self.look_for_silent_arrivals();
+        self.k.tcb(thread).home() == self.id
+    }
+
     /// Whether `thread` runs at this processor.
     #[inline]
     pub(crate) fn runs_here(&self, thread: TcbRef) -> bool {
@@ -33,12 +52,14 @@ impl<M: Machine> Here<'_, M> {
 
     /// Sends `thread`, which is at home here, to processor `cpu`, where it goes on with `arrival`. From now on it is that
     /// processor's. If that is this one, it goes on when all others have arrived that were posted before.
+    #[inline]
     pub(crate) fn travel(&self, thread: TcbRef, cpu: CpuId, arrival: Arrival) {
         self.set_off(thread, cpu, arrival);
         self.post(thread, cpu);
     }
 
     /// First half of a journey: `thread` is nobody's.
+    #[inline]
     fn set_off(&self, thread: TcbRef, cpu: CpuId, arrival: Arrival) {
         let tcb = self.k.tcb(thread);
         debug_assert!(self.is_here(thread), "a thread leaves its home");
@@ -46,11 +67,15 @@ impl<M: Machine> Here<'_, M> {
         self.leave_scheduling(thread);
         // What it did to mappings is done before it can go on.
         self.k.machine.complete();
+        if self.runs_here(thread) {
+            tcb.left.set(self.id.index() as u16);
+        }
         tcb.arrival.set(arrival);
         tcb.set_home(cpu);
     }
 
     /// Second half: it is that of `cpu`.
+    #[inline]
     fn post(&self, thread: TcbRef, cpu: CpuId) {
         let tcb = self.k.tcb(thread);
         let arrival = tcb.arrival.get();
@@ -58,10 +83,19 @@ impl<M: Machine> Here<'_, M> {
         // Whoever is queued on it either is seen here, or sees it there (`Self::look_for_silent_arrivals`).
         fence_after_change();
         if cpu == self.id {
-            self.cpu.attention.store(true, Ordering::Relaxed);
+            self.cpu.attention.demand_of_oneself();
         } else if arrival != Arrival::Receive || self.must_hurry(thread) || tcb.affinity() != cpu {
             self.tell(cpu);
         }
+    }
+
+    /// `thread`, which nobody has, goes on with its receive phase where it runs.
+    #[cold]
+    #[inline(never)]
+    pub(super) fn post_to_receive(&self, thread: TcbRef) {
+        let there = self.k.tcb(thread).affinity();
+        self.k.tcb(thread).set_home(there);
+        self.post(thread, there);
     }
 
     /// Whether the receive phase for which `thread` was just posted must begin at once. One that waits for ever, and has
@@ -81,27 +115,29 @@ impl<M: Machine> Here<'_, M> {
 
     /// Somebody was queued on a thread of this processor that is away, and may have been posted back meanwhile without a
     /// word.
-    pub(crate) fn look_for_silent_arrivals(&self) {
+    fn look_for_silent_arrivals(&self) {
         fence(Ordering::SeqCst);
         if !self.cpu.mailbox.is_empty() {
-            self.cpu.attention.store(true, Ordering::Relaxed);
+            self.cpu.attention.demand_of_oneself();
         }
     }
 
     /// Nothing of this processor's scheduling refers to `thread` any more. Time is never charged to a thread elsewhere.
+    #[inline]
     fn leave_scheduling(&self, thread: TcbRef) {
-        self.dequeue(thread);
+        if self.cpu.current.is(Current::running(thread)) {
+            // It is in no queue. It may be on its way back before this processor looks again.
+            self.cpu.current.set(Current::IDLE);
+            self.cpu.must_choose.set(true);
+        } else {
+            self.dequeue(thread);
+        }
         if self.cpu.delaying.get() == Some(thread) {
             self.stop_delay();
         }
         if self.cpu.slice_owner.get() == Some(thread) {
             self.charge();
             self.cpu.slice_owner.set(None);
-            self.cpu.must_choose.set(true);
-        }
-        if self.cpu.current.get().thread() == Some(thread) {
-            // It may be on its way back before this processor looks again.
-            self.cpu.current.set(Current::IDLE);
             self.cpu.must_choose.set(true);
         }
     }
@@ -115,7 +151,15 @@ impl<M: Machine> Here<'_, M> {
     }
 
     /// Receives all threads that were posted to this processor before now.
+    #[inline]
     pub(super) fn receive_posted(&mut self) {
+        if !self.cpu.mailbox.is_empty() {
+            self.receive_those_posted();
+        }
+    }
+
+    #[inline(never)]
+    fn receive_those_posted(&mut self) {
         let Some(last) = self.cpu.mailbox.last(self.k.tcbs) else { return };
         while let Some(thread) = self.cpu.mailbox.take(self.k.tcbs) {
             self.arrive(thread);
@@ -125,14 +169,17 @@ impl<M: Machine> Here<'_, M> {
         }
     }
 
-    fn arrive(&mut self, thread: TcbRef) {
+    pub(super) fn arrive(&mut self, thread: TcbRef) {
         let tcb = self.k.tcb(thread);
         debug_assert!(tcb.is_on_its_way_to(self.id), "a thread is posted to its home");
         self.cpu.is_receiving.set(true);
         match tcb.arrival.replace(Arrival::None) {
             Arrival::None => unreachable!("a thread on its way goes on with something"),
             Arrival::Ready => self.make_ready(thread),
-            Arrival::Send => self.resume_send_phase(thread),
+            Arrival::Send => match self.deliver_words(thread) {
+                Some(receipt) => self.complete_receipt(receipt),
+                None => self.resume_send_phase(thread),
+            },
             Arrival::Receive => self.resume_receive_phase(thread),
             Arrival::Transfer => self.resume_transfer(thread),
             Arrival::Cut => self.end_cut_elsewhere(thread),
@@ -181,8 +228,22 @@ impl<M: Machine> Here<'_, M> {
             self.post(thread, cpu);
         } else {
             tcb.set_affinity(cpu);
+            self.send_on(thread);
         }
         Reply::Done(question)
+    }
+
+    /// `thread`, which does not run here any more and was not free to go, may have been handed back meanwhile by somebody
+    /// who did not see that.
+    fn send_on(&mut self, thread: TcbRef) {
+        fence(Ordering::SeqCst);
+        while self.k.tcb(thread).is_on_its_way_to(self.id) {
+            self.receive_posted();
+            self.k.machine.relax();
+        }
+        if self.is_here(thread) && self.k.tcb(thread).status() == Status::Waiting {
+            self.depart(thread);
+        }
     }
 
     /// `thread` will run at `cpu`, and no more here: who is queued on it follows.

@@ -18,6 +18,7 @@
 use l4_abi::{SysError, ThreadId, Word, protocol};
 
 use super::NEVER;
+use crate::cross::Place;
 use crate::cross::ask::{Reply, Subject, Words, from_word, to_word, words};
 use crate::kernel::Here;
 use crate::machine::{CpuId, Machine, TcbRef};
@@ -182,8 +183,10 @@ impl<M: Machine> Here<'_, M> {
         match self.k.thread(self.k.tcb(line).partner.get()) {
             None => self.retire(line),
             Some(handler) if !self.runs_here(handler) => self.send_elsewhere(line, handler, handler, NEVER),
-            Some(handler) if self.is_deliverable(line, handler) => self.begin_transfer(line, handler, line),
-            Some(handler) => self.block_sending(line, handler, NEVER),
+            Some(handler) => match self.place_of(handler) {
+                Place::Here if self.is_deliverable(line, handler) => self.begin_transfer(line, handler, line),
+                place => self.block_sending(line, (handler, place), NEVER),
+            },
         }
     }
 

@@ -12,9 +12,11 @@ use core::cmp::Ordering;
 
 use l4_abi::{IpcError, IpcErrorKind, MsgTag, Phase, ThreadId, Time, Timeouts, Word};
 
+use crate::cross::Place;
 use crate::kernel::Here;
 use crate::list::{Link, List};
 use crate::machine::{CpuId, Machine, SpaceRef, TcbRef};
+use crate::sched::Current;
 use crate::thread::{Arrival, Purpose, Status, Tcb, Work};
 
 mod cancel;
@@ -30,7 +32,7 @@ pub(crate) use transfer::{Cut, STEP_BUDGET};
 /// The deadline of a phase that does not wait.
 const AT_ONCE: u64 = 0;
 /// The deadline of a phase that waits for ever.
-const NEVER: u64 = u64::MAX;
+pub(crate) const NEVER: u64 = u64::MAX;
 
 fn send_link(tcb: &Tcb) -> &Link {
     &tcb.send_link
@@ -136,15 +138,16 @@ impl<M: Machine> Here<'_, M> {
         if !self.runs_here(dest) {
             return self.send_elsewhere(sender, named.unwrap_or(dest), dest, deadline);
         }
-        if self.k.tcb(dest).is_coming_to_wait_at(self.id) {
+        let place = self.place_of(dest);
+        if place == Place::Coming && self.k.tcb(dest).is_coming_to_wait_at(self.id) {
             // The sender looks again behind it. It never does so behind another sender: two of them would go on for ever.
             return self.travel_to_send(sender, named.unwrap_or(dest), self.id, deadline);
         }
         // Should the receiver be moved, the sender follows it.
         tcb.set_destination(self.k.tcb(named.unwrap_or(dest)).id.get());
         self.name_sender(sender, dest);
-        if !self.is_deliverable(sender, dest) {
-            self.wait_to_send(sender, dest, deadline);
+        if place == Place::Away || !self.is_deliverable(sender, dest) {
+            self.wait_to_send(sender, (dest, place), deadline);
         } else if named.is_none() {
             self.answer(sender, dest);
         } else {
@@ -155,7 +158,7 @@ impl<M: Machine> Here<'_, M> {
     /// The send phase of `sender` to `named`, which ends at `dest`, goes on where that runs.
     fn send_elsewhere(&mut self, sender: TcbRef, named: TcbRef, dest: TcbRef, deadline: u64) {
         let tcb = self.k.tcb(sender);
-        let may_wait = self.cpu.current.get().thread() == Some(sender) && tcb.work() == Work::None;
+        let may_wait = self.cpu.current.is(Current::running(sender)) && tcb.work.is(Work::None);
         if may_wait && !self.cpu.questions.is_empty() {
             // Somebody may have asked for it, and would not find it: that comes first.
             tcb.set_destination(self.k.tcb(named).id.get());
@@ -165,6 +168,7 @@ impl<M: Machine> Here<'_, M> {
         self.travel_to_send(sender, named, self.k.tcb(dest).affinity(), deadline);
     }
 
+    #[inline]
     fn travel_to_send(&mut self, sender: TcbRef, named: TcbRef, cpu: CpuId, deadline: u64) {
         let tcb = self.k.tcb(sender);
         tcb.set_status(Status::PendingSend);
@@ -207,24 +211,24 @@ impl<M: Machine> Here<'_, M> {
         may.then(|| self.k.tcb(virtual_sender).id.get())
     }
 
-    /// Whether `dest` waits for what `sender` sends. A thread that waits for itself sleeps: nothing matches.
+    /// Whether `dest`, which is here, waits for what `sender` sends. A thread that waits for itself sleeps: nothing matches.
     fn is_deliverable(&self, sender: TcbRef, dest: TcbRef) -> bool {
         let (from, to) = (self.k.tcb(sender), self.k.tcb(dest));
         let same_space = from.space.get() == to.space.get();
-        let partner = if self.is_here(dest) { to.waiting_for() } else { None };
-        partner
+        to.waiting_for()
             .is_some_and(|partner| partner != to.id.get() && takes(partner, from.sends_as(), from.id.get(), same_space))
     }
 
     /// `dest` does not wait for `sender`, which waits for it until `deadline`.
-    fn wait_to_send(&mut self, sender: TcbRef, dest: TcbRef, deadline: u64) {
+    fn wait_to_send(&mut self, sender: TcbRef, dest: (TcbRef, Place), deadline: u64) {
         if deadline == AT_ONCE {
             return self.fail(sender, Phase::Send, IpcErrorKind::Timeout, MsgTag::ERROR_ONLY);
         }
         self.block_sending(sender, dest, deadline);
     }
 
-    fn block_sending(&mut self, sender: TcbRef, dest: TcbRef, deadline: u64) {
+    /// Queues `sender` on `dest`, which runs here and was seen at `place`.
+    fn block_sending(&mut self, sender: TcbRef, (dest, place): (TcbRef, Place), deadline: u64) {
         let (tcb, to) = (self.k.tcb(sender), self.k.tcb(dest));
         tcb.set_status(Status::PendingSend);
         tcb.peer.set(Some(dest));
@@ -238,8 +242,11 @@ impl<M: Machine> Here<'_, M> {
             to.make_wait_ordinary(self.k.machine.ipc_return_ip());
         }
         self.start_timeout(sender, deadline);
-        if !self.is_here(dest) {
-            self.look_for_silent_arrivals();
+        if place != Place::Here && self.is_coming_back(dest) {
+            // Nobody need have seen that there is a sender now, which looks again when it has come.
+            self.leave_send_queue(sender);
+            tcb.deadline.set(deadline);
+            self.travel(sender, self.id, Arrival::Send);
         }
     }
 

@@ -16,12 +16,12 @@ pub mod timeouts;
 use l4_abi::Time;
 
 use crate::cross::ask::Questions;
+use crate::cross::attention::Attention;
 use crate::cross::mailbox::Mailbox;
 use crate::cross::raised::Raised;
 use crate::kernel::Here;
 use crate::list::Head;
 use crate::machine::{Machine, TcbRef};
-use crate::sync::AtomicBool;
 use crate::thread::{Arrival, Status, Tcb, Work};
 use crate::var::{AsWord, Var, Var64};
 use delay::Preemption;
@@ -85,7 +85,7 @@ pub struct Cpu {
     /// What this processor asks others, and who asks it.
     pub(crate) questions: Questions,
     /// Others want something, and the processor was told so: it looks before it goes to user mode.
-    pub(crate) attention: AtomicBool,
+    pub attention: Attention,
     /// Threads that are queued on threads that were moved away, until they follow them.
     pub(crate) orphans: Head,
     /// Interrupts that others passed on.
@@ -110,7 +110,7 @@ impl Cpu {
             timeouts: Timeouts::new(),
             mailbox: Mailbox::new(),
             questions: Questions::new(),
-            attention: AtomicBool::new(false),
+            attention: Attention::new(),
             orphans: Head::zero(),
             raised: Raised::new(),
             is_receiving: Var::zero(),
@@ -168,6 +168,39 @@ impl<M: Machine> Here<'_, M> {
             Some(running) if self.k.tcb(thread).priority() <= self.k.tcb(running).priority() => {}
             _ => self.cpu.must_choose.set(true),
         }
+    }
+
+    /// Whether nobody runs here, and nobody is ready to.
+    #[inline]
+    pub(crate) fn is_idle(&self) -> bool {
+        self.cpu.current.get() == Current::IDLE && self.cpu.donee.get().is_none() && self.cpu.ready.is_empty()
+    }
+
+    /// The thread of `tcb`, which pays, leaves this processor: the time so far is charged to it, and nobody pays any more.
+    #[inline(always)]
+    pub(crate) fn stop_paying(&self, tcb: &Tcb) {
+        let used = self.k.machine.now_us().saturating_sub(self.cpu.charged_until.get());
+        for left in [&tcb.slice_left_us, &tcb.quantum_left_us] {
+            let before = left.get();
+            if before != NEVER_ENDS {
+                left.set(before.saturating_sub(used));
+            }
+        }
+        self.cpu.slice_owner.set(None);
+    }
+
+    /// `thread`, which has become ready where nobody runs, runs on its own time. When that is over, microseconds on the
+    /// clock; all ones: never.
+    #[inline(always)]
+    pub(crate) fn begin_to_run(&self, thread: TcbRef, tcb: &Tcb) -> u64 {
+        let now = self.k.machine.now_us();
+        self.cpu.charged_until.set(now);
+        self.cpu.slice_owner.set(Some(thread));
+        self.cpu.current.set(Current::running(thread));
+        if tcb.slice_left_us.get() == 0 {
+            self.refill_slice(thread);
+        }
+        now.saturating_add(tcb.slice_left_us.get().min(tcb.quantum_left_us.get()))
     }
 
     /// Takes `thread` out of the ready queue, if it is there.
@@ -282,8 +315,11 @@ impl<M: Machine> Here<'_, M> {
 
     /// `donee` runs on the time of whoever paid last, if that has any.
     fn take_over(&self, donee: TcbRef) {
-        self.charge();
-        if self.cpu.slice_owner.get().is_none_or(|owner| self.k.tcb(owner).quantum_is_over()) {
+        let payer = self.cpu.slice_owner.get();
+        if payer.is_some() {
+            self.charge();
+        }
+        if payer.is_none_or(|owner| self.k.tcb(owner).quantum_is_over()) {
             self.start_slice(Some(donee));
         }
         self.cpu.current.set(Current::running(donee));
@@ -324,8 +360,11 @@ impl<M: Machine> Here<'_, M> {
 
     /// Nobody better is ready: the running thread goes on, on its own time if its donor is gone; without one, idle.
     fn go_on(&self, running: Option<TcbRef>) -> Option<TcbRef> {
-        if running.is_none() || self.cpu.slice_owner.get().is_none() {
-            self.start_slice(running);
+        match (running, self.cpu.slice_owner.get()) {
+            // Nobody paid, and nobody pays.
+            (None, None) => {}
+            (None, _) | (_, None) => self.start_slice(running),
+            (Some(_), Some(_)) => {}
         }
         self.cpu.current.set(running.map_or(Current::IDLE, Current::running));
         running
@@ -361,6 +400,7 @@ impl<M: Machine> Here<'_, M> {
     }
 
     /// Gives `thread` a full time slice.
+    #[cold]
     pub(crate) fn refill_slice(&self, thread: TcbRef) {
         let tcb = self.k.tcb(thread);
         tcb.slice_left_us.set(period_us(tcb.time_slice.get()));
@@ -453,6 +493,13 @@ impl<M: Machine> Here<'_, M> {
             event = event.min(self.goes_on_attending());
         }
         (event != NEVER_ENDS).then_some(event)
+    }
+
+    /// When the next timeout is over that was started here, microseconds on the clock, or before that. While nobody runs it
+    /// is all that the timer is needed for.
+    #[inline(always)]
+    pub fn next_timeout(&self) -> Option<u64> {
+        self.cpu.timeouts.next_event(self.k.tcbs)
     }
 
     /// When a processor that is behind in what others want of it attends to that again. Until then the running thread goes

@@ -62,6 +62,12 @@ impl ReadyQueue {
         }
     }
 
+    /// Whether nobody is ready.
+    #[inline]
+    pub fn is_empty(&self) -> bool {
+        self.occupied.iter().fold(0, |all, word| all | word.get()) == 0
+    }
+
     /// The highest priority that has a ready thread.
     pub fn highest(&self) -> Option<u8> {
         let word = self.occupied.iter().rposition(|word| word.get() != 0)?;

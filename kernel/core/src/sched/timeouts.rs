@@ -117,8 +117,14 @@ impl Timeouts {
 
     /// When to look again, microseconds on the clock: never later than the earliest deadline, and exactly then unless many
     /// threads share its slot.
+    #[inline(always)]
     pub fn next_event(&self, tcbs: &[Tcb]) -> Option<u64> {
-        let (level, slot, begin) = self.next_slot()?;
+        if self.count.get() == 0 { None } else { self.find_next_event(tcbs) }
+    }
+
+    #[inline(never)]
+    fn find_next_event(&self, tcbs: &[Tcb]) -> Option<u64> {
+        let (level, slot, begin) = self.find_next_slot()?;
         let (list, mut member) = (self.list(tcbs, level, slot), self.heads[level][slot].get());
         let mut earliest = u64::MAX;
         for _ in 0..LOOK_AT {

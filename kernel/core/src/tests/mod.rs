@@ -20,6 +20,7 @@ mod exchange_registers;
 mod fast_path;
 mod faults;
 mod halt;
+mod handed_back;
 mod interrupts;
 mod ipc_errors;
 mod ipc_timeouts;

@@ -19,7 +19,7 @@ use crate::syscall::ThreadControlArgs;
 use crate::thread::Work;
 
 /// The cast, a on processor 0, x on 1, r on 2 and the rest on 0.
-fn apart() -> World {
+pub fn apart() -> World {
     let w = World::of_processors(3);
     w.place(X, 1);
     w.place(R, 2);
@@ -492,10 +492,10 @@ fn interrupt_threads_can_be_moved() {
 // --- calls of several processors at once ---
 
 /// Who does what.
-type Call<T> = (Who, Box<dyn FnOnce(World, Who) -> T + Send>);
+pub type Call<T> = (Who, Box<dyn FnOnce(World, Who) -> T + Send>);
 
 /// Lets processors do what each is to do, all at the same time, in the order that `seed` says. What each call returned.
-fn at_once<T: Send + 'static>(w: World, seed: u64, calls: Vec<Call<T>>) -> Vec<T> {
+pub fn at_once<T: Send + 'static>(w: World, seed: u64, calls: Vec<Call<T>>) -> Vec<T> {
     let mut random = Random(seed);
     let mut stage = Stage::new(w.cpus().len());
     let (results, found) = std::sync::mpsc::channel();

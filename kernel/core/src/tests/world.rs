@@ -156,6 +156,15 @@ fn table<T>(len: usize, slot: impl Fn() -> T) -> &'static [T] {
     Vec::leak((0..len).map(|_| slot()).collect())
 }
 
+/// What the entry of the machine does first with calls of Ipc: those with words alone to a thread of another processor.
+fn send_away(here: &Here<'static, Fake>, thread: TcbRef, (to, from): (ThreadId, ThreadId), timeouts: Timeouts) -> bool {
+    const SLOW_TAG_BITS: Word = MsgTag::new(0, 0, 63).raw() | MsgTag::FLAGS;
+    let receiver = here.k.thread(to).filter(|&receiver| !here.runs_here(receiver));
+    let is_simple = timeouts.rcv().is_never() && here.k.utcb(thread).tag().raw() & SLOW_TAG_BITS == 0;
+    let receiver = receiver.filter(|_| is_simple);
+    receiver.is_some_and(|receiver| here.send_away(thread, (receiver, to), from, timeouts))
+}
+
 thread_local! {
     static SHIFT: Cell<Option<usize>> = const { Cell::new(None) };
 }
@@ -315,6 +324,13 @@ impl World {
 
     /// What the dispatcher does, with `count` steps of work at most.
     pub fn dispatch_steps(self, count: usize) {
+        if self.is_resting()
+            && let Some(woken) = self.here().receive_at_rest()
+        {
+            self.k.machine.take_kick(self.cpu);
+            self.k.machine.ipc_return(woken.thread, woken.tcb, woken.from);
+            return self.leave(woken.thread);
+        }
         for step in 0..=count {
             let mut here = self.here();
             self.k.machine.take_kick(self.cpu);
@@ -333,6 +349,13 @@ impl World {
                 None => return,
             }
         }
+    }
+
+    /// Whether somebody wants something of the processor, on which nobody runs.
+    fn is_resting(self) -> bool {
+        let here = self.here();
+        let is_idle = here.is_idle() && here.cpu.slice_owner.get().is_none() && here.cpu.delaying.get().is_none();
+        is_idle && here.cpu.attention.is_demanded() && here.cpu.orphans.get().is_none()
     }
 
     /// Lets everybody do what is left of the work, wherever it is.
@@ -506,7 +529,9 @@ impl World {
         self.trap(who, |here, thread| {
             here.k.machine.saved(thread).from.set(None);
             here.k.tcb(thread).ip.set(IPC_RETURN_IP);
-            here.ipc(thread, to, from, timeouts);
+            if !send_away(here, thread, (to, from), timeouts) {
+                here.ipc(thread, to, from, timeouts);
+            }
         });
     }
 

@@ -5,6 +5,7 @@ use l4_abi::{THREAD_ID_BITS, ThreadId, UTCB_MR0_OFFSET, UTCB_SIZE};
 use crate::kernel::Kernel;
 use crate::machine::{Machine, SpaceRef, TcbRef};
 use crate::sync::{Ordering, fence};
+use crate::thread::Tcb;
 
 impl<M: Machine> Kernel<'_, M> {
     /// The thread whose global id is exactly `id`. Interrupt threads are none.
@@ -15,6 +16,16 @@ impl<M: Machine> Kernel<'_, M> {
         let is_found = self.tcb(thread).id.get() == id && !self.is_line(thread);
         fence(Ordering::Acquire);
         is_found.then_some(thread)
+    }
+
+    /// As [`Self::thread`], with its TCB.
+    #[inline(always)]
+    pub(crate) fn thread_and_tcb(&self, id: ThreadId) -> Option<(TcbRef, &Tcb)> {
+        let number = id.thread_no() as usize;
+        let tcb = self.tcbs.get(number)?;
+        let is_found = tcb.id.get() == id && number >= self.numbers.system_base as usize;
+        fence(Ordering::Acquire);
+        is_found.then_some((TcbRef::new(number as u32), tcb))
     }
 
     /// The interrupt thread whose id is `id`, if it was ever associated.

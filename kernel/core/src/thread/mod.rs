@@ -279,7 +279,7 @@ pub struct Tcb {
     /// The home processor.
     pub(crate) home: Var<u16>,
     /// The processor where it runs. Changed by that processor alone.
-    pub(crate) affinity: Var<u16>,
+    pub affinity: Var<u16>,
     pub(crate) timeout_link: Link,
     pub(crate) status: Var<Status>,
     pub(crate) purpose: Var<Purpose>,
@@ -332,6 +332,8 @@ pub struct Tcb {
     pub(crate) time_slice: Var<Time>,
     pub(crate) total_quantum: Var<Time>,
     pub(crate) sensitive_priority: Var<u8>,
+    /// The processor that it left last of those where it ran: where its waits are known.
+    pub(crate) left: Var<u16>,
 
     pub(crate) kernel_message: [Var<usize>; KERNEL_MESSAGE_WORDS],
 }
@@ -423,7 +425,10 @@ impl Tcb {
     /// Whether the thread is at home at `cpu`, and has arrived there.
     #[inline(always)]
     pub fn is_at(&self, cpu: CpuId) -> bool {
-        self.home() == cpu && self.arrival.is(Arrival::None)
+        let is_there = self.home() == cpu && self.arrival.is(Arrival::None);
+        // It may have been handed over just now.
+        fence(Ordering::Acquire);
+        is_there
     }
 
     /// Whether the thread is on its way to `cpu`.
@@ -455,7 +460,7 @@ impl Tcb {
 
     /// Whether the thread, which is in `space`, must leave its IPC to the general path.
     #[inline(always)]
-    pub(crate) fn is_barred(&self, space: &Space) -> bool {
+    pub fn is_barred(&self, space: &Space) -> bool {
         self.propagated_senders.get() != 0 || space.bars_fast_path()
     }
 
@@ -583,6 +588,12 @@ impl Tcb {
     pub(crate) fn set_home(&self, cpu: CpuId) {
         fence(Ordering::Release);
         self.home.set(cpu.index() as u16);
+    }
+
+    /// The thread, which is on its way to its home, is there: all that was done to it is seen there.
+    pub(crate) fn arrive(&self) {
+        fence(Ordering::Release);
+        self.arrival.set(Arrival::None);
     }
 
     /// Enters a state other than waiting.

@@ -17,10 +17,12 @@ use core::mem::offset_of;
 
 use kcore::thread::Tcb;
 use khal::desc::Selector;
+use l4_abi::UTCB_MR0_OFFSET;
 
 use crate::area::Area;
 use crate::frame::Frame;
 use crate::layout;
+use crate::stubs;
 
 unsafe extern "C" {
     /// Where SYSCALL enters.
@@ -43,6 +45,9 @@ unsafe extern "C" {
     pub fn fast_exit_same_space();
     /// See [`fast_exit_other_space`].
     pub fn fast_exit_clearing();
+    /// Leaves to user mode with the running thread, whose TCB is at `tcb`, behind a call of Ipc: with the message registers from
+    /// its UTCB, and `from`. The kernel stack becomes empty.
+    pub fn resume_from_ipc(tcb: usize, from: usize) -> !;
 }
 
 /// Size of a gate entry.
@@ -258,6 +263,27 @@ global_asm!(
     "verw word ptr [rip + general_exit_segment]",
     "iretq",
     "general_exit_segment: .word {user_data}",
+    // --- the way out of a call of Ipc, with no register that the kernel used ---
+    ".balign 64",
+    ".global resume_from_ipc",
+    "resume_from_ipc:",
+    "mov rdx, [rdi + {utcb}]",
+    "mov rsp, [rdi + {sp}]",
+    "mov r11, [rdi + {flags}]",
+    "mov rdi, [rdi + {local_id}]",
+    "mov r9, [rdx + {mr}]",
+    "mov rax, [rdx + {mr} + 1*8]",
+    "mov rbx, [rdx + {mr} + 2*8]",
+    "mov r10, [rdx + {mr} + 3*8]",
+    "mov r12, [rdx + {mr} + 4*8]",
+    "mov r13, [rdx + {mr} + 5*8]",
+    "mov r14, [rdx + {mr} + 6*8]",
+    "mov r15, [rdx + {mr} + 7*8]",
+    "xor edx, edx",
+    "xor ebp, ebp",
+    "xor r8d, r8d",
+    "mov rcx, {ipc_return}",
+    "sysretq",
     ".popsection",
     to_area = const -(layout::AREA_BYTES as isize),
     area_data = const layout::AREA_DATA,
@@ -267,6 +293,10 @@ global_asm!(
     tcbs = const layout::TCB_TABLE as isize,
     frames = const layout::FRAME_TABLE as isize,
     ip = const offset_of!(Tcb, ip),
+    utcb = const offset_of!(Tcb, utcb),
+    local_id = const offset_of!(Tcb, local_id),
+    mr = const UTCB_MR0_OFFSET,
+    ipc_return = const stubs::IPC_RETURN as i64,
     sp = const offset_of!(Tcb, sp),
     flags = const offset_of!(Tcb, flags),
     rax = const offset_of!(Frame, rax),

@@ -13,10 +13,11 @@ use core::arch::asm;
 
 use kcore::kernel::Here;
 use kcore::machine::TcbRef;
+use kcore::thread::TCB_SIZE_LOG2;
 use khal::{cr, msr};
-use l4_abi::{KERNEL_INTERFACE_OPCODE, Rights};
+use l4_abi::{KERNEL_INTERFACE_OPCODE, Rights, ThreadId, Timeouts, Word};
 
-use crate::dispatch::{decide, dispatch, go_on, here};
+use crate::dispatch::{decide, decide_without_running, dispatch, go_on, here};
 use crate::frame::frame;
 use crate::machine::{self, Hardware};
 use crate::shootdown;
@@ -61,6 +62,23 @@ pub extern "C" fn syscall() -> ! {
     let mut here = here();
     let thread = running(&here);
     match decode::syscall(&mut here, thread) {
+        Some(next) => go_on(here, next),
+        None => decide(here),
+    }
+}
+
+/// A call of Ipc of the running thread with untyped words and without receive timeout, which are in its UTCB, to the thread
+/// whose TCB is at `receiver` in the table, whose global id is `to`, and which does not run here. No registers are saved.
+pub extern "C" fn ipc_elsewhere(receiver: usize, to: usize, from: usize, timeouts: usize) -> ! {
+    let mut here = here();
+    let caller = running(&here);
+    let receiver = TcbRef::new((receiver >> TCB_SIZE_LOG2) as u32);
+    let [to, from] = [to, from].map(|word| ThreadId::from_raw(word as Word));
+    let timeouts = Timeouts::from_raw(timeouts as Word);
+    if here.send_away(caller, (receiver, to), from, timeouts) {
+        decide_without_running(here)
+    }
+    match here.ipc(caller, to, from, timeouts) {
         Some(next) => go_on(here, next),
         None => decide(here),
     }
