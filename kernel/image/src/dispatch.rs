@@ -29,9 +29,9 @@ pub extern "C" fn dispatch() -> ! {
 
 /// The same, in a kernel entry in which the running thread has left for another processor.
 #[inline(always)]
-pub fn decide_without_running(here: Here<'static, Hardware>) -> ! {
+pub fn decide_without_running(mut here: Here<'static, Hardware>) -> ! {
     if here.is_at_rest() {
-        rest(here)
+        rest(&mut here);
     }
     decide(here)
 }
@@ -52,7 +52,7 @@ pub fn decide(mut here: Here<'static, Hardware>) -> ! {
 fn choose_or_wait(mut here: Here<'static, Hardware>) -> ! {
     loop {
         if here.is_at_rest() {
-            rest_later(here)
+            rest_later(&mut here);
         }
         let is_behind = here.attend();
         let Some(thread) = here.choose() else {
@@ -109,31 +109,31 @@ fn enter_user(tcb: &Tcb, thread: TcbRef, may_call_fast: bool) -> ! {
 
 /// As [`rest`], for those who come there by longer ways.
 #[inline(never)]
-fn rest_later(here: Here<'static, Hardware>) -> ! {
-    rest(here)
+fn rest_later(here: &mut Here<'static, Hardware>) {
+    rest(here);
 }
 
 /// Nobody is ready: looks out for others for a while, then sleeps. Either ends with an interrupt, which enters the
-/// dispatcher anew, or with a demand.
+/// dispatcher anew, or with a demand. Returns if there is something to decide: whoever looked out many times would have a
+/// full stack otherwise.
 #[inline(always)]
-fn rest(mut here: Here<'static, Hardware>) -> ! {
+fn rest(here: &mut Here<'static, Hardware>) {
     machine::arm(here.next_timeout());
-    if here.k.cpus.len() == 1 || !look_out(&here) {
+    if here.k.cpus.len() == 1 || !look_out(here) {
         wait_for_interrupt()
     }
-    match here.receive_at_rest() {
-        Some(woken) => leave_at_once(here, woken),
-        None => decide(here),
+    if let Some(woken) = here.receive_at_rest() {
+        leave_at_once(here, woken);
     }
 }
 
-/// To user mode with a thread that runs where nobody ran: the timer is armed for all but the end of its time.
+/// To user mode with a thread that runs where nobody ran: the timer is armed for all but the end of its time. Returns if
+/// others want more.
 #[inline(always)]
-fn leave_at_once(here: Here<'static, Hardware>, woken: Woken<'static>) -> ! {
+fn leave_at_once(here: &Here<'static, Hardware>, woken: Woken<'static>) {
     let Woken { thread, tcb, from, end } = woken;
     if here.is_behind() || tcb.ip.get() != here.k.machine.ipc_return_ip() {
-        here.k.machine.ipc_return(thread, tcb, from);
-        decide(here)
+        return here.k.machine.ipc_return(thread, tcb, from);
     }
     machine::enter_space(tcb);
     machine::enter_registers(thread, !tcb.is_barred(here.k.spaces.get(tcb.space())));
