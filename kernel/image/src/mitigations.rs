@@ -49,12 +49,13 @@ pub unsafe fn prepare(options: Options) {
     };
     let measures = Measures::decide(identity, policy);
     let address = |code: unsafe extern "C" fn()| code as *const () as usize;
-    let mut jumps = arrayvec::ArrayVec::<(usize, usize), 4>::new();
+    let mut jumps = arrayvec::ArrayVec::<(usize, usize), 5>::new();
     if measures.contains(Measures::CLEAR_BUFFERS) {
         let clearing = address(entry::fast_exit_clearing);
         jumps.push((address(entry::general_exit), address(entry::general_exit_clearing)));
         jumps.push((address(entry::fast_exit_other_space), clearing));
         jumps.push((address(entry::fast_exit_same_space), clearing));
+        jumps.push((address(entry::ipc_exit), clearing));
     }
     if measures.contains(Measures::BARRIER_BETWEEN_SPACES) {
         jumps.push((address(entry::syscall_entry), address(entry::general_syscall)));

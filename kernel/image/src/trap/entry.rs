@@ -45,6 +45,8 @@ unsafe extern "C" {
     pub fn fast_exit_same_space();
     /// See [`fast_exit_other_space`].
     pub fn fast_exit_clearing();
+    /// The end of [`resume_from_ipc`].
+    pub fn ipc_exit();
     /// Leaves to user mode with the running thread, whose TCB is at `tcb`, behind a call of Ipc: with the message registers from
     /// its UTCB, and `from`. The kernel stack becomes empty.
     pub fn resume_from_ipc(tcb: usize, from: usize) -> !;
@@ -282,6 +284,9 @@ global_asm!(
     "xor edx, edx",
     "xor ebp, ebp",
     "xor r8d, r8d",
+    // A jump can be written over this, too.
+    ".global ipc_exit",
+    "ipc_exit:",
     "mov rcx, {ipc_return}",
     "sysretq",
     ".popsection",

@@ -97,6 +97,7 @@ pub struct AreaWords {
     pub fast_gs: u64,
     pub plain_mark: u64,
     pub plain_any: u64,
+    pub number: u64,
 }
 
 /// The code.
@@ -156,6 +157,7 @@ impl Map {
                 fast_gs: word("fast_gs"),
                 plain_mark: word("plain_mark"),
                 plain_any: word("plain_any"),
+                number: word("number"),
             },
             stack_top: symbol("area_stack_top"),
         }
@@ -226,7 +228,8 @@ impl Reader<'_> {
 
 fn action(instruction: &Instruction) -> Action {
     match instruction.mnemonic() {
-        Mnemonic::Mov => Action::Mov,
+        // What is shorter than a register is extended by zeroes anyhow.
+        Mnemonic::Mov | Mnemonic::Movzx => Action::Mov,
         Mnemonic::Lea => Action::Lea,
         Mnemonic::Add => Action::Add,
         Mnemonic::And => Action::And,

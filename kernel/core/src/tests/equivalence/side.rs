@@ -332,6 +332,7 @@ mod tcb {
     pub const LOCAL_ID: usize = offset_of!(Tcb, local_id);
     pub const SEND_QUEUE: usize = offset_of!(Tcb, send_queue);
     pub const IP: usize = offset_of!(Tcb, ip);
+    pub const AFFINITY: usize = offset_of!(Tcb, affinity);
 }
 
 impl Bus<'_> {
@@ -384,6 +385,7 @@ impl Bus<'_> {
             // Whether somebody is queued; the number itself is nobody's business.
             (tcb::SEND_QUEUE, 4) => tcb.send_queue.get().map_or(0, |first| first.index() + 1),
             (tcb::IP, 8) => tcb.ip.get(),
+            (tcb::AFFINITY, 2) => tcb.affinity.get().into(),
             _ => panic!("the code reads {bytes} bytes of a TCB at {offset:#x}"),
         };
         word as u64
@@ -413,6 +415,7 @@ impl Bus<'_> {
             4 if address == words.fast_gs => processor.fast_gs.into(),
             8 if address == words.plain_mark => mark(ThreadId::NIL),
             8 if address == words.plain_any => mark(ThreadId::ANY),
+            2 if address == words.number => here.id.index() as u64,
             _ => panic!("the code reads {bytes} bytes of an area at {address:#x}"),
         }
     }
