@@ -138,11 +138,15 @@ impl<M: Machine> Here<'_, M> {
         if !self.runs_here(dest) {
             return self.send_elsewhere(sender, named.unwrap_or(dest), dest, deadline);
         }
-        let place = self.place_of(dest);
-        if place == Place::Coming && self.k.tcb(dest).is_coming_to_wait_at(self.id) {
+        let place = match self.place_of(dest) {
             // The sender looks again behind it. It never does so behind another sender: two of them would go on for ever.
-            return self.travel_to_send(sender, named.unwrap_or(dest), self.id, deadline);
-        }
+            Place::Coming if self.k.tcb(dest).is_coming_to_wait_at(self.id) => {
+                return self.travel_to_send(sender, named.unwrap_or(dest), self.id, deadline);
+            }
+            // One that comes to send looks at its queue when it has come.
+            Place::Coming => Place::Here,
+            place => place,
+        };
         // Should the receiver be moved, the sender follows it.
         tcb.set_destination(self.k.tcb(named.unwrap_or(dest)).id.get());
         self.name_sender(sender, dest);
