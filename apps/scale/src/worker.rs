@@ -129,9 +129,13 @@ impl Worker {
         worker
     }
 
+    /// Has it start on a processor. It has started when this returns: a worker that is deleted while its pager still owes it
+    /// an answer leaves that to the next one with its id, which takes it for its start message.
     fn start(self, cpu: usize) {
         self.move_to(cpu);
         pager::start_thread(self.id(), run, STACKS[self.0].start_sp());
+        self.tell(Task::Tell);
+        self.wait();
     }
 
     /// Its id.
