@@ -13,11 +13,10 @@
 //! threads, about whose lives nobody keeps books. The first five roles are *participants*: they send each other messages.
 
 use core::fmt;
-use core::hint;
 use core::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 use l4::thread::Stack;
-use l4::{ThreadId, UTCB_MR0_OFFSET, UTCB_SIZE, Word, kip, utcb};
+use l4::{ThreadId, Time, UTCB_MR0_OFFSET, UTCB_SIZE, Word, kip, time, utcb};
 
 /// Groups at most: on more processors than that threads spread by being moved.
 pub const GROUPS_MAX: usize = 32;
@@ -40,6 +39,8 @@ pub const UTCB_AREA_BASE: Word = 0x8000_0000;
 pub const UTCBS_LOG2: u32 = SLOTS.next_power_of_two().ilog2();
 
 const STACK_SIZE: usize = 0x2000;
+/// When somebody who found a lock taken looks again.
+const LOCK_AGAIN: Time = Time::period_us(50);
 
 /// What a thread is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -329,14 +330,13 @@ impl Slot {
         is_free.then(|| Lock(self))
     }
 
-    /// Locks its life; waits for others.
+    /// Locks its life; waits for others, asleep: who has the lock, or whom that one waits for, may have a lower priority.
     pub fn lock(self) -> Lock {
         loop {
             match self.try_lock() {
                 Some(lock) => return lock,
-                None => l4::schedule::yield_now(),
+                None => time::sleep(LOCK_AGAIN),
             }
-            hint::spin_loop();
         }
     }
 }
