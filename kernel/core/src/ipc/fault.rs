@@ -48,7 +48,7 @@ impl<M: Machine> Here<'_, M> {
         if space.is_sigma0() || !space.redirector().is_nil() || tcb.send_queue.get().is_some() {
             return None;
         }
-        if !self.may_hand_over(thread, tcb, to) {
+        if !self.may_hand_over(thread, tcb) {
             return None;
         }
         tcb.purpose.set(Purpose::PageFault);
@@ -89,7 +89,7 @@ impl<M: Machine> Here<'_, M> {
         let thread = self.k.slot(to)?;
         let dest = &tcbs[thread.index()];
         debug_assert!(tcb.ip.get() == self.k.machine.ipc_return_ip(), "a call of Ipc returns to its stub");
-        if dest.id.get() != to || !self.waits_for_page(dest, tcb.id.get()) || !self.may_hand_over(pager, tcb, dest) {
+        if dest.id.get() != to || !self.waits_for_page(dest, tcb.id.get()) || !self.may_hand_over(pager, tcb) {
             return None;
         }
         let is_alone = if from == ThreadId::ANY { tcb.send_queue.get().is_none() } else { from == to };
@@ -125,27 +125,15 @@ impl<M: Machine> Here<'_, M> {
             && tcb.is_at(self.id)
     }
 
-    /// Whether `thread`, the running one, which blocks, may hand the processor over to `to` without the dispatcher deciding
-    /// anything: as it would let `to` run, on the time of whoever pays.
+    /// Whether `thread`, the running one, which blocks, may hand the processor over without the dispatcher deciding anything.
+    /// Priorities do not matter: the partner of a call gets the processor whatever they are.
     #[inline(always)]
-    fn may_hand_over(&self, thread: TcbRef, tcb: &Tcb, to: &Tcb) -> bool {
+    fn may_hand_over(&self, thread: TcbRef, tcb: &Tcb) -> bool {
         let cpu = self.cpu;
         debug_assert!(cpu.current.get() == Current::running(thread) && !cpu.is_receiving.get(), "user code runs");
         debug_assert!(tcb.affinity() == self.id && !tcb.is_halted() && !tcb.owes_message(), "and may do so here");
         debug_assert!(!cpu.must_choose.get() && cpu.donee.get().is_none(), "the dispatcher has decided that");
         debug_assert!(cpu.slice_owner.get().is_some(), "somebody pays");
-        cpu.delaying.get().is_none() && self.is_best(to, tcb)
-    }
-
-    /// Whether nobody is ready who would have to be preferred to `to`, to which the running thread hands over.
-    #[inline(always)]
-    fn is_best(&self, to: &Tcb, running: &Tcb) -> bool {
-        // The phases hand over whatever the priorities are; where somebody better is ready, it is left to them.
-        to.priority() <= running.priority() || self.is_best_of_ready(to)
-    }
-
-    #[inline(never)]
-    fn is_best_of_ready(&self, to: &Tcb) -> bool {
-        self.cpu.ready.highest().is_none_or(|highest| highest <= to.priority())
+        cpu.delaying.get().is_none()
     }
 }
