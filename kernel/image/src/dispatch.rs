@@ -118,9 +118,8 @@ fn rest_later(here: &mut Here<'static, Hardware>) {
 /// full stack otherwise.
 #[inline(always)]
 fn rest(here: &mut Here<'static, Hardware>) {
-    machine::arm(here.next_timeout());
     if here.k.cpus.len() == 1 || !look_out(here) {
-        wait_for_interrupt()
+        sleep(here)
     }
     if let Some(woken) = here.receive_at_rest() {
         leave_at_once(here, woken);
@@ -147,6 +146,7 @@ fn leave_at_once(here: &Here<'static, Hardware>, woken: Woken<'static>) {
 /// processor that is alone would do it in vain.
 #[inline]
 fn look_out(here: &Here<'static, Hardware>) -> bool {
+    machine::arm(here.next_timeout());
     let attention = &here.cpu.attention;
     attention.begin_to_look_out();
     for _ in 0..LOOKS {
@@ -157,6 +157,13 @@ fn look_out(here: &Here<'static, Hardware>) -> bool {
         let_interrupts_in();
     }
     !attention.stop_looking_out()
+}
+
+/// Nothing happens any more until an interrupt comes.
+#[inline(never)]
+fn sleep(here: &Here<'static, Hardware>) -> ! {
+    machine::arm_for_sleep(here.next_timeout());
+    wait_for_interrupt()
 }
 
 /// Waits for an interrupt, which enters the dispatcher anew.

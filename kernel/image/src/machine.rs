@@ -753,12 +753,26 @@ pub fn arm(event: Option<u64>) {
 #[inline(always)]
 pub fn arm_until(event: u64) {
     if event < area::here().armed_for.get() {
-        arm_earlier(event);
+        arm_anew(event);
     }
 }
 
+/// Arms the timer for `event` and nothing before it, as [`arm`] need not: the processor is about to sleep, and should not be
+/// woken up in vain.
+pub fn arm_for_sleep(event: Option<u64>) {
+    let (armed_for, event) = (&area::here().armed_for, event.unwrap_or(area::NOT_ARMED));
+    if event == armed_for.get() {
+        return;
+    }
+    if event != area::NOT_ARMED {
+        return arm_anew(event);
+    }
+    armed_for.set(event);
+    local_apic().stop_timer();
+}
+
 #[inline(never)]
-fn arm_earlier(event: u64) {
+fn arm_anew(event: u64) {
     area::here().armed_for.set(event);
     let hardware = HARDWARE.get();
     let wait_us = event.saturating_sub(hardware.now_us());

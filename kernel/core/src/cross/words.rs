@@ -54,9 +54,13 @@ impl<'h, M: Machine> Here<'h, M> {
         from: ThreadId,
         timeouts: Timeouts,
     ) -> bool {
-        let (there, tcb) = (self.k.tcb(receiver).affinity(), self.k.tcb(caller));
-        // Nilthread is found in the slot of an interrupt that nobody has.
-        if to.is_nil() || there == self.id || !timeouts.snd().is_never() || !self.may_set_off(tcb) {
+        let (dest, tcb) = (self.k.tcb(receiver), self.k.tcb(caller));
+        let there = dest.affinity();
+        // Who sends to nobody does not leave; nilthread is found in the slot of an interrupt that nobody has.
+        if dest.id.get() != to || to.is_nil() {
+            return false;
+        }
+        if there == self.id || !timeouts.snd().is_never() || !self.may_set_off(tcb) {
             return false;
         }
         tcb.purpose.set(Purpose::User);
@@ -82,7 +86,9 @@ impl<'h, M: Machine> Here<'h, M> {
     /// Whether nothing keeps the running thread of `tcb` here.
     #[inline(always)]
     fn may_set_off(&self, tcb: &Tcb) -> bool {
-        self.cpu.attention.is_quiet() && self.cpu.delaying.get().is_none() && tcb.affinity() == self.id
+        // A redirector may be one that is not there: then nobody leaves.
+        let is_redirected = self.k.spaces.get(tcb.space()).bars_fast_path();
+        self.cpu.attention.is_quiet() && self.cpu.delaying.get().is_none() && tcb.affinity() == self.id && !is_redirected
     }
 
     /// What others want of a processor where nobody runs, if that is only that a thread gets words from another one: then it

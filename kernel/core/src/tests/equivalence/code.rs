@@ -111,6 +111,8 @@ pub struct Code {
     pub general_syscall: usize,
     /// The way out.
     pub resume_user: usize,
+    /// The address of the function that takes words to another processor.
+    pub ipc_elsewhere: u64,
 }
 
 /// The image: the one that the environment names, or else the one that was built last.
@@ -137,7 +139,9 @@ impl Code {
             ["syscall_entry", "general_syscall", "resume_user"].map(|name| reader.read(symbol(name)));
         let ipc_return = symbol("layout_stubs") + SYSCALL_BYTES;
         assert_eq!(ipc_return, IPC_RETURN_IP as u64, "where a call of Ipc returns to");
-        Self { steps: reader.steps, map: Map::of(&symbol), syscall_entry, general_syscall, resume_user }
+        let elsewhere = symbols.iter().find(|(name, _)| name.contains("ipc_elsewhere"));
+        let ipc_elsewhere = *elsewhere.expect("words are taken to other processors").1;
+        Self { steps: reader.steps, map: Map::of(&symbol), syscall_entry, general_syscall, resume_user, ipc_elsewhere }
     }
 }
 

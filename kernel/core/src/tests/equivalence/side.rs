@@ -4,6 +4,7 @@
 //! | here | in the image |
 //! |---|---|
 //! | [`Side::call`] | `trap::syscall`, `decode::syscall` and `decode::ipc` |
+//! | [`Side::call_elsewhere`] | `trap::ipc_elsewhere` |
 //! | [`Side::go_on`] | `dispatch::go_on` |
 //! | [`Side::leave`] | `dispatch::enter_user`, with `machine::enter_space` and `machine::enter_registers` |
 //! | [`Side::use_fpu`] | `machine::use_fpu` |
@@ -142,11 +143,28 @@ impl Side {
         self.interrupt_all();
         let thread = self.current(cpu).expect("somebody called");
         let here = &mut self.here(cpu);
-        match ipc(here, thread) {
+        let next = match registers.general[reg::RAX] == self.code.ipc_elsewhere {
+            true => self.call_elsewhere(here, thread, &registers.general),
+            false => ipc(here, thread),
+        };
+        match next {
             Some(next) if !here.is_behind() => self.go_on(cpu, next),
             _ => self.dispatch(cpu),
         }
         false
+    }
+
+    /// The call of Ipc of `thread` to a thread of another processor, as the arguments say it. Its words are in its UTCB.
+    /// Returns who runs, if there is nothing to decide about that.
+    fn call_elsewhere(&self, here: &mut Here<'static, Fake>, thread: TcbRef, general: &[u64; 16]) -> Option<TcbRef> {
+        let receiver = TcbRef::new((general[reg::RDI] / self.code.map.tcbs.1) as u32);
+        let [to, from] = [reg::RSI, reg::RDX].map(|number| ThreadId::from_raw(general[number] as Word));
+        let timeouts = Timeouts::from_raw(general[reg::RCX] as Word);
+        here.k.machine.saved(thread).from.set(None);
+        if here.send_away(thread, (receiver, to), from, timeouts) {
+            return None;
+        }
+        here.ipc(thread, to, from, timeouts)
     }
 
     /// The processor's view of the core.
@@ -395,6 +413,7 @@ impl Bus<'_> {
         let tcb = self.w.k.tcb(thread);
         match (offset, bytes) {
             (tcb::WAITS_FOR, 8) => tcb.waits_for.set(ThreadId::from_raw(value as Word)),
+            (tcb::IP, 8) => tcb.ip.set(value as usize),
             (tcb::SP, 8) => tcb.sp.set(value as usize),
             (tcb::FLAGS, 8) => tcb.flags.set(value as usize),
             _ => panic!("the code writes {bytes} bytes of a TCB at {offset:#x}"),
