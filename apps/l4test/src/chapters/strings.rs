@@ -772,14 +772,15 @@ fn transfer_times_out_unnoticed_by_the_pager() -> Outcome {
 }
 
 fn transfer_timeout_is_one_for_all_faults() -> Outcome {
-    // The second fault finds little of the time left.
-    let exchange = Exchange { xfer: [Time::period_us(600_000), LONG], ..Exchange::of_two_pages([0, 3]) };
+    // The second fault would find time enough if the first had not taken some of it, which is little: a slow machine has to
+    // come through it in time.
+    let exchange = Exchange { xfer: [Time::period_us(1_200_000), LONG], ..Exchange::of_two_pages([0, 3]) };
     Stage::new()?.play(exchange.fails(SENDERS, 0x1000), |cast| {
         cast.fault(Receiver, 0)?;
-        sleep(Time::period_us(350_000));
+        sleep(Time::period_us(100_000));
         cast.answer(Receiver, 0)?;
         cast.fault(Receiver, 0x1000)?;
-        sleep(Time::period_us(350_000));
+        sleep(Time::period_us(1_150_000));
         Ok(())
     })
 }

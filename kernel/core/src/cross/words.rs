@@ -88,7 +88,10 @@ impl<'h, M: Machine> Here<'h, M> {
     fn may_set_off(&self, tcb: &Tcb) -> bool {
         // A redirector may be one that is not there: then nobody leaves.
         let is_redirected = self.k.spaces.get(tcb.space()).bars_fast_path();
-        self.cpu.attention.is_quiet() && self.cpu.delaying.get().is_none() && tcb.affinity() == self.id && !is_redirected
+        self.cpu.attention.is_quiet()
+            && self.cpu.delaying.get().is_none()
+            && tcb.affinity() == self.id
+            && !is_redirected
     }
 
     /// What others want of a processor where nobody runs, if that is only that a thread gets words from another one: then it
