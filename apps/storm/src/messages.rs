@@ -24,6 +24,7 @@ use storm::dice::{Dice, mix};
 use crate::failure::{check, fail, seed};
 use crate::life::PATIENCE;
 use crate::memory::{ARENA, ARENA_PAGES, Access, PAGE_WORDS, Page};
+use crate::pager::START;
 use crate::table::{Pairs, Role, Slot, groups, participant, participants, root, slot_of};
 
 /// Label of a message of a participant.
@@ -66,10 +67,11 @@ pub fn is_from_root(from: ThreadId) -> bool {
     from == root() || (from.is_local() && slot_of(from).is_none())
 }
 
-/// Whether it is a pager's answer to a page fault out of which the thread was taken meanwhile: whoever waits for anybody gets
-/// it.
+/// Whether it is a pager's answer to a page fault, or to who asked for a start, out of which the thread was taken meanwhile:
+/// whoever waits for anybody gets it.
 fn is_late_answer(outcome: Outcome) -> bool {
-    let is_answer = outcome.tag.label() == 0 && outcome.tag.untyped() == 0 && !outcome.tag.is_propagated();
+    let has_label = [0, START].contains(&outcome.tag.label());
+    let is_answer = has_label && outcome.tag.untyped() == 0 && !outcome.tag.is_propagated();
     is_answer && slot_of(outcome.from).is_some_and(|slot| slot.role() == Role::Pager)
 }
 
