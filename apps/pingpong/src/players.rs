@@ -17,6 +17,9 @@ use crate::stage;
 /// Round trips in front of each measurement, after which code, stacks and caches are warm.
 const WARM_UP_ROUNDS: u64 = 2;
 
+/// Round trips behind it, in the last of which pong prepares for what comes next.
+const LAST_ROUNDS: u64 = 1;
+
 /// A call and its answer enter the kernel twice.
 const ENTRIES_PER_ROUND: i32 = 2;
 
@@ -79,13 +82,13 @@ pub extern "C" fn ping() -> ! {
     for mrs in SETTINGS.rows() {
         begin_slice();
         SETTINGS.call(pong, mrs, WARM_UP_ROUNDS);
+        let around = time(pong, mrs, 0);
         let start_us = system_clock_us();
         arch::mark::begin::<ENTRIES_PER_ROUND>();
-        let start = arch::timestamp();
-        SETTINGS.call(pong, mrs, rounds);
-        let ticks = arch::timestamp() - start;
+        let ticks = time(pong, mrs, rounds).saturating_sub(around);
         arch::mark::end();
         let us = system_clock_us() - start_us;
+        SETTINGS.call(pong, mrs, LAST_ROUNDS);
         tell_root(&[mrs as Word, ticks as Word, us as Word]);
     }
     tell_root(&[]);
@@ -98,9 +101,18 @@ pub extern "C" fn pong() -> ! {
     let (ping, rounds) = (stage::ping(), SETTINGS.rounds.load(Relaxed));
     let last = SETTINGS.last_mrs.load(Relaxed) as usize;
     for mrs in SETTINGS.rows() {
-        SETTINGS.call(ping, mrs, WARM_UP_ROUNDS + rounds + u64::from(mrs == last));
+        SETTINGS.call(ping, mrs, WARM_UP_ROUNDS + rounds + LAST_ROUNDS + u64::from(mrs == last));
     }
     sleep_forever()
+}
+
+/// The ticks of so many round trips, with those that it takes to get there and to look at the clock, which without round
+/// trips are all. Not inlined, so that these are always the same.
+#[inline(never)]
+fn time(partner: ThreadId, mrs: usize, rounds: u64) -> u64 {
+    let start = arch::timestamp();
+    SETTINGS.call(partner, mrs, rounds);
+    arch::timestamp() - start
 }
 
 /// Gives up the rest of the time slice for a new one, so that its end does not come in some row or other, which would

@@ -302,6 +302,8 @@ macro_rules! ipc_rounds {
                     "push rsi",
                     "push r9",
                     "push rcx",
+                    "test rcx, rcx",
+                    "jz 3f",
                     "2:",
                     "mov rsi, [rsp + 16]",
                     "mov rdx, rsi",
@@ -310,11 +312,12 @@ macro_rules! ipc_rounds {
                     "call qword ptr [rip + {stub}]",
                     "dec qword ptr [rsp]",
                     "jnz 2b",
+                    "3:",
                     "add rsp, 24",
                     "pop rbx",
                     "pop rbp",
                     stub = sym $stub,
-                    inlateout("rcx") rounds.max(1) => _,
+                    inlateout("rcx") rounds => _,
                     inlateout("rsi") partner.raw() => _,
                     inlateout("r9") tag.raw() => _,
                     inlateout("rdi") mr0_address() => _,
@@ -327,7 +330,7 @@ macro_rules! ipc_rounds {
 }
 
 ipc_rounds! {
-    /// Calls `partner` `rounds` times (at least once) with a message of untyped words, without timeouts, and looks at no
+    /// Calls `partner` `rounds` times with a message of untyped words, without timeouts, and looks at no
     /// answer. The words are undefined.
     ///
     /// # Safety
