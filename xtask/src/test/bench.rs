@@ -84,6 +84,7 @@ fn lines(lab: &Lab) -> Result<()> {
         ensure!(counts.data.most <= DATA_LINES, "{name}: {} lines of data: {data:?}", counts.data.most);
         ensure!(counts.code.most <= CODE_LINES, "{name}: {} lines of code: {code:?}", counts.code.most);
         ensure!(counts.data.most > 0 && counts.code.most > 0, "{name}: no lines were seen");
+        ensure!(counts.locked == 0.0, "{name}: {} instructions that lock memory", counts.locked);
     }
     Ok(())
 }

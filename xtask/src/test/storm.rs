@@ -15,6 +15,9 @@ const OPS: u64 = 20_000;
 /// How much more a message may take, on average, while other pairs exchange messages, too.
 const GROWTH: f64 = 1.05;
 
+/// How much more a message on one processor may take where there are many.
+const GROWTH_WITH_PROCESSORS: f64 = 1.01;
+
 /// What a call between processors and its reply may take.
 const CALL_INSTRUCTIONS: f64 = 1200.0;
 
@@ -26,6 +29,7 @@ pub fn cases() -> Vec<Case> {
         Case::new("boot::storm_refuses_unknown_words", "", |lab| refuses(lab, "storm", "ops=0")),
         Case::new("boot::pairs_of_threads_do_not_slow_each_other_down", "X.2, Processors, IPC", pairs),
         Case::new("boot::a_call_between_processors_is_cheap", "X.2, Processors, IPC", call_between_processors),
+        Case::new("boot::a_message_takes_as_much_with_64_processors", "X.2, Processors, IPC", same_on_many),
         Case::new("boot::scale_prints_tables", "", tables),
         Case::new("boot::scale_refuses_unknown_words", "", |lab| refuses(lab, "scale", "pair")),
     ]
@@ -103,6 +107,20 @@ fn call_between_processors(lab: &Lab) -> Result<()> {
     let [row] = &rows[..] else { bail!("{} rows\n{}", rows.len(), boots::tail(&ended.console)) };
     ensure!(row.mode == "xcpu" && row.value > 1.0, "{row}");
     ensure!(2.0 * row.value <= CALL_INSTRUCTIONS, "one way of at most {CALL_INSTRUCTIONS} both ways: {row}");
+    Ok(())
+}
+
+/// Messages between threads of one processor, on a machine that has one and on one that has many.
+fn same_on_many(lab: &Lab) -> Result<()> {
+    let measure = |cpus: u32| -> Result<Vec<boots::Measured>> {
+        let args = "inter intra mrs=0..8 rounds=100 json tick=instructions".to_owned();
+        Ok(boots::rows(&boot(&Machine { icount: true, ..machine(lab, "pingpong", args, cpus) })?.console))
+    };
+    let (alone, many) = (measure(1)?, measure(64)?);
+    ensure!(alone.len() == 18 && many.len() == 18, "18 rows were asked for, not {} and {}", alone.len(), many.len());
+    for (alone, many) in alone.iter().zip(&many) {
+        ensure!(many.value > 1.0 && many.value <= alone.value * GROWTH_WITH_PROCESSORS, "{many}, not {alone}");
+    }
     Ok(())
 }
 
