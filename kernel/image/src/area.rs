@@ -15,7 +15,7 @@ use kcore::var::Var;
 use khal::desc::{Gdt, Selector};
 use l4_abi::ThreadId;
 
-use crate::layout;
+use crate::{layout, mitigations};
 
 /// The words and tables of one processor.
 #[repr(C, align(64))]
@@ -46,11 +46,23 @@ pub struct Area {
     pub plain_any: Var<usize>,
     /// What other processors have to forget.
     pub batch: Batch,
-    /// Its descriptor table.
-    pub gdt: Gdt,
 }
 
 const _: () = assert!(size_of::<Area>() <= layout::AREA_DATA_BYTES);
+
+/// What of an area is not the kernel's secret: the page that spaces show if they do not show the kernel
+/// ([`crate::boot::paging`]). The entry stacks are in the same page.
+#[repr(C, align(64))]
+pub struct Porch {
+    /// Its descriptor table.
+    pub gdt: Gdt,
+    /// What entries load to get to the kernel's tables, if spaces do not show the kernel.
+    pub kernel_word: Var<usize>,
+    /// Where the entry keeps the user's stack pointer until it has loaded them.
+    pub user_stack: Var<usize>,
+}
+
+const _: () = assert!(layout::AREA_PORCH + size_of::<Porch>() + 0x100 <= layout::AREA_ENTRY_STACK_TOP);
 
 /// No time comes so late.
 pub const NOT_ARMED: u64 = u64::MAX;
@@ -98,7 +110,6 @@ impl Area {
             plain_mark: Var::zero(),
             plain_any: Var::zero(),
             batch: Batch::new(),
-            gdt: Gdt::new(),
         }
     }
 
@@ -127,8 +138,7 @@ pub fn enter_first(next: extern "C" fn() -> !) -> ! {
 
 /// Where SYSCALL enters the kernel on this processor.
 pub fn syscall_entry() -> usize {
-    let first = crate::trap::entry::syscall_entry as *const () as usize;
-    first - layout::AREAS + start()
+    mitigations::syscall_entry() - layout::AREAS + start()
 }
 
 /// Where the area of this processor begins.
@@ -146,6 +156,14 @@ fn start() -> usize {
 pub fn here() -> &'static Area {
     // SAFETY: the stack in use is in the area, so the area exists.
     unsafe { at(start()) }
+}
+
+/// The porch of this processor, which runs on a stack in its area.
+#[inline(always)]
+pub fn porch() -> &'static Porch {
+    let porch: *const Porch = core::ptr::with_exposed_provenance(start() + layout::AREA_PORCH);
+    // SAFETY: the stack in use is in the area, so the area exists, and its porch was made with it; it is made of atomics.
+    unsafe { &*porch }
 }
 
 /// The number of this processor, which runs on a stack in its area.
@@ -169,11 +187,16 @@ pub fn set_utcb_slot(local_id: usize) {
 }
 
 /// Makes the words and tables of processor `cpu`, whose local APIC has number `apic_id` and which is in `locality`, those of
-/// one that is to start.
+/// one that is to start. Its entries load `kernel_word` where spaces do not show the kernel.
 ///
 /// # Safety
 /// The pages of the area are mapped, and nobody uses them.
-pub unsafe fn init(cpu: CpuId, apic_id: u32, locality: usize) {
+pub unsafe fn init(cpu: CpuId, apic_id: u32, locality: usize, kernel_word: usize) {
+    let porch: *mut Porch = core::ptr::with_exposed_provenance_mut(layout::area(cpu.index()) + layout::AREA_PORCH);
+    let made = Porch { gdt: Gdt::new(), kernel_word: Var::zero(), user_stack: Var::zero() };
+    made.kernel_word.set(kernel_word);
+    // SAFETY: the memory is there, large enough and aligned, and nobody uses it.
+    unsafe { porch.write(made) };
     let data: *mut Area = core::ptr::with_exposed_provenance_mut(layout::area(cpu.index()) + layout::AREA_DATA);
     // SAFETY: the memory is there, large enough and aligned, and nobody uses it.
     unsafe { data.write(Area::new()) };

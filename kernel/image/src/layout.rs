@@ -131,6 +131,15 @@ pub const AREA_INTERRUPT_STACK: usize = 0x8000;
 pub const AREA_INTERRUPT_STACK_TOP: usize = 0x9000;
 /// In an area: where the kernel sees the page it copies from, and behind it the one it copies to.
 pub const AREA_COPY_WINDOWS: usize = 0xA000;
+/// In an area: what the processor itself or the first instructions of an entry touch, [`crate::area::Porch`] and behind it
+/// two small stacks. Where spaces do not show the kernel, they show this page.
+pub const AREA_PORCH: usize = 0xC000;
+/// In the porch: the end of the stack on which gates enter from user code then.
+pub const AREA_ENTRY_STACK_TOP: usize = 0xC400;
+/// In the porch: the end of what stands for [`AREA_INTERRUPT_STACK`] then, until the kernel's tables are loaded.
+pub const AREA_INTERRUPT_ENTRY_STACK_TOP: usize = 0xD000;
+/// The bits of an address that say whether it is in the porch of an area or on one of the other stacks.
+pub const AREA_PORCH_BITS: usize = 0xC000;
 
 /// The area of processor `cpu`.
 pub const fn area(cpu: usize) -> usize {

@@ -20,7 +20,7 @@ use kformats::paging::Amd64;
 use khal::apic::{self, LocalApic};
 use khal::cache;
 use khal::cpu::Features;
-use khal::cr::Cr3;
+use khal::cr::{Cr3, SharedIdentifier};
 use khal::desc::Selector;
 use khal::fpu;
 use khal::irq::IrqOff;
@@ -61,8 +61,8 @@ pub struct Hardware {
 /// The machine.
 pub static HARDWARE: BootCell<Hardware> = BootCell::new();
 
-/// The word of a space says "keep the cached translations" when it is loaded (Intel SDM 3A, MOV to CR3).
-const KEEP_TRANSLATIONS: usize = 1 << 63;
+/// The word of a space says "keep the cached translations" when it is loaded.
+const KEEP_TRANSLATIONS: usize = Cr3::KEEP;
 /// User flags of a fresh thread: interrupts on (amd64 ABI, thread start state).
 const DEFAULT_FLAGS: usize = 0x202;
 /// The same, and all ports open to it: those without I/O fpages.
@@ -84,7 +84,7 @@ impl Hardware {
             tables: Lock::new(),
             tsc_to_us: clocks.tsc_to_us(),
             us_to_apic: clocks.us_to_apic(khal::apic::Divider::By2.divisor()),
-            context_flush: features.contains(Features::PCID).then(|| ContextFlush::best(features)),
+            context_flush: ContextFlush::with(features, !mitigations::isolate_tables()),
             options,
             interrupts,
             spares: [const { Var::zero() }; THREAD_TABLES.len()],
@@ -155,12 +155,12 @@ impl Hardware {
     /// This processor forgets the page at `address` in the space with `word`, which lives.
     ///
     /// What counts is what is loaded: a non-maskable interrupt can come between the announcement of another space
-    /// ([`enter_space`], and the fast path) and its loading.
+    /// ([`enter_space`], and the fast path) and its loading. Where spaces do not show the kernel, none is loaded in the kernel.
     pub fn forget_page_here(&self, word: usize, address: usize) {
         if Cr3::read() == Self::cr3(word) {
             tlb::invalidate_page(address);
         } else if let Some(flush) = self.context_flush.filter(|_| self.has_identifier(word)) {
-            // SAFETY: PCID is on, and the word is that of a living space, whose root maps the kernel.
+            // SAFETY: PCID is on, and the word is that of a living space, whose root maps the kernel where that is asked for.
             unsafe { flush.invalidate_page(Self::cr3(word), address) };
         }
         // Without an identifier of its own, a space that is not loaded has nothing cached.
@@ -358,14 +358,15 @@ impl Mmu for Hardware {
         }
     }
 
-    /// With PCID the first 4095 spaces have an identifier each and keep their translations; the others share
-    /// identifier 0, which is emptied whenever it is loaded.
+    /// With PCID the first 4095 spaces have an identifier each and keep their translations; the others share one, which is
+    /// emptied whenever it is loaded: 0, which is the kernel's, or, as the kernel's must keep what is known under it where
+    /// spaces show something else, the last one.
     fn space_word(&self, space: SpaceRef, root: PhysAddr) -> usize {
-        let identifier = space.index() + 1;
-        if self.context_flush.is_some() && identifier < PAGE_BYTES {
-            root.0 as usize | identifier | KEEP_TRANSLATIONS
-        } else {
-            root.0 as usize
+        let isolates = mitigations::isolate_tables();
+        let shared = if isolates { SharedIdentifier::Last } else { SharedIdentifier::OfKernel };
+        match self.context_flush {
+            Some(_) => Cr3::word_of_space(root.0 as usize, space.index(), shared),
+            None => root.0 as usize,
         }
     }
 
@@ -648,10 +649,9 @@ pub fn enter_space(tcb: &Tcb) {
             cpu.batch.note_loaded(word);
         }
         cpu.space_word.set(word);
-        mitigations::between_spaces();
         // SAFETY: every space maps the kernel alike. The bit "keep" is set only in words with an identifier that no
         // other living space has, and whose translations were forgotten when its last user went.
-        unsafe { asm!("mov cr3, {}", in(reg) word, options(nostack, preserves_flags)) };
+        unsafe { mitigations::load_space(word) };
     }
     area::set_utcb_slot(tcb.local_id.get().raw() as usize);
 }
@@ -666,7 +666,7 @@ pub fn enter_registers(thread: TcbRef, may_call_fast: bool) {
     unsafe { asm!("mov {:e}, gs", out(reg) selector, options(nomem, nostack, preserves_flags)) };
     if selector != u32::from(Selector::USER_GS.0) {
         // SAFETY: the descriptor table is loaded, the base canonical, and the kernel does not use `gs`.
-        unsafe { cpu.gdt.load_user_gs(layout::utcb_slot(area::cpu().index())) };
+        unsafe { area::porch().gdt.load_user_gs(layout::utcb_slot(area::cpu().index())) };
     }
     let is_owner = cpu.fpu_owner.is(Some(thread));
     if is_owner || cpu.fpu_is_live.get() {
@@ -689,7 +689,7 @@ fn enter_fpu(is_owner: bool) {
 /// Makes the segment registers what a fresh thread has in them.
 pub fn reset_segments() {
     // SAFETY: the descriptor table is loaded, the base canonical, and the kernel uses none of the registers.
-    unsafe { area::here().gdt.load_user_data(layout::utcb_slot(area::cpu().index())) };
+    unsafe { area::porch().gdt.load_user_data(layout::utcb_slot(area::cpu().index())) };
 }
 
 /// Nobody has used a floating-point register on this processor yet.

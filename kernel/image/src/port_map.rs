@@ -10,9 +10,9 @@ use kcore::lock::{Held, rank};
 use kcore::machine::{NoMemory, PhysAddr, PhysMem};
 use kformats::paging::{Amd64, PageFormat};
 use khal::tables::PageKind;
-use khal::tlb;
 
 use crate::layout;
+use crate::machine::Hardware;
 
 /// Pages of a map: the bits, and what ends them.
 pub const PAGES: usize = 3;
@@ -25,9 +25,9 @@ pub fn page(index: usize) -> usize {
     layout::PORT_MAP + index * PAGE_BYTES
 }
 
-/// This processor forgets what it knows of the map in the space that is loaded.
-pub fn forget_here() {
-    (0..PAGES).for_each(|index| tlb::invalidate_page(page(index)));
+/// This processor forgets what it knows of the map in the space with `word`, which lives.
+pub fn forget_here(hardware: &Hardware, word: usize) {
+    (0..PAGES).for_each(|index| hardware.forget_page_here(word, page(index)));
 }
 
 /// The entry of `root` for the map.

@@ -5,7 +5,7 @@ use kcore::options::Options;
 use khal::desc::{InterruptStack, Tss};
 
 use crate::config::MAX_CPUS;
-use crate::layout;
+use crate::{layout, mitigations};
 
 /// By number of the processor. With I/O fpages they are used at [`layout::TASK_STATES`].
 #[repr(C, align(4096))]
@@ -15,18 +15,28 @@ static ALL: TaskStates = TaskStates([const { Tss::new() }; MAX_CPUS]);
 
 const _: () = assert!(size_of::<TaskStates>() == layout::TASK_STATES_BYTES);
 
+/// Where they are in the image.
+pub fn address() -> usize {
+    (&raw const ALL).addr()
+}
+
 /// The frames in which they are.
 pub fn frames() -> PhysAddr {
-    PhysAddr(((&raw const ALL).addr() - layout::KERNEL_BASE) as u64)
+    PhysAddr((address() - layout::KERNEL_BASE) as u64)
 }
 
 /// The task state of processor `cpu`, filled in. The kernel's own tables are in use.
 pub fn of(options: Options, cpu: CpuId) -> &'static Tss {
     let state = if options.io_fpages { near_port_map(cpu) } else { &ALL.0[cpu.index()] };
     let area = layout::area(cpu.index());
-    state.set_kernel_stack(area + layout::AREA_STACK_TOP);
+    let (stack, interrupt_stack) = if mitigations::isolate_tables() {
+        (layout::AREA_ENTRY_STACK_TOP, layout::AREA_INTERRUPT_ENTRY_STACK_TOP)
+    } else {
+        (layout::AREA_STACK_TOP, layout::AREA_INTERRUPT_STACK_TOP)
+    };
+    state.set_kernel_stack(area + stack);
     // Of the exceptions that come here each ends everything: they can share a stack.
-    state.set_interrupt_stack(InterruptStack::Ist1, area + layout::AREA_INTERRUPT_STACK_TOP);
+    state.set_interrupt_stack(InterruptStack::Ist1, area + interrupt_stack);
     state
 }
 

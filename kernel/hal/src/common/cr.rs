@@ -107,12 +107,32 @@ pub fn cr2() -> usize {
     address
 }
 
+/// The identifier of the spaces that have none of their own.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum SharedIdentifier {
+    /// That of the kernel's own tables, where each space maps the kernel as these do.
+    OfKernel = 0,
+    /// The last one, and never the kernel's.
+    Last = 0xFFF,
+}
+
 /// What CR3 holds: the root of the page tables and the identifier under which translations are cached (0 without PCID).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Cr3(usize);
 
 impl Cr3 {
     const PCID_MASK: usize = 0xFFF;
+    /// In a value that is loaded: "keep the translations cached under this identifier" (Intel SDM 3A, MOV to CR3).
+    pub const KEEP: usize = 1 << (usize::BITS - 1);
+
+    /// What is loaded for the space with number `index`, whose root table is at `root`, when there are identifiers. The first
+    /// spaces have one each and keep their translations. The others have `shared` together, which is emptied whenever it is
+    /// loaded.
+    pub const fn word_of_space(root: usize, index: usize, shared: SharedIdentifier) -> usize {
+        let (number, own) = (shared as usize, index + 1);
+        let is_own = own <= Self::PCID_MASK && own != number;
+        if is_own { root | own | Self::KEEP } else { root | number }
+    }
 
     /// `root`: physical address of the 4 KiB root table; `pcid`: 0..4096, 0 while CR4.PCIDE is clear.
     #[inline(always)]
@@ -160,9 +180,8 @@ impl Cr3 {
     /// 2. CR4.PCIDE is set, and the translations cached under this identifier are those of these tables.
     #[inline(always)]
     pub unsafe fn load_keeping(self) {
-        const KEEP: usize = 1 << (usize::BITS - 1);
         // SAFETY: by contract.
-        unsafe { asm!("mov cr3, {}", in(reg) self.0 | KEEP, options(nostack, preserves_flags)) };
+        unsafe { asm!("mov cr3, {}", in(reg) self.0 | Self::KEEP, options(nostack, preserves_flags)) };
     }
 }
 
@@ -237,6 +256,24 @@ mod tests {
         assert_eq!(wanted_cr4(Cr4::PAE | Cr4::FSGSBASE | Cr4::TSD, Features::FSGSBASE), Cr4::PAE);
         let cr0 = wanted_cr0(Cr0::PE | Cr0::PG | Cr0::CD | Cr0::EM | Cr0::TS);
         assert_eq!(cr0, Cr0::PE | Cr0::PG | Cr0::TS | Cr0::WP | Cr0::NE | Cr0::MP | Cr0::AM);
+    }
+
+    #[test]
+    fn spaces_have_identifiers_as_long_as_there_are_some() {
+        use SharedIdentifier::{Last, OfKernel};
+        let root = 0x12_3000;
+        for (index, shared, expected) in [
+            (0, OfKernel, root | 1 | Cr3::KEEP),
+            (4094, OfKernel, root | 4095 | Cr3::KEEP),
+            (4095, OfKernel, root),
+            (1 << 17, OfKernel, root),
+            (0, Last, root | 1 | Cr3::KEEP),
+            (4093, Last, root | 4094 | Cr3::KEEP),
+            (4094, Last, root | 4095),
+            (1 << 17, Last, root | 4095),
+        ] {
+            assert_eq!(Cr3::word_of_space(root, index, shared), expected, "{index}, {shared:?}");
+        }
     }
 
     #[test]

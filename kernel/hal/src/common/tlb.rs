@@ -43,15 +43,23 @@ pub enum ContextFlush {
 
 impl ContextFlush {
     /// The best way on a processor with `features`.
-    pub const fn best(features: Features) -> Self {
+    const fn best(features: Features) -> Self {
         if features.contains(Features::INVPCID) { Self::Invpcid } else { Self::Visit }
+    }
+
+    /// The way on a processor with `features`; `None`: spaces have no identifiers. Tables that do not map the kernel cannot
+    /// be visited, so with such ones INVPCID must be there.
+    pub const fn with(features: Features, spaces_show_kernel: bool) -> Option<Self> {
+        let best = Self::best(features);
+        let is_possible = spaces_show_kernel || matches!(best, Self::Invpcid);
+        if features.contains(Features::PCID) && is_possible { Some(best) } else { None }
     }
 
     /// Forgets the non-global translations cached under the identifier of `space`.
     ///
     /// # Safety
     /// 1. CR4.PCIDE is set and the way exists on this processor.
-    /// 2. `space` holds a root that maps the kernel as the current one does.
+    /// 2. `space` holds a root that maps the kernel as the current one does, unless the way is [`ContextFlush::Invpcid`].
     pub unsafe fn invalidate_space(self, space: Cr3) {
         match self {
             // SAFETY: by 1.
@@ -103,4 +111,23 @@ unsafe fn invpcid(kind: InvpcidType, pcid: u16, address: usize) {
     unsafe {
         asm!("invpcid {}, [{}]", in(reg) kind as usize, in(reg) descriptor.as_ptr(), options(nostack, readonly));
     };
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tables_without_the_kernel_are_not_visited() {
+        let (old, new) = (Features::PCID, Features::PCID | Features::INVPCID);
+        for (features, shows, expected) in [
+            (Features::INVPCID, true, None),
+            (old, true, Some(ContextFlush::Visit)),
+            (old, false, None),
+            (new, true, Some(ContextFlush::Invpcid)),
+            (new, false, Some(ContextFlush::Invpcid)),
+        ] {
+            assert_eq!(ContextFlush::with(features, shows), expected, "{features}, {shows}");
+        }
+    }
 }

@@ -230,6 +230,8 @@ bitflags! {
         const BARRIER_BETWEEN_SPACES = 1 << 4;
         /// SSBD is set: loads wait.
         const SSBD = 1 << 5;
+        /// User code runs on page tables that lack the kernel but for the pages of its entries.
+        const ISOLATED_TABLES = 1 << 6;
     }
 }
 
@@ -247,6 +249,7 @@ impl Measures {
         let is_full = policy == Policy::Full;
         let has = |wanted| identity.traits.contains(wanted);
         let mut measures = Self::empty();
+        measures.set(Self::ISOLATED_TABLES, affected(Weakness::Meltdown));
         measures.set(Self::CLEAR_BUFFERS, affected(Weakness::Mds));
         if affected(Weakness::SpectreV2) {
             measures.set(Self::AUTOMATIC_IBRS, has(Traits::AUTOMATIC_IBRS));
@@ -325,6 +328,7 @@ impl Finding {
             Measures::ENHANCED_IBRS => "enhanced IBRS",
             Measures::STIBP => "STIBP",
             Measures::BARRIER_BETWEEN_SPACES => "IBPB between spaces",
+            Measures::ISOLATED_TABLES => "user page tables without the kernel",
             _ => "SSBD",
         })
     }
@@ -332,13 +336,14 @@ impl Finding {
     /// The measures against it.
     fn against(&self) -> Measures {
         match self.weakness {
+            Weakness::Meltdown => Measures::ISOLATED_TABLES,
             Weakness::Mds => Measures::CLEAR_BUFFERS,
             Weakness::SpectreV2 => {
                 let ibrs = Measures::AUTOMATIC_IBRS.union(Measures::ENHANCED_IBRS);
                 ibrs.union(Measures::STIBP).union(Measures::BARRIER_BETWEEN_SPACES)
             }
             Weakness::Ssb => Measures::SSBD,
-            Weakness::Meltdown | Weakness::L1tf | Weakness::SpectreV1 => Measures::empty(),
+            Weakness::L1tf | Weakness::SpectreV1 => Measures::empty(),
         }
     }
 }
@@ -438,6 +443,7 @@ mod tests {
 
     const OPEN: &str = "affected, not mitigated";
     const NOT: &str = "not affected";
+    const APART: &str = "affected, user page tables without the kernel";
     const ZERO: &str = "affected, entries of absent pages are zero";
     const MASKED: &str = "affected, thread numbers are masked";
     const CLEARED: &str = "affected, buffers are cleared on the way to user mode";
@@ -448,15 +454,15 @@ mod tests {
     #[test]
     fn each_processor_gets_what_it_needs() {
         use Policy::{Auto, Full, Off};
-        check(SKYLAKE_OF_2017, Auto, [OPEN, ZERO, IN_VAIN, MASKED, OPEN, OPEN]);
-        check(SKYLAKE, Auto, [OPEN, ZERO, CLEARED, MASKED, STIBP, OPEN]);
+        check(SKYLAKE_OF_2017, Auto, [APART, ZERO, IN_VAIN, MASKED, OPEN, OPEN]);
+        check(SKYLAKE, Auto, [APART, ZERO, CLEARED, MASKED, STIBP, OPEN]);
         let full = "affected, STIBP, IBPB between spaces, the kernel's own jumps not mitigated";
-        check(SKYLAKE, Full, [OPEN, ZERO, CLEARED, MASKED, full, "affected, SSBD"]);
+        check(SKYLAKE, Full, [APART, ZERO, CLEARED, MASKED, full, "affected, SSBD"]);
         check(SKYLAKE, Off, [OPEN, ZERO, OPEN, MASKED, OPEN, OPEN]);
         check(CASCADE_LAKE, Auto, [NOT, NOT, NOT, MASKED, ENHANCED, OPEN]);
         check(ATOM, Auto, [NOT; 6]);
         check(ATOM, Full, [NOT; 6]);
-        check(SILVERMONT, Auto, [OPEN, NOT, IN_VAIN, MASKED, STIBP, NOT]);
+        check(SILVERMONT, Auto, [APART, NOT, IN_VAIN, MASKED, STIBP, NOT]);
         check(GOLDMONT, Auto, [NOT, NOT, NOT, MASKED, STIBP, OPEN]);
         check(OPTERON, Auto, [NOT, NOT, NOT, MASKED, OPEN, NOT]);
         check(ZEN_1, Auto, [NOT, NOT, NOT, MASKED, OPEN, OPEN]);
@@ -464,7 +470,7 @@ mod tests {
         check(ZEN_1, Full, [NOT, NOT, NOT, MASKED, barrier, OPEN]);
         check(ZEN_3, Auto, [NOT, NOT, NOT, MASKED, ENHANCED, OPEN]);
         check(ZEN_4, Auto, [NOT, NOT, NOT, MASKED, "affected, automatic IBRS, STIBP", NOT]);
-        check(UNKNOWN, Auto, [OPEN, ZERO, IN_VAIN, MASKED, OPEN, OPEN]);
+        check(UNKNOWN, Auto, [APART, ZERO, IN_VAIN, MASKED, OPEN, OPEN]);
     }
 
     #[test]

@@ -28,7 +28,7 @@ use l4_abi::common::{LOCALITIES_MAX, LocalityTable};
 use super::firmware;
 use super::memory::KernelMemory;
 use super::others::{self, Starter};
-use super::paging::{KernelSpace, Plan, image_range};
+use super::paging::{Isolation, KernelSpace, Plan, image_range};
 use crate::config::{KERNEL_THREADS, MAX_CPUS};
 use crate::interrupts::{self, Interrupts};
 use crate::machine::{DirectMap, HARDWARE, Hardware, local_apic, node_table, space_table};
@@ -158,7 +158,9 @@ fn build_tables(options: Options, features: Features, memory: &KernelMemory, con
     let (local_apic, io_apics) = (controllers[0], &controllers[1..]);
     let sparse = &sparse_tables(memory.frames());
     let task_states = options.io_fpages.then(task_state::frames);
-    let plan = Plan { features, kernel_memory: &memory.ranges(), sparse, task_states, local_apic, io_apics };
+    let shown = Isolation { gates: (&raw const IDT).addr(), task_states: task_state::address() };
+    let isolation = mitigations::isolate_tables().then_some(shown);
+    let plan = Plan { features, kernel_memory: &memory.ranges(), sparse, task_states, local_apic, io_apics, isolation };
     // SAFETY: frames of kernel memory belong to whom they were given to; they are mapped by the rough tables, and by the
     // plan, which has all of kernel memory.
     let built = unsafe { KernelSpace::build(&plan, early_frame) };
@@ -220,7 +222,7 @@ fn make_area(kernel_space: &KernelSpace, apic_id: u32, locality: usize) {
     let mapped = unsafe { kernel_space.map_area(0, frames) };
     assert!(mapped.is_ok(), "kernel memory does not suffice for the first processor");
     // SAFETY: the pages are there, and nobody uses them yet.
-    unsafe { area::init(CpuId::new(0), apic_id, locality) };
+    unsafe { area::init(CpuId::new(0), apic_id, locality, kernel_space.word()) };
 }
 
 /// Makes a gate for each vector.
@@ -253,7 +255,7 @@ pub fn start_processor() {
     unsafe { cache::load_page_attributes(features) };
     let task_state = task_state::of(options, area::cpu());
     // SAFETY: this processor alone uses its area and its task state, which stay.
-    unsafe { area::here().gdt.load(task_state, layout::utcb_slot(area::cpu().index())) };
+    unsafe { area::porch().gdt.load(task_state, layout::utcb_slot(area::cpu().index())) };
     // SAFETY: there is a gate for each vector; the table is part of the image.
     unsafe { IDT.load() };
     // SAFETY: the required features contain SYSCALL; the entry in the area is code for it, and stays.

@@ -269,8 +269,9 @@ impl Starter<'_> {
             // SAFETY: frames belong to whom they were given to; the boot processor alone changes the tables.
             unsafe { self.kernel_space.map_area(number, frames) }.map_err(|_| NoArea)?;
         }
+        let (cpu, locality) = (CpuId::new(number as u32), self.localities.of_processor(number));
         // SAFETY: the area is there, and nobody uses it yet.
-        unsafe { area::init(CpuId::new(number as u32), apic_id, self.localities.of_processor(number)) };
+        unsafe { area::init(cpu, apic_id, locality, self.kernel_space.word()) };
         Ok(())
     }
 

@@ -3,13 +3,25 @@
 //! They map what crate::layout says: the image, page by page, never writable and executable at once; kernel memory; the
 //! tables of the core; devices; two pages for user code. Guard pages and the start code are left out, and nothing is
 //! mapped in the lower half.
+//!
+//! Where user code must not even have the kernel in its tables ([`Isolation`]), these tables are the kernel's alone: entries
+//! load them, and the ways out load the space's. Of the kernel a space then shows the *porch*:
+//!
+//! | pages | why |
+//! |---|---|
+//! | code of entries and ways out, of the image and of each area | executed before the kernel's tables are loaded, or behind |
+//! | gates, task states | the processor reads them at each entry |
+//! | [`AREA_PORCH`] of each area: segments, two small stacks, the word that loads the kernel's tables | the same |
+//! | stubs, UTCB pointers, and with I/O fpages the port map | they are for user code |
+//!
+//! None of its pages is global, so that nothing of the kernel stays cached when a space is loaded.
 
 use kcore::machine::PhysAddr;
 use kformats::paging::Amd64;
 use khal::cpu::Features;
 use khal::cr::Cr3;
 use khal::tables::{KernelTables, NoFrame, PageKind, TableMemory};
-use khal::tlb;
+use khal::tlb::{self, ContextFlush};
 
 use super::stack::BOOT_STACK;
 use crate::layout::*;
@@ -23,6 +35,7 @@ mod image {
         pub static __image_start: u8;
         pub static __stubs_start: u8;
         pub static __text_start: u8;
+        pub static __entry_end: u8;
         pub static __text_end: u8;
         pub static __area_code: u8;
         pub static __rodata_start: u8;
@@ -127,12 +140,27 @@ pub struct Plan<'a> {
     pub local_apic: PhysAddr,
     /// The registers of the I/O APICs, a page each.
     pub io_apics: &'a [PhysAddr],
+    /// What spaces show of the kernel; `None`: all.
+    pub isolation: Option<Isolation>,
 }
 
-/// The kernel's part of every space.
+/// Statics of the image that the processor reads before the kernel's tables are loaded.
+#[derive(Clone, Copy)]
+pub struct Isolation {
+    /// The page of the gates.
+    pub gates: usize,
+    /// The pages of the task states, unless they are near a port map.
+    pub task_states: usize,
+}
+
+/// The kernel's tables, and its part of every space.
 #[derive(Clone, Copy)]
 pub struct KernelSpace {
     tables: KernelTables<Amd64>,
+    /// Tables of what spaces show of the kernel, if not all of it.
+    porch: Option<KernelTables<Amd64>>,
+    /// The word that loads the tables, keeping what is cached of them.
+    word: usize,
     /// A frame full of ones, if there are port maps.
     ones: Option<PhysAddr>,
 }
@@ -151,7 +179,8 @@ impl KernelSpace {
         let memory = &mut Direct(frames);
         let format = Amd64 {
             no_execute: plan.features.contains(Features::NX),
-            global: plan.features.contains(Features::PGE),
+            // A global page would go on being known in user mode.
+            global: plan.features.contains(Features::PGE) && plan.isolation.is_none(),
             pat: false,
             huge: false,
         };
@@ -170,7 +199,10 @@ impl KernelSpace {
             tables.map(memory, page as u64, io_apic.0, PageKind::KernelDevice)?;
         }
         let ones = plan.task_states.map(|states| map_port_map(&tables, memory, states)).transpose()?;
-        Ok(Self { tables, ones })
+        let porch = plan.isolation.map(|isolation| map_porch(format, memory, plan, isolation)).transpose()?;
+        let keeps = ContextFlush::with(plan.features, plan.isolation.is_none()).is_some();
+        let word = tables.root() as usize | if keeps { Cr3::KEEP } else { 0 };
+        Ok(Self { tables, porch, word, ones })
     }
 
     /// Maps the area of processor `cpu`, all of it new frames, and fills its page of code.
@@ -186,16 +218,17 @@ impl KernelSpace {
     /// 2. No other call on these tables is in progress.
     pub unsafe fn map_area(&self, cpu: usize, mut frames: impl FnMut() -> Option<PhysAddr>) -> Result<(), NoFrame> {
         let memory = &mut Direct(&mut frames);
-        let mut map = |address: usize, kind| {
+        let map = |memory: &mut Direct<_>, address: usize, kind| {
             let frame = memory.take_frame().ok_or(NoFrame)?;
             self.tables.map(memory, address as u64, frame, kind).map(|()| frame)
         };
         let start = area(cpu);
-        let code = map(start + AREA_CODE, PageKind::KernelCode)?;
+        let code = map(memory, start + AREA_CODE, PageKind::KernelCode)?;
         let template = (&raw const image::__area_code).cast::<u64>();
         // SAFETY: the template is a page of the image; the frame is new, and reached as in `Direct`.
         unsafe { Direct::<fn() -> _>::pointer(code).copy_from_nonoverlapping(template, PAGE_BYTES / size_of::<u64>()) };
-        let slot = map(start + AREA_UTCB_SLOT, PageKind::KernelData)?;
+        let slot = map(memory, start + AREA_UTCB_SLOT, PageKind::KernelData)?;
+        let porch = map(memory, start + AREA_PORCH, PageKind::KernelData)?;
         let parts = [
             (AREA_DATA, AREA_DATA + AREA_DATA_BYTES),
             (AREA_STACK, AREA_STACK_TOP),
@@ -203,10 +236,15 @@ impl KernelSpace {
         ];
         for (from, to) in parts {
             for page in (start + from..start + to).step_by(PAGE_BYTES) {
-                map(page, PageKind::KernelData)?;
+                map(memory, page, PageKind::KernelData)?;
             }
         }
         self.tables.map(memory, utcb_slot(cpu) as u64, slot, PageKind::UserConst)?;
+        if let Some(shown) = &self.porch {
+            shown.map(memory, (start + AREA_CODE) as u64, code, PageKind::KernelCode)?;
+            shown.map(memory, (start + AREA_PORCH) as u64, porch, PageKind::KernelData)?;
+            shown.map(memory, utcb_slot(cpu) as u64, slot, PageKind::UserConst)?;
+        }
         // The windows show something from the start, so that their page table is there.
         for window in [start + AREA_COPY_WINDOWS, start + AREA_COPY_WINDOWS + PAGE_BYTES] {
             self.tables.map(memory, window as u64, slot, PageKind::KernelData)?;
@@ -228,12 +266,18 @@ impl KernelSpace {
         PhysAddr(self.tables.root())
     }
 
-    /// The entries that each root table has, with their indices: of what covers the kernel, and of a port map by which all
-    /// ports are closed.
+    /// What loads the tables where spaces do not show the kernel.
+    pub const fn word(&self) -> usize {
+        self.word
+    }
+
+    /// The entries that each root table has, with their indices: of what covers the kernel or its porch, and of the task states
+    /// and a port map by which all ports are closed.
     pub fn root_entries(&self) -> impl Iterator<Item = (usize, u64)> {
         let ports: &[usize] = if self.ones.is_some() { &[TASK_STATES, PORT_MAP] } else { &[] };
-        let addresses = [KERNEL_BASE].into_iter().chain(ports.iter().copied());
-        addresses.map(|address| self.tables.root_entry(&Direct(|| None), address as u64))
+        let ports = ports.iter().map(|&address| (self.tables, address));
+        let addresses = [(self.porch.unwrap_or(self.tables), KERNEL_BASE)].into_iter().chain(ports);
+        addresses.map(|(tables, address)| tables.root_entry(&Direct(|| None), address as u64))
     }
 
     /// The frame full of ones that ends port maps; `None` without I/O fpages.
@@ -307,6 +351,31 @@ fn map_port_map(
         tables.map(memory, port_map::page(page) as u64, ones, PageKind::SpaceConst)?;
     }
     Ok(PhysAddr(ones))
+}
+
+/// Tables of what spaces show of the kernel where they do not show all of it, but for the areas.
+fn map_porch(
+    format: Amd64,
+    memory: &mut impl TableMemory,
+    plan: &Plan,
+    Isolation { gates, task_states }: Isolation,
+) -> Result<KernelTables<Amd64>, NoFrame> {
+    let tables = KernelTables::new(format, memory)?;
+    let (entries, entries_end) = ((&raw const image::__text_start).addr(), (&raw const image::__entry_end).addr());
+    let states_bytes = if plan.task_states.is_some() { 0 } else { TASK_STATES_BYTES };
+    let parts = [
+        (entries, entries_end, PageKind::KernelCode),
+        (gates, gates + PAGE_BYTES, PageKind::KernelConst),
+        (task_states, task_states + states_bytes, PageKind::KernelConst),
+    ];
+    for (start, end, kind) in parts {
+        for page in (start..end).step_by(PAGE_BYTES) {
+            tables.map(memory, page as u64, (page - KERNEL_BASE) as u64, kind)?;
+        }
+    }
+    let stubs = (&raw const image::__stubs_start).addr() - KERNEL_BASE;
+    tables.map(memory, STUB_PAGE as u64, stubs as u64, PageKind::UserCode)?;
+    Ok(tables)
 }
 
 /// Maps the image but for the guard page and the start code.

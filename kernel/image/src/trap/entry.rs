@@ -19,7 +19,7 @@ use kcore::thread::Tcb;
 use khal::desc::Selector;
 use l4_abi::UTCB_MR0_OFFSET;
 
-use crate::area::Area;
+use crate::area::{Area, Porch};
 use crate::frame::Frame;
 use crate::layout;
 use crate::stubs;
@@ -50,6 +50,47 @@ unsafe extern "C" {
     /// Leaves to user mode with the running thread, whose TCB is at `tcb`, behind a call of Ipc: with the message registers from
     /// its UTCB, and `from`. The kernel stack becomes empty.
     pub fn resume_from_ipc(tcb: usize, from: usize) -> !;
+}
+
+// Where spaces do not show the kernel, entries and ways out have other forms; `_end` names a part of one that is left out where
+// buffers are cleared, and `_clearing` what is done then instead.
+unsafe extern "C" {
+    /// Where SYSCALL enters.
+    pub fn syscall_isolated();
+    /// The same, if the fast path takes no call.
+    pub fn general_syscall_isolated();
+    /// Where gates come together, and what is done there instead.
+    pub fn common_gate();
+    /// See [`common_gate`].
+    pub fn common_gate_isolated();
+    /// Instead of [`non_maskable_entry`].
+    pub fn non_maskable_isolated();
+    /// In [`resume_user`]: where the stack is chosen, and another choice.
+    pub fn resume_user_stack();
+    /// See [`resume_user_stack`].
+    pub fn resume_user_isolated();
+    /// Instead of [`general_exit`].
+    pub fn general_exit_isolated();
+    /// See above.
+    pub fn general_exit_isolated_end();
+    /// See above.
+    pub fn general_exit_isolated_clearing();
+    /// In [`resume_from_ipc`]: where the kernel's stack is left, and another way to do it.
+    pub fn resume_from_ipc_stack();
+    /// See [`resume_from_ipc_stack`].
+    pub fn resume_from_ipc_isolated();
+    /// Instead of [`ipc_exit`].
+    pub fn ipc_exit_isolated();
+    /// See above.
+    pub fn ipc_exit_isolated_end();
+    /// See above.
+    pub fn ipc_exit_isolated_clearing();
+    /// On the fast path, the instruction that loads the receiver's space.
+    pub fn fast_path_space_load();
+    /// Instead of [`fast_exit_other_space`] and [`fast_exit_same_space`].
+    pub fn fast_exit_isolated();
+    /// See above. What is done instead is [`fast_exit_clearing`].
+    pub fn fast_exit_isolated_end();
 }
 
 /// Size of a gate entry.
@@ -91,29 +132,9 @@ global_asm!(
     "call rax",
     "ud2",
     ".popsection",
-    ".pushsection .text.entry, \"ax\"",
-    // --- gates: the error code (or 0) and the vector on the stack, above what the processor pushed ---
-    ".balign 16",
-    ".global gate_entries",
-    "gate_entries:",
-    ".set vector, 0",
-    ".rept 256",
-    ".balign 16",
-    ".if (vector == 8) || ((vector >= 10) && (vector <= 14)) || (vector == 17) || (vector == 21) || (vector == 29) || (vector == 30)",
-    ".else",
-    "push 0",
-    ".endif",
-    "push vector",
-    "jmp common_gate",
-    ".set vector, vector + 1",
-    ".endr",
-    ".balign 16",
-    // Stack at `common_gate`: vector, error code, rip, cs, rflags, rsp, ss.
-    "common_gate:",
-    "cld",
-    "test byte ptr [rsp + 24], 3",
-    "jz 3f",
-    "push rax",
+    // From user mode with rax, the vector, the error code, rip, cs, rflags, rsp and ss on a stack in the area: all into frame and
+    // TCB, then to the handler. What spaces show of the stack (`is_seen`) must not keep rax.
+    ".macro enter_from_user is_seen",
     "mov rax, rsp",
     "and rax, {to_area}",
     "mov rax, [rax + {area_data} + {current}]",
@@ -133,6 +154,9 @@ global_asm!(
     "mov [rax + {r14}], r14",
     "mov [rax + {r15}], r15",
     "pop [rax + {rax}]",
+    ".if \\is_seen",
+    "mov qword ptr [rsp - 8], 0",
+    ".endif",
     "pop [rax + {vector}]",
     "pop [rax + {error_code}]",
     "mov rdx, rsp",
@@ -150,10 +174,59 @@ global_asm!(
     "xor ebp, ebp",
     "call {user_trap}",
     "ud2",
+    ".endm",
+    // The registers that functions may use.
+    ".macro push_scratch",
+    "push rax",
+    "push rcx",
+    "push rdx",
+    "push rsi",
+    "push rdi",
+    "push r8",
+    "push r9",
+    "push r10",
+    "push r11",
+    ".endm",
+    ".macro pop_scratch",
+    "pop r11",
+    "pop r10",
+    "pop r9",
+    "pop r8",
+    "pop rdi",
+    "pop rsi",
+    "pop rdx",
+    "pop rcx",
+    "pop rax",
+    ".endm",
+    ".pushsection .text.entry, \"ax\"",
+    // --- gates: the error code (or 0) and the vector on the stack, above what the processor pushed ---
+    ".balign 16",
+    ".global gate_entries, common_gate",
+    "gate_entries:",
+    ".set vector, 0",
+    ".rept 256",
+    ".balign 16",
+    ".if (vector == 8) || ((vector >= 10) && (vector <= 14)) || (vector == 17) || (vector == 21) || (vector == 29) || (vector == 30)",
+    ".else",
+    "push 0",
+    ".endif",
+    "push vector",
+    "jmp common_gate",
+    ".set vector, vector + 1",
+    ".endr",
+    ".balign 16",
+    // Stack at `common_gate`: vector, error code, rip, cs, rflags, rsp, ss.
+    "common_gate:",
+    "cld",
+    "test byte ptr [rsp + 24], 3",
+    "jz 3f",
+    "push rax",
+    "enter_from_user 0",
     // From kernel mode: an interrupt found the kernel waiting, or something is wrong.
     "3:",
     "cmp dword ptr [rsp], 32",
     "jb 4f",
+    "interrupted_kernel:",
     "mov rdi, [rsp]",
     "and rsp, {to_area}",
     "add rsp, {stack_top}",
@@ -164,15 +237,7 @@ global_asm!(
     "ud2",
     "4:",
     // Keep everything: the handler may mend the instruction pointer and return.
-    "push rax",
-    "push rcx",
-    "push rdx",
-    "push rsi",
-    "push rdi",
-    "push r8",
-    "push r9",
-    "push r10",
-    "push r11",
+    "push_scratch",
     "lea rdi, [rsp + 9*8]",
     "mov rax, rsp",
     "and rsp, -16",
@@ -180,30 +245,57 @@ global_asm!(
     "push rax",
     "call {kernel_exception}",
     "pop rsp",
-    "pop r11",
-    "pop r10",
-    "pop r9",
-    "pop r8",
-    "pop rdi",
-    "pop rsi",
-    "pop rdx",
-    "pop rcx",
+    "pop_scratch",
+    "add rsp, 16",
+    "iretq",
+    // The same where spaces do not show the kernel: from user mode on a stack that they show. All other code of the kernel
+    // but the ends of the ways out runs on its tables; an exception there is a bug, which must show nevertheless, whatever
+    // tables are loaded, and if on a stack of the porch, then on the stack that this one stands for.
+    ".balign 16",
+    ".global common_gate_isolated",
+    "common_gate_isolated:",
+    "cld",
+    "test byte ptr [rsp + 24], 3",
+    "jz 3f",
+    "push rax",
+    "mov rax, rsp",
+    "and rax, {to_area}",
+    "mov rax, [rax + {porch} + {kernel_word}]",
+    "mov cr3, rax",
+    "enter_from_user 1",
+    "3:",
+    "cmp dword ptr [rsp], 32",
+    "jae interrupted_kernel",
+    "push_scratch",
+    "lea rdi, [rsp + 9*8]",
+    "mov rax, cr3",
+    "push rax",
+    "mov rax, rsp",
+    "and rax, {to_area}",
+    "mov rcx, [rax + {porch} + {kernel_word}]",
+    "mov cr3, rcx",
+    "mov rdx, rsp",
+    "mov ecx, esp",
+    "and ecx, {porch_bits}",
+    "cmp ecx, {porch_bits}",
+    "jne 5f",
+    "lea rsp, [rax + {interrupt_stack_top}]",
+    "5:",
+    "and rsp, -16",
+    "push rdx",
+    "push rdx",
+    "call {kernel_exception}",
+    "pop rsp",
     "pop rax",
+    "mov cr3, rax",
+    "pop_scratch",
     "add rsp, 16",
     "iretq",
     // --- a non-maskable interrupt: from anywhere, on a stack of its own, and back ---
     ".balign 16",
     ".global non_maskable_entry",
     "non_maskable_entry:",
-    "push rax",
-    "push rcx",
-    "push rdx",
-    "push rsi",
-    "push rdi",
-    "push r8",
-    "push r9",
-    "push r10",
-    "push r11",
+    "push_scratch",
     "push rbp",
     "mov rbp, rsp",
     "and rsp, -16",
@@ -211,23 +303,61 @@ global_asm!(
     "call {non_maskable}",
     "mov rsp, rbp",
     "pop rbp",
+    "pop_scratch",
+    "iretq",
+    // The same where spaces do not show the kernel: it may come ahead of the kernel's tables or behind them. On the stack
+    // that spaces show it leaves nothing; the registers go to the one that this one stands for. To load what it found
+    // forgets what is known of it, which costs time and does no harm.
+    ".balign 16",
+    ".global non_maskable_isolated",
+    "non_maskable_isolated:",
+    "push rax",
+    "push rdx",
+    "mov rdx, cr3",
+    "mov rax, rsp",
+    "and rax, {to_area}",
+    "mov rax, [rax + {porch} + {kernel_word}]",
+    "mov cr3, rax",
+    "mov rax, rsp",
+    "and rax, {to_area}",
+    "lea rsp, [rax + {interrupt_stack_top}]",
+    "push rdx",
+    "push rcx",
+    "push rsi",
+    "push rdi",
+    "push r8",
+    "push r9",
+    "push r10",
+    "push r11",
+    "cld",
+    "call {non_maskable}",
     "pop r11",
     "pop r10",
     "pop r9",
     "pop r8",
     "pop rdi",
     "pop rsi",
-    "pop rdx",
     "pop rcx",
+    "pop rdx",
+    "and rsp, {to_area}",
+    // Below what the processor pushed, 5 words, are rax and rdx.
+    "add rsp, {interrupt_entry_stack_top} - 7*8",
+    "mov cr3, rdx",
+    "pop rdx",
     "pop rax",
+    "mov qword ptr [rsp - 8], 0",
+    "mov qword ptr [rsp - 16], 0",
     "iretq",
     // --- the way out ---
     ".balign 64",
-    ".global resume_user",
+    ".global resume_user, resume_user_stack",
     "resume_user:",
     "and rsp, {to_area}",
+    // Where spaces do not show the kernel, a jump is written over this.
+    "resume_user_stack:",
     "mov rax, [rsp + {area_data} + {current}]",
     "add rsp, {stack_top}",
+    "resume_user_frame:",
     "push {user_data}",
     "push [rax + {tcbs} + {sp}]",
     "push [rax + {tcbs} + {flags}]",
@@ -265,13 +395,40 @@ global_asm!(
     "verw word ptr [rip + general_exit_segment]",
     "iretq",
     "general_exit_segment: .word {user_data}",
+    // The same, both of it, where spaces do not show the kernel: IRET reads from a stack that they show, on which rax waits
+    // until the space is loaded, and does not stay.
+    ".balign 16, 0xCC",
+    ".global resume_user_isolated",
+    "resume_user_isolated:",
+    "mov rax, [rsp + {area_data} + {current}]",
+    "add rsp, {entry_stack_top}",
+    "jmp resume_user_frame",
+    ".global general_exit_isolated, general_exit_isolated_end, general_exit_isolated_clearing",
+    "general_exit_isolated:",
+    "push [rax + {rax}]",
+    "mov rax, rsp",
+    "and rax, {to_area}",
+    "mov rax, [rax + {area_data} + {space}]",
+    "mov cr3, rax",
+    "pop rax",
+    "general_exit_isolated_end:",
+    "mov qword ptr [rsp - 8], 0",
+    "iretq",
+    ".balign 16, 0xCC",
+    "general_exit_isolated_clearing:",
+    "mov qword ptr [rsp - 8], 0",
+    "verw word ptr [rip + general_exit_segment]",
+    "iretq",
     // --- the way out of a call of Ipc, with no register that the kernel used ---
     ".balign 64",
-    ".global resume_from_ipc",
+    ".global resume_from_ipc, resume_from_ipc_stack",
     "resume_from_ipc:",
     "mov rdx, [rdi + {utcb}]",
+    // A jump can be written over this.
+    "resume_from_ipc_stack:",
     "mov rsp, [rdi + {sp}]",
     "mov r11, [rdi + {flags}]",
+    "resume_from_ipc_registers:",
     "mov rdi, [rdi + {local_id}]",
     "mov r9, [rdx + {mr}]",
     "mov rax, [rdx + {mr} + 1*8]",
@@ -289,10 +446,37 @@ global_asm!(
     "ipc_exit:",
     "mov rcx, {ipc_return}",
     "sysretq",
+    // The same, both of it, where spaces do not show the kernel: the word of the space waits in rcx.
+    ".balign 16, 0xCC",
+    ".global resume_from_ipc_isolated",
+    "resume_from_ipc_isolated:",
+    "and rsp, {to_area}",
+    "mov rcx, [rsp + {area_data} + {space}]",
+    "mov rsp, [rdi + {sp}]",
+    "mov r11, [rdi + {flags}]",
+    "jmp resume_from_ipc_registers",
+    ".global ipc_exit_isolated, ipc_exit_isolated_end, ipc_exit_isolated_clearing",
+    "ipc_exit_isolated:",
+    "mov cr3, rcx",
+    "ipc_exit_isolated_end:",
+    "mov rcx, {ipc_return}",
+    "sysretq",
+    ".balign 16, 0xCC",
+    "ipc_exit_isolated_clearing:",
+    "verw word ptr [rip + general_exit_segment]",
+    "mov rcx, {ipc_return}",
+    "sysretq",
     ".popsection",
     to_area = const -(layout::AREA_BYTES as isize),
     area_data = const layout::AREA_DATA,
     stack_top = const layout::AREA_STACK_TOP,
+    porch = const layout::AREA_PORCH,
+    porch_bits = const layout::AREA_PORCH_BITS,
+    kernel_word = const offset_of!(Porch, kernel_word),
+    entry_stack_top = const layout::AREA_ENTRY_STACK_TOP,
+    interrupt_stack_top = const layout::AREA_INTERRUPT_STACK_TOP,
+    interrupt_entry_stack_top = const layout::AREA_INTERRUPT_ENTRY_STACK_TOP,
+    space = const offset_of!(Area, space_word),
     scratch = const offset_of!(Area, user_stack),
     current = const offset_of!(Area, cpu.current),
     tcbs = const layout::TCB_TABLE as isize,

@@ -33,7 +33,7 @@ use kcore::thread::{TCB_SIZE_LOG2, Tcb};
 use khal::desc::Selector;
 use l4_abi::{MsgTag, THREAD_ID_BITS, THREAD_NO_SHIFT, ThreadId, UTCB_MR0_OFFSET, UTCB_MY_GLOBAL_ID_OFFSET, UTCB_SIZE};
 
-use crate::area::Area;
+use crate::area::{Area, Porch};
 use crate::layout;
 use crate::stubs;
 
@@ -104,6 +104,7 @@ global_asm!(
     // Which stub: the address behind SYSCALL tells.
     "cmp rcx, {ipc_return}",
     "jne general_syscall",
+    "syscall_of_ipc:",
     "mov rbp, [rip + area_data + {current}]",
     "mov [rbp + {tcbs} + {flags}], r11",
     "test r8w, r8w",
@@ -149,7 +150,13 @@ global_asm!(
     "cmp r11, [rip + area_data + {space}]",
     "je 6f",
     "mov [rip + area_data + {space}], r11",
+    // Four bytes, which do nothing where spaces do not show the kernel.
+    ".global fast_path_space_load",
+    "fast_path_space_load:",
     "mov cr3, r11",
+    ".if . - fast_path_space_load != 4",
+    ".error \"no place for another instruction\"",
+    ".endif",
     "mov rsi, [rbp + {tcbs} + {id}]",
     "leave_to_receiver other_space",
     "6:",
@@ -239,6 +246,28 @@ global_asm!(
     "mov rcx, {ipc_return}",
     "sysretq",
     "fast_exit_segment: .word {user_data}",
+    // Entry and end where spaces do not show the kernel. A call of Ipc comes from one address, so the register that holds it
+    // is free. The page of this code is shown.
+    ".balign 16, 0xCC",
+    ".global syscall_isolated, general_syscall_isolated, fast_exit_isolated, fast_exit_isolated_end",
+    "syscall_isolated:",
+    "cmp rcx, {ipc_return}",
+    "jne general_syscall_isolated",
+    "mov rcx, [rip + area_porch + {kernel_word}]",
+    "mov cr3, rcx",
+    "jmp syscall_of_ipc",
+    "general_syscall_isolated:",
+    "mov [rip + area_porch + {porch_user_stack}], rsp",
+    "mov rsp, [rip + area_porch + {kernel_word}]",
+    "mov cr3, rsp",
+    "mov rsp, [rip + area_porch + {porch_user_stack}]",
+    "jmp general_syscall",
+    "fast_exit_isolated:",
+    "mov rcx, [rip + area_data + {space}]",
+    "mov cr3, rcx",
+    "fast_exit_isolated_end:",
+    "mov rcx, {ipc_return}",
+    "sysretq",
     ".popsection",
     ipc_return = const stubs::IPC_RETURN as i64,
     ipc_elsewhere = sym super::ipc_elsewhere,
@@ -248,6 +277,8 @@ global_asm!(
     current = const offset_of!(Area, cpu.current),
     fast_gs = const offset_of!(Area, fast_gs),
     space = const offset_of!(Area, space_word),
+    kernel_word = const offset_of!(Porch, kernel_word),
+    porch_user_stack = const offset_of!(Porch, user_stack),
     tcbs = const layout::TCB_TABLE as isize,
     id = const offset_of!(Tcb, id),
     waits_for = const offset_of!(Tcb, waits_for),

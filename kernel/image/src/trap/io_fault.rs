@@ -31,7 +31,7 @@ pub fn settle(here: &mut Core<'_>, thread: TcbRef) -> bool {
         return false;
     }
     // They were not when the instruction looked, or this processor has not seen yet that the space has a port map.
-    port_map::forget_here();
+    port_map::forget_here(here.k.machine, tcb.space_word.get());
     true
 }
 
