@@ -7,6 +7,7 @@ mod cargo;
 mod elf;
 mod foreign;
 mod kvm;
+mod monitor;
 mod packages;
 mod progress;
 mod project;

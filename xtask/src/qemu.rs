@@ -126,6 +126,8 @@ pub struct Machine {
     pub display: bool,
     /// Load this plugin, with its arguments behind commas; only with [`Accel::Tcg`].
     pub plugin: Option<String>,
+    /// Open a monitor for programs at this socket ([`crate::monitor`]).
+    pub monitor: Option<PathBuf>,
 }
 
 impl Machine {
@@ -146,6 +148,7 @@ impl Machine {
             gdb: None,
             display: false,
             plugin: None,
+            monitor: None,
         }
     }
 
@@ -174,6 +177,9 @@ impl Machine {
         add("-serial", if console.input == Input::Terminal { "mon:stdio" } else { "stdio" });
         if let Some(plugin) = &self.plugin {
             add("-plugin", plugin);
+        }
+        if let Some(socket) = &self.monitor {
+            add("-qmp", &format!("unix:{},server=on,wait=off", socket.display()));
         }
         if let Some(port) = self.gdb {
             add("-gdb", &format!("tcp:127.0.0.1:{port}"));
@@ -576,6 +582,7 @@ mod tests {
         check("-icount shift=0,sleep=off -rtc base=2000-01-01,clock=vm", |machine| machine.icount = true);
         check("-gdb tcp:127.0.0.1:99 -S", |machine| machine.gdb = Some(99));
         check("-plugin p.so,out=f", |machine| machine.plugin = Some("p.so,out=f".to_owned()));
+        check("-qmp unix:/tmp/m,server=on,wait=off", |machine| machine.monitor = Some("/tmp/m".into()));
         check("-vga std", |machine| machine.display = true);
         check("-display none -serial stdio", |_| ());
         assert!(options(|_| (), Input::Terminal).contains("-serial mon:stdio"));

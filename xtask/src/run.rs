@@ -212,6 +212,7 @@ impl Plan {
             gdb: args.gdb,
             display: args.display,
             plugin: self.plugin.clone(),
+            monitor: None,
         })
     }
 }

@@ -38,6 +38,8 @@ const ROWS: &[Row] = &[
     ("pingpong_in_64_mib", "max", 64, "json", DEFAULT_MODES),
     ("pingpong_in_64_mib_on_a_plain_processor", "qemu64", 64, "inter json", &["inter"]),
     ("pingpong_in_8_gib", "max", 8 << 10, "json", DEFAULT_MODES),
+    ("pingpong_without_the_kernel_in_user_tables", "Nehalem", 256, "json", DEFAULT_MODES),
+    ("pingpong_without_no_execute_and_the_kernel_in_user_tables", "Penryn,-nx", 256, "inter json", &["inter"]),
 ];
 
 /// A boot with options for kickstart: name of the test, memory in MiB, the options, KiB of kernel memory. `kmem` gives whole
@@ -91,9 +93,13 @@ pub fn cases() -> Vec<Case> {
     ];
     let processors = PROCESSORS.iter().map(|&(cpus, sockets)| {
         let name = format!("boot::pingpong_on_{cpus}_processors");
-        Case::new(name, "X.2, Processors", move |lab| on_processors(lab, cpus, sockets))
+        Case::new(name, "X.2, Processors", move |lab| on_processors(lab, "max", cpus, sockets))
     });
-    rows.chain(memory).chain(others).chain(processors).collect()
+    let isolated = [1, 4, 40].map(|cpus| {
+        let name = format!("boot::pingpong_on_{cpus}_processors_without_the_kernel_in_user_tables");
+        Case::new(name, "X.2, Processors", move |lab| on_processors(lab, "Nehalem", cpus, 1))
+    });
+    rows.chain(memory).chain(others).chain(processors).chain(isolated).collect()
 }
 
 /// The machine on which tests boot; the root task is pingpong without arguments.
@@ -374,9 +380,9 @@ fn drivers(lab: &Lab, kernel_args: &str) -> Result<()> {
 }
 
 /// All processors are found and started, and threads of two of them call each other.
-fn on_processors(lab: &Lab, cpus: u32, sockets: u32) -> Result<()> {
+fn on_processors(lab: &Lab, cpu: &str, cpus: u32, sockets: u32) -> Result<()> {
     let modes: &[&str] = if cpus > 1 { &["inter", "xcpu"] } else { &["inter"] };
-    let mut machine = pingpong(lab, "max", 512, &format!("{} mrs=0..0 rounds=100 json", modes.join(" ")));
+    let mut machine = pingpong(lab, cpu, 512, &format!("{} mrs=0..0 rounds=100 json", modes.join(" ")));
     (machine.cpus, machine.sockets) = (cpus, sockets);
     let ended = machine.boot(&Console::none(), Some(PATIENCE))?;
     check_success(&ended)?;

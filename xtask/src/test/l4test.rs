@@ -1,5 +1,6 @@
-//! l4test: a boot on one processor and one on several, many tests each, and one with I/O fpages, of the tests of these. Each
-//! line of result that it prints becomes a test of ours.
+//! l4test: a boot on one processor and one on several, many tests each, both once more on a processor from whose user code the
+//! kernel is hidden, and boots with I/O fpages, of the tests of these. Each line of result that it prints becomes a test of
+//! ours.
 
 use std::collections::BTreeSet;
 use std::time::Instant;
@@ -16,28 +17,51 @@ use crate::tidy;
 /// The group of its tests on one processor.
 pub const GROUP: &str = "l4test";
 
-/// A boot: processors, the group of its tests, its name as a whole.
-const BOOTS: [(u32, &str, &str); 2] =
-    [(1, GROUP, "boot::l4test_ends_with_its_numbers"), (4, "l4test_smp", "boot::l4test_smp_ends_with_its_numbers")];
+/// A boot.
+#[derive(Clone, Copy)]
+struct Boot {
+    cpus: u32,
+    cpu: &'static str,
+    /// The group of its tests.
+    group: &'static str,
+    /// Its name as a whole.
+    whole: &'static str,
+}
 
-/// The boot with I/O fpages: processors, the group of its tests, its name as a whole.
-const PORTS_BOOT: (u32, &str, &str) = (2, "l4test_ports", "boot::l4test_ports_ends_with_its_numbers");
+const fn boot_of(cpus: u32, cpu: &'static str, group: &'static str, whole: &'static str) -> Boot {
+    Boot { cpus, cpu, group, whole }
+}
+
+/// The processor that is not told otherwise, and one with Meltdown and MDS.
+const STRONG: &str = "max";
+const WEAK: &str = "Haswell";
+
+const BOOTS: [Boot; 4] = [
+    boot_of(1, STRONG, GROUP, "boot::l4test_ends_with_its_numbers"),
+    boot_of(4, STRONG, "l4test_smp", "boot::l4test_smp_ends_with_its_numbers"),
+    boot_of(1, WEAK, "l4test_isolated", "boot::l4test_isolated_ends_with_its_numbers"),
+    boot_of(4, WEAK, "l4test_isolated_smp", "boot::l4test_isolated_smp_ends_with_its_numbers"),
+];
+
+/// The boots with I/O fpages.
+const PORTS_BOOTS: [Boot; 2] = [
+    boot_of(2, STRONG, "l4test_ports", "boot::l4test_ports_ends_with_its_numbers"),
+    boot_of(2, WEAK, "l4test_isolated_ports", "boot::l4test_isolated_ports_ends_with_its_numbers"),
+];
 /// The chapter whose tests it runs.
 const PORTS_CHAPTER: &str = "ioports::";
 
 /// Boots l4test with what `filter` leaves of it.
 pub fn jobs(filter: &Filter) -> Vec<Job> {
-    let boots = BOOTS.into_iter().filter(|(_, group, _)| filter.may_take_from(group));
-    let jobs = boots.filter_map(|(cpus, group, whole)| Some(job(cpus, group, whole, args(filter, group, whole)?, "")));
-    let (cpus, group, whole) = PORTS_BOOT;
-    let args = format!("json run={PORTS_CHAPTER}");
-    let ports = takes_ports(filter).then(|| job(cpus, group, whole, args, "ioflexpages=yes"));
+    let boots = BOOTS.into_iter().filter(|boot| filter.may_take_from(boot.group));
+    let jobs = boots.filter_map(|boot| Some(job(boot, args(filter, boot.group, boot.whole)?, "")));
+    let ports = PORTS_BOOTS.into_iter().filter(|boot| takes_ports(filter, boot));
+    let ports = ports.map(|boot| job(boot, format!("json run={PORTS_CHAPTER}"), "ioflexpages=yes"));
     jobs.chain(ports).collect()
 }
 
-/// Whether `filter` takes anything of the boot with I/O fpages.
-fn takes_ports(filter: &Filter) -> bool {
-    let (_, group, whole) = PORTS_BOOT;
+/// Whether `filter` takes anything of this boot with I/O fpages.
+fn takes_ports(filter: &Filter, &Boot { group, whole, .. }: &Boot) -> bool {
     let prefix = with_group(PORTS_CHAPTER);
     let name = |known: &String| known.strip_prefix(&prefix).map(|rest| format!("{group}::{PORTS_CHAPTER}{rest}"));
     // Without the sources nothing can be ruled out.
@@ -45,11 +69,12 @@ fn takes_ports(filter: &Filter) -> bool {
     filter.takes(whole) || names.is_empty() || names.iter().filter_map(name).any(|name| filter.takes(&name))
 }
 
-fn job(cpus: u32, group: &'static str, whole: &'static str, args: String, kernel_args: &'static str) -> Job {
+fn job(machine: Boot, args: String, kernel_args: &'static str) -> Job {
     Box::new(move |lab| {
+        let Boot { group, whole, .. } = machine;
         let started = Instant::now();
         let is_all = args == ALL;
-        let (mut outcomes, result) = match boot(lab, cpus, args, kernel_args) {
+        let (mut outcomes, result) = match boot(lab, machine, args, kernel_args) {
             Ok(ended) => {
                 let outcomes = results(group, &ended.console);
                 let result = check(&ended.end, &ended.console, &outcomes);
@@ -63,8 +88,8 @@ fn job(cpus: u32, group: &'static str, whole: &'static str, args: String, kernel
     })
 }
 
-fn boot(lab: &Lab, cpus: u32, args: String, kernel_args: &str) -> Result<Ended> {
-    let mut machine = boots::machine(lab, "max", 256);
+fn boot(lab: &Lab, Boot { cpus, cpu, .. }: Boot, args: String, kernel_args: &str) -> Result<Ended> {
+    let mut machine = boots::machine(lab, cpu, 256);
     machine.cpus = cpus;
     kernel_args.clone_into(&mut machine.modules[0].args);
     machine.modules[2] = Module { file: lab.image("l4test"), args };
@@ -81,7 +106,7 @@ fn args(filter: &Filter, group: &str, whole: &str) -> Option<String> {
         return Some(ALL.to_owned());
     };
     let (named, rest) = part.split_once("::").unwrap_or(("", part));
-    let is_boot = |name: &str| BOOTS.iter().any(|(_, group, _)| *group == name);
+    let is_boot = |name: &str| BOOTS.iter().any(|boot| boot.group == name);
     let rest = match named {
         _ if named == group || (!is_boot(named) && group.ends_with(named)) => rest,
         _ if is_boot(named) => return None,
@@ -100,7 +125,7 @@ pub fn cases() -> Vec<Case> {
 }
 
 fn prints_ktap(lab: &Lab) -> Result<()> {
-    let ended = boot(lab, 1, "ktap run=ki".to_owned(), "")?;
+    let ended = boot(lab, BOOTS[0], "ktap run=ki".to_owned(), "")?;
     ensure!(ended.end == End::Program(0), "{}\n{}", ended.end, boots::tail(&ended.console));
     let entries = ktap::parse(&ended.console)?;
     ensure!(entries.len() > 5 && entries.iter().all(|entry| entry.verdict == Ktap::Ok), "results: {entries:?}");
@@ -109,7 +134,7 @@ fn prints_ktap(lab: &Lab) -> Result<()> {
 }
 
 fn lists(lab: &Lab) -> Result<()> {
-    let ended = boot(lab, 1, "list".to_owned(), "")?;
+    let ended = boot(lab, BOOTS[0], "list".to_owned(), "")?;
     ensure!(ended.end == End::Program(0), "{}\n{}", ended.end, boots::tail(&ended.console));
     let listed: BTreeSet<String> =
         ended.console.lines().filter_map(|line| line.strip_prefix("        ")).map(with_group).collect();
@@ -123,7 +148,7 @@ fn with_group(name: &str) -> String {
 }
 
 fn refuses(lab: &Lab) -> Result<()> {
-    let ended = boot(lab, 1, "jsno".to_owned(), "")?;
+    let ended = boot(lab, BOOTS[0], "jsno".to_owned(), "")?;
     ensure!(ended.end == End::Program(2), "{}\n{}", ended.end, boots::tail(&ended.console));
     ensure!(ended.console.contains("\"jsno\" means nothing"), "{}", boots::tail(&ended.console));
     Ok(())
@@ -190,7 +215,7 @@ fn check(end: &End, console: &str, outcomes: &[Outcome]) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::super::{Filter, Verdict};
-    use super::{BOOTS, args, check, results, takes_ports};
+    use super::{BOOTS, PORTS_BOOTS, args, check, results, takes_ports};
     use crate::qemu::End;
 
     const CONSOLE: &str = r#"Marcona
@@ -226,27 +251,33 @@ mod tests {
 
     #[test]
     fn the_boot_with_io_fpages_has_tests_of_its_own() {
-        let takes = |filter: &str| takes_ports(&Filter(Some(filter.to_owned())));
-        assert!(takes_ports(&Filter(None)) && takes("l4test") && takes("ioports") && takes("l4test_ports::ioports::"));
+        let [boot, isolated] = PORTS_BOOTS;
+        let takes = |filter: &str| takes_ports(&Filter(Some(filter.to_owned())), &boot);
+        let none = Filter(None);
+        assert!(takes_ports(&none, &boot) && takes("l4test") && takes("ioports") && takes("l4test_ports::ioports::"));
+        assert!(takes_ports(&none, &isolated) && !takes_ports(&Filter(Some("l4test_ports".to_owned())), &isolated));
         assert!(takes("boot::l4test_ports") && takes("grant_moves_ports"));
         assert!(!takes("l4test::ioports") && !takes("kip") && !takes("ipc::send"));
     }
 
     #[test]
     fn a_filter_reaches_the_program() {
-        let check = |filter: Option<&str>, expected: [Option<&str>; 2]| {
+        let check = |filter: Option<&str>, expected: [Option<&str>; 4]| {
             let filter = Filter(filter.map(str::to_owned));
-            let found = BOOTS.map(|(_, group, whole)| args(&filter, group, whole));
+            let found = BOOTS.map(|boot| args(&filter, boot.group, boot.whole));
             assert_eq!(found.each_ref().map(Option::as_deref), expected, "{filter:?}");
         };
-        check(None, [Some("json"); 2]);
-        check(Some("l4test"), [Some("json"); 2]);
-        check(Some("boot::l4test"), [Some("json"); 2]);
-        check(Some("ipc"), [Some("json run=ipc"); 2]);
-        check(Some("l4test::ipc"), [Some("json run=ipc"), None]);
-        check(Some("l4test_smp::ipc"), [None, Some("json run=ipc")]);
-        check(Some("test::ipc::send"), [Some("json run=ipc::send"), Some("json run=test::ipc::send")]);
-        check(Some("smp::ipc::send"), [Some("json run=smp::ipc::send"), Some("json run=ipc::send")]);
-        check(Some("ipc::send"), [Some("json run=ipc::send"); 2]);
+        check(None, [Some("json"); 4]);
+        check(Some("l4test"), [Some("json"); 4]);
+        check(Some("boot::l4test"), [Some("json"); 4]);
+        check(Some("ipc"), [Some("json run=ipc"); 4]);
+        check(Some("l4test::ipc"), [Some("json run=ipc"), None, None, None]);
+        check(Some("l4test_smp::ipc"), [None, Some("json run=ipc"), None, None]);
+        check(Some("l4test_isolated::ipc"), [None, None, Some("json run=ipc"), None]);
+        let (own, other) = (Some("json run=ipc::send"), Some("json run=test::ipc::send"));
+        check(Some("test::ipc::send"), [own, other, other, other]);
+        let other = Some("json run=smp::ipc::send");
+        check(Some("smp::ipc::send"), [other, own, other, own]);
+        check(Some("ipc::send"), [Some("json run=ipc::send"); 4]);
     }
 }

@@ -8,6 +8,7 @@ mod commands;
 mod foreign;
 mod host;
 mod images;
+mod isolation;
 mod ktap;
 mod l4test;
 mod mitigations;
@@ -282,7 +283,8 @@ fn cases() -> impl Iterator<Item = Case> {
         .chain(l4test::cases())
         .chain(foreign::cases())
         .chain(storm::cases())
-        .chain(mitigations::cases());
+        .chain(mitigations::cases())
+        .chain(isolation::cases());
     boots.chain(commands::cases()).chain(bench::cases()).chain(servers::cases())
 }
 
