@@ -136,6 +136,8 @@ pub const AREA_COPY_WINDOWS: usize = 0xA000;
 pub const AREA_PORCH: usize = 0xC000;
 /// In the porch: the end of the stack on which gates enter from user code then.
 pub const AREA_ENTRY_STACK_TOP: usize = 0xC400;
+/// In the porch: the end of the stack of debug exceptions; there stands where the stack begins to which they go on.
+pub const AREA_DEBUG_STACK_TOP: usize = 0xC800;
 /// In the porch: the end of what stands for [`AREA_INTERRUPT_STACK`] then, until the kernel's tables are loaded.
 pub const AREA_INTERRUPT_ENTRY_STACK_TOP: usize = 0xD000;
 /// The bits of an address that say whether it is in the porch of an area or on one of the other stacks.

@@ -2,6 +2,7 @@
 
 use kcore::machine::{CpuId, PhysAddr};
 use kcore::options::Options;
+use kcore::var::Var;
 use khal::desc::{InterruptStack, Tss};
 
 use crate::config::MAX_CPUS;
@@ -37,6 +38,10 @@ pub fn of(options: Options, cpu: CpuId) -> &'static Tss {
     state.set_kernel_stack(area + stack);
     // Of the exceptions that come here each ends everything: they can share a stack.
     state.set_interrupt_stack(InterruptStack::Ist1, area + interrupt_stack);
+    state.set_interrupt_stack(InterruptStack::Ist2, area + layout::AREA_DEBUG_STACK_TOP);
+    let goes_on: *const Var<usize> = core::ptr::with_exposed_provenance(area + layout::AREA_DEBUG_STACK_TOP);
+    // SAFETY: the word is in this processor's porch, behind a stack that is not in use yet; it is an atomic.
+    unsafe { &*goes_on }.set(area + stack);
     state
 }
 

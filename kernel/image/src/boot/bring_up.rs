@@ -230,10 +230,12 @@ fn fill_gates() {
     for number in 0..=255u8 {
         let gate = match usize::from(number) {
             vector::NON_MASKABLE => entry::non_maskable_entry as *const () as usize,
+            vector::DEBUG => entry::debug_entry as *const () as usize,
             vector => (&raw const entry::gate_entries).addr() + vector * entry::GATE_BYTES,
         };
         let stack = match usize::from(number) {
             vector::NON_MASKABLE | vector::DOUBLE_FAULT | vector::MACHINE_CHECK => Some(InterruptStack::Ist1),
+            vector::DEBUG => Some(InterruptStack::Ist2),
             _ => None,
         };
         let caller = match usize::from(number) {

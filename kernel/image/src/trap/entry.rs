@@ -31,6 +31,8 @@ unsafe extern "C" {
     pub static gate_entries: [u8; 256 * GATE_BYTES];
     /// Where a non-maskable interrupt enters.
     pub fn non_maskable_entry();
+    /// Where debug exceptions enter.
+    pub fn debug_entry();
     /// Leaves to user mode with the registers of the running thread. The kernel stack becomes empty.
     pub fn resume_user() -> !;
     /// Where SYSCALL goes on if the fast path does not take the call.
@@ -290,6 +292,32 @@ global_asm!(
     "mov cr3, rax",
     "pop_scratch",
     "add rsp, 16",
+    "iretq",
+    // --- a debug exception: on a stack of its own, as it can come where SYSCALL enters, with the user's stack. A load of ss
+    // puts it off behind the next instruction, which may be SYSCALL; that has cleared TF by then. So in the kernel it is the
+    // echo of a single step in user mode and means nothing; from user mode it goes on as any other does ---
+    ".balign 16",
+    ".global debug_entry",
+    "debug_entry:",
+    "test byte ptr [rsp + 8], 3",
+    "jz 6f",
+    "push rax",
+    "lea rax, [rsp + 8]",
+    // Above what the processor pushed, 5 words.
+    "mov rsp, [rax + 5*8]",
+    "push [rax + 4*8]",
+    "push [rax + 3*8]",
+    "push [rax + 2*8]",
+    "push [rax + 1*8]",
+    "push [rax]",
+    "push 0",
+    "push 1",
+    "push [rax - 8]",
+    "mov qword ptr [rax - 8], 0",
+    "pop rax",
+    "jmp common_gate",
+    "6:",
+    "and qword ptr [rsp + 16], ~0x100",
     "iretq",
     // --- a non-maskable interrupt: from anywhere, on a stack of its own, and back ---
     ".balign 16",

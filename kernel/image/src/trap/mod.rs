@@ -27,6 +27,7 @@ type Core<'a> = Here<'a, Hardware>;
 /// Vectors by name (Intel SDM 3A, Exception and Interrupt Reference), and those of the local APIC.
 #[allow(missing_docs, reason = "the processor's names")]
 pub mod vector {
+    pub const DEBUG: usize = 1;
     pub const NON_MASKABLE: usize = 2;
     pub const BREAKPOINT: usize = 3;
     pub const OVERFLOW: usize = 4;
