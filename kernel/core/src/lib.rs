@@ -10,6 +10,8 @@
 pub mod boot;
 pub mod cross;
 pub mod debugger;
+#[cfg(all(test, feature = "explore"))]
+mod explore;
 mod fault;
 pub mod ipc;
 pub mod kernel;

@@ -5,7 +5,7 @@
 //! lock consumes (borrows) proof of a lower rank, so a wrong order does not compile. Ranks, in the order in which they
 //! may be taken, are in [`rank`]; docs/locks.md lists owners and who may wait.
 
-use crate::sync::{AtomicBool, Ordering, spin_loop};
+use crate::sync::{AtomicBool, Look, Ordering, looks_again, spin_loop};
 
 /// The ranks, lowest first.
 pub mod rank {
@@ -96,7 +96,7 @@ impl<const R: u8> Lock<R> {
         loop {
             if let Some((lock, reason)) = choose() {
                 let guard = lock.take();
-                if holds(reason) {
+                if !looks_again(Look::ChosenLock) || holds(reason) {
                     return guard;
                 }
             }

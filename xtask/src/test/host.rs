@@ -1,4 +1,5 @@
-//! Tests that run on the host: `cargo test` for each crate that has some, its results read line by line.
+//! Tests that run on the host: `cargo test` for each crate that has some, its results read line by line. The core's are
+//! built twice: those that explore interleavings need words that a scheduler watches.
 
 use std::process::Command;
 use std::time::Instant;
@@ -14,12 +15,32 @@ use crate::project::{self, CRATES, Crate, HostTests};
 /// The crate whose tests execute code of the kernel's image, and what is in the names of those that do.
 const EXECUTES_THE_KERNEL: (&str, &str) = ("kcore", "equivalence");
 
-/// Runs the tests of all crates; what they draw afresh each time they draw from `seed`.
-pub fn run(filter: &Filter, seed: u64, tally: &mut Tally) -> Result<()> {
+/// The feature of a crate with which it is built a second time, and the module with the tests that need it.
+const EXPLORE: &str = "explore";
+/// The crate that has it.
+const EXPLORED: &str = "kcore";
+
+/// A build of a crate's tests.
+#[derive(Clone, Copy)]
+struct Suite {
+    entry: &'static Crate,
+    /// It is the one that explores interleavings.
+    explores: bool,
+}
+
+/// All builds of all crates.
+fn suites() -> Result<impl Iterator<Item = Suite>> {
     let whole = CRATES.iter().filter(|entry| entry.tests == HostTests::All);
-    for entry in whole.chain(project::host_libraries()?).filter(|entry| filter.may_take_from(entry.name)) {
-        tally.progress.note(format!("host tests of {}", entry.name));
-        run_crate(entry, filter, seed, tally)?;
+    let plain = whole.chain(project::host_libraries()?).map(|entry| Suite { entry, explores: false });
+    let explored = CRATES.iter().filter(|entry| entry.name == EXPLORED);
+    Ok(plain.chain(explored.map(|entry| Suite { entry, explores: true })))
+}
+
+/// Runs the tests of all crates. What is drawn afresh each time is drawn from `seed`.
+pub fn run(filter: &Filter, seed: u64, tally: &mut Tally) -> Result<()> {
+    for suite in suites()?.filter(|suite| filter.may_take_from(suite.entry.name)) {
+        tally.progress.note(format!("host tests of {}", suite.entry.name));
+        run_suite(suite, seed, filter, tally)?;
     }
     Ok(())
 }
@@ -27,11 +48,10 @@ pub fn run(filter: &Filter, seed: u64, tally: &mut Tally) -> Result<()> {
 /// The names of the tests of all crates.
 pub fn names() -> Result<Vec<String>> {
     let progress = Progress::start("listing tests");
-    let whole = CRATES.iter().filter(|entry| entry.tests == HostTests::All);
     let mut all = Vec::new();
-    for entry in whole.chain(project::host_libraries()?) {
-        let (names, (ok, log)) = list(entry, &progress)?;
-        ensure!(ok, "cannot list the tests of {}: {}", entry.name, log.join("\n"));
+    for suite in suites()? {
+        let (names, (ok, log)) = list(suite, &progress)?;
+        ensure!(ok, "cannot list the tests of {}: {}", suite.entry.name, log.join("\n"));
         all.extend(names);
     }
     Ok(all)
@@ -40,32 +60,32 @@ pub fn names() -> Result<Vec<String>> {
 /// Whether a command succeeded, and what it said.
 type Followed = (bool, Vec<String>);
 
-/// The full names of a crate's tests, and what came of the listing.
-fn list(entry: &Crate, progress: &Progress) -> Result<(Vec<String>, Followed)> {
-    let parser = Parser::new(entry.name);
+/// The full names of a build's tests, and what came of the listing.
+fn list(suite: Suite, progress: &Progress) -> Result<(Vec<String>, Followed)> {
+    let parser = Parser::new(suite.entry.name);
     let mut names = Vec::new();
-    let mut listing = command(entry);
-    let listed = cargo::follow(listing.args(["--", "--list"]), progress, |line| {
+    let mut listing = command(suite, 0);
+    let listed = cargo::follow(listing.args(["--", "--list"]).args(suite.module()), progress, |line| {
         names.extend(line.strip_suffix(": test").map(|name| parser.full(name)));
     })?;
     Ok((names, listed))
 }
 
-fn run_crate(entry: &Crate, filter: &Filter, seed: u64, tally: &mut Tally) -> Result<()> {
+fn run_suite(suite: Suite, seed: u64, filter: &Filter, tally: &mut Tally) -> Result<()> {
     let started = Instant::now();
-    let mut parser = Parser::new(entry.name);
-    let mut names = Vec::new();
+    let mut parser = Parser::new(suite.entry.name);
+    let mut names: Vec<String> = suite.module().map(str::to_owned).into_iter().collect();
     if filter.is_set() {
-        let (all, listed) = list(entry, &tally.progress)?;
+        let (all, listed) = list(suite, &tally.progress)?;
         let wanted = all.iter().filter(|name| filter.takes(name));
-        names.extend(wanted.filter_map(|name| parser.own(name)).map(str::to_owned));
+        names = wanted.filter_map(|name| parser.own(name)).map(str::to_owned).collect();
         if names.is_empty() {
-            return tally.enter(outcome_of_build(entry, listed, started));
+            return tally.enter(outcome_of_build(suite, listed, started));
         }
     }
 
-    let mut command = command(entry);
-    if entry.name == EXECUTES_THE_KERNEL.0 {
+    let mut command = command(suite, seed);
+    if suite.executes_the_kernel() {
         if names.is_empty() || names.iter().any(|name| name.contains(EXECUTES_THE_KERNEL.1)) {
             let built = build::images(&["kernel"]).map(drop);
             tally.enter(Outcome::of_build("build::kernel", built, started))?;
@@ -73,29 +93,44 @@ fn run_crate(entry: &Crate, filter: &Filter, seed: u64, tally: &mut Tally) -> Re
         command.env("KCORE_IMAGE", project::image_dir().join("kernel.debug"));
         command.env("KCORE_FRESH_SEED", seed.to_string());
     }
-    if !names.is_empty() {
+    if filter.is_set() {
         names.insert(0, "--exact".to_owned());
     }
     command.args(["--", "--show-output"]).args(names);
     let ended = cargo::follow(&mut command, &tally.progress, |line| parser.enter(line))?;
     let has_failed = parser.outcomes.iter().any(|outcome| outcome.result == Verdict::Failed);
     parser.outcomes.into_iter().try_for_each(|outcome| tally.enter(outcome))?;
-    if has_failed { Ok(()) } else { tally.enter(outcome_of_build(entry, ended, started)) }
+    if has_failed { Ok(()) } else { tally.enter(outcome_of_build(suite, ended, started)) }
 }
 
-fn command(entry: &Crate) -> Command {
+impl Suite {
+    /// A filter that takes its tests and no others.
+    fn module(self) -> Option<&'static str> {
+        self.explores.then_some("explore::")
+    }
+
+    fn executes_the_kernel(self) -> bool {
+        self.entry.name == EXECUTES_THE_KERNEL.0 && !self.explores
+    }
+}
+
+fn command(suite: Suite, seed: u64) -> Command {
     let mut command = project::cargo("test");
-    command.args(["--no-fail-fast", "--package", entry.name]);
-    if entry.tests == HostTests::Library {
+    command.args(["--no-fail-fast", "--package", suite.entry.name]);
+    if suite.entry.tests == HostTests::Library || suite.explores {
         command.arg("--lib");
+    }
+    if suite.explores {
+        command.args(["--features", EXPLORE]).env("KCORE_SEED", seed.to_string());
     }
     command
 }
 
 /// The outcome of building the tests: what else a failure without a failed test can be.
-fn outcome_of_build(entry: &Crate, (ok, log): Followed, started: Instant) -> Outcome {
+fn outcome_of_build(suite: Suite, (ok, log): Followed, started: Instant) -> Outcome {
     let result = if ok { Ok(()) } else { Err(anyhow!("{}", log.join("\n"))) };
-    Outcome::of_build(format!("build::{}", entry.name), result, started)
+    let explores = if suite.explores { "::explore" } else { "" };
+    Outcome::of_build(format!("build::{}{explores}", suite.entry.name), result, started)
 }
 
 /// Reads what the standard test harness prints.

@@ -18,7 +18,7 @@ use l4_abi::{SysError, ThreadId};
 
 use crate::kernel::Here;
 use crate::machine::{CpuId, Machine, TcbRef};
-use crate::sync::{AtomicBool, AtomicUsize, Ordering};
+use crate::sync::{AtomicBool, AtomicUsize, Look, Ordering, looks_again};
 use crate::var::{AsWord, Var};
 
 /// Processors there can be, at most.
@@ -339,8 +339,8 @@ impl<M: Machine> Here<'_, M> {
 
     /// Does what `subject` says, here.
     fn reply(&mut self, subject: Subject, words: Words) -> Reply {
-        if subject.is_about_a_thread() && self.k.tcb(TcbRef::new(words[0] as u32)).id.get().raw() as usize != words[ID]
-        {
+        let is_it = || self.k.tcb(TcbRef::new(words[0] as u32)).id.get().raw() as usize == words[ID];
+        if subject.is_about_a_thread() && looks_again(Look::Id) && !is_it() {
             return Reply::Gone;
         }
         match subject {

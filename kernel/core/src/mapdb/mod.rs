@@ -22,7 +22,7 @@ use crate::var::Var;
 
 mod cursor;
 mod node;
-mod trees;
+pub(crate) mod trees;
 
 pub use cursor::{MapCursor, Progress, UnmapScope};
 pub(crate) use cursor::{Phase, Position};

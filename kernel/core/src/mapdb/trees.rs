@@ -27,7 +27,7 @@ enum Kind {
 }
 
 /// The locks.
-pub(super) struct TreeLocks {
+pub(crate) struct TreeLocks {
     fine: [Lock<{ rank::TREE }>; FINE],
     regions: [Region; COARSE],
     /// log2 of the memory of a superpage, and of the next larger page.
@@ -44,7 +44,7 @@ struct Region {
 }
 
 impl TreeLocks {
-    pub(super) const fn new(superpage_log2: u32, larger_log2: u32) -> Self {
+    pub(crate) const fn new(superpage_log2: u32, larger_log2: u32) -> Self {
         let (fine, regions) = ([const { Lock::new() }; FINE], [const { Region::new() }; COARSE]);
         Self { fine, regions, superpage_log2, larger_log2 }
     }
@@ -64,14 +64,14 @@ impl TreeLocks {
 
     /// Takes the lock of the trees that map `frame`.
     #[inline]
-    pub(super) fn lock<'a, const P: u8>(&'a self, frame: u64, held: &'a mut Held<P>) -> TreeGuard<'a> {
+    pub(crate) fn lock<'a, const P: u8>(&'a self, frame: u64, held: &'a mut Held<P>) -> TreeGuard<'a> {
         let region = self.region(frame);
         Lock::lock_chosen(held, || self.choose(frame, region), |kind| region.is(kind))
     }
 
     /// Makes the locks of the region around `frame` fit for a root there, which is larger than a superpage or not. Larger
     /// ones that are there keep them coarse. Needs the lock of sigma0's space.
-    pub(super) fn prepare(&self, frame: u64, is_larger: bool, held: &mut Held<{ rank::SPACE }>) {
+    pub(crate) fn prepare(&self, frame: u64, is_larger: bool, held: &mut Held<{ rank::SPACE }>) {
         let region = self.region(frame);
         match region.kind() {
             Kind::Fine if is_larger => {
@@ -89,14 +89,14 @@ impl TreeLocks {
     }
 
     /// A root at `frame`, larger than a superpage, comes. Needs its lock.
-    pub(super) fn larger_root_came(&self, _tree: &mut TreeGuard<'_>, frame: u64) {
+    pub(crate) fn larger_root_came(&self, _tree: &mut TreeGuard<'_>, frame: u64) {
         let roots = &self.region(frame).larger_roots;
         debug_assert!(self.region(frame).kind() == Kind::Coarse, "a larger root has a coarse lock");
         roots.set(roots.get() + 1);
     }
 
     /// It goes. Needs its lock.
-    pub(super) fn larger_root_went(&self, _tree: &mut TreeGuard<'_>, frame: u64) {
+    pub(crate) fn larger_root_went(&self, _tree: &mut TreeGuard<'_>, frame: u64) {
         let roots = &self.region(frame).larger_roots;
         roots.set(roots.get() - 1);
     }

@@ -37,7 +37,7 @@ mod ports;
 mod release;
 mod roots;
 mod tables;
-#[cfg(test)]
+#[cfg(all(test, not(feature = "explore")))]
 mod tests;
 mod unmap;
 

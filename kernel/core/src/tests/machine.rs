@@ -17,7 +17,10 @@ use crate::machine::{
     CpuId, EXCEPTION_IMAGE_WORDS, Machine, Mmu, NoMemory, NodeRef, PhysAddr, PhysMem, SpaceRef, TcbRef, Tlb, UserRegs,
 };
 use crate::mapdb::Node;
-use crate::sync::{AtomicUsize, Ordering::Relaxed};
+use crate::sync::{
+    AtomicBool, AtomicUsize,
+    Ordering::{AcqRel, Acquire, Relaxed, Release},
+};
 use crate::thread::{Tcb, is_page_vacant};
 use crate::var::Var;
 
@@ -66,13 +69,16 @@ pub struct Fake {
     /// For each processor whether the thread in user mode may take the fast path; who wakes by it inherits that.
     pub allows_fast_path: [Shared<bool>; CPUS],
     /// For each processor whether it was kicked and has not looked since.
-    kicked: [Shared<bool>; CPUS],
+    kicked: [AtomicBool; CPUS],
     /// The world, once it is there.
     pub world: OnceLock<World>,
     kmem: &'static Kmem,
     tables: Tables,
     /// How often words of kernel memory were read and written.
-    pub accesses: AtomicUsize,
+    pub accesses: std::sync::atomic::AtomicUsize,
+    /// The UTCBs as they were kept, for explorations.
+    #[cfg(feature = "explore")]
+    kept_utcbs: OnceLock<Vec<(usize, Box<Utcb>)>>,
     /// Whether there are I/O fpages.
     pub io_fpages: Shared<bool>,
     /// Whether there is a page attribute table.
@@ -172,7 +178,9 @@ impl Fake {
             world: OnceLock::new(),
             kmem,
             tables,
-            accesses: AtomicUsize::new(0),
+            accesses: Default::default(),
+            #[cfg(feature = "explore")]
+            kept_utcbs: OnceLock::new(),
             io_fpages: Shared::new(false),
             has_pat: Shared::new(true),
             cache_flushes: Shared::new(0),
@@ -222,7 +230,8 @@ impl Fake {
 
     /// Whether a processor was kicked since it looked last. It looks now.
     pub fn take_kick(&self, cpu: CpuId) -> bool {
-        self.kicked[cpu.index()].take()
+        let kicked = &self.kicked[cpu.index()];
+        kicked.load(Acquire) && kicked.swap(false, AcqRel)
     }
 
     fn word(&self, at: PhysAddr) -> &AtomicUsize {
@@ -232,6 +241,40 @@ impl Fake {
         let words =
             self.frames[frame as usize].get_or_init(|| (0..WORDS_PER_FRAME).map(|_| AtomicUsize::new(0)).collect());
         &words[offset as usize / size_of::<usize>()]
+    }
+}
+
+/// What explorations need of it.
+#[cfg(feature = "explore")]
+impl Fake {
+    /// Lets the clock go on.
+    pub fn advance(&self, us: u64) {
+        *self.clock_us.borrow() += us;
+    }
+
+    /// Whether a processor was kicked and has not looked since.
+    pub fn is_kicked(&self, cpu: CpuId) -> bool {
+        self.kicked[cpu.index()].load(Acquire)
+    }
+
+    /// Keeps the UTCBs, once.
+    pub fn keep_utcbs(&self) {
+        let filled = self.utcbs.iter().enumerate().filter_map(|(index, utcb)| Some((index, utcb.get()?)));
+        let copy = |utcb: &Utcb| {
+            let kept: Box<Utcb> = Box::default();
+            kept.copy_from(utcb);
+            kept
+        };
+        let kept = filled.map(|(index, utcb)| (index, copy(utcb))).collect();
+        assert!(self.kept_utcbs.set(kept).is_ok(), "they are kept once");
+    }
+
+    /// Makes all UTCBs what they were when they were kept.
+    pub fn restore_utcbs(&self) {
+        self.utcbs.iter().filter_map(OnceLock::get).for_each(|utcb| utcb.clear());
+        for (index, kept) in self.kept_utcbs.get().expect("they were kept") {
+            self.utcbs[*index].get().expect("it was there").copy_from(kept);
+        }
     }
 }
 
@@ -396,11 +439,15 @@ impl Machine for Fake {
     }
 
     fn kick(&self, cpu: CpuId) {
-        self.kicked[cpu.index()].set(true);
+        self.kicked[cpu.index()].store(true, Release);
         stage::may_pause();
     }
 
     fn relax(&self) {
+        #[cfg(feature = "explore")]
+        if crate::explore::has_others() {
+            return crate::sync::spin_loop();
+        }
         if !stage::pause() {
             self.world.get().expect("there is a world by now").let_others_serve();
         }

@@ -30,6 +30,9 @@ use crate::syscall::{Exregs, ScheduleArgs, SpaceControlArgs, ThreadControlArgs};
 use crate::thread::{Arrival, Print, Status, Tcb, Work};
 use crate::var::Var;
 
+#[cfg(feature = "explore")]
+pub mod explored;
+
 /// A generator of numbers (Steele, Lea, Flood: SplitMix).
 pub struct Random(pub u64);
 
@@ -117,7 +120,7 @@ enum Act {
 }
 
 /// A world in which things happen at random.
-struct Chaos {
+pub struct Chaos {
     w: World,
     random: Random,
     /// The last events, printed when an invariant breaks.

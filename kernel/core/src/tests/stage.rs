@@ -67,6 +67,8 @@ fn hand_back(place: Place) -> bool {
 /// As [`pause`], now and then.
 #[inline]
 pub fn may_pause() {
+    #[cfg(feature = "explore")]
+    crate::explore::point();
     let often = OFTEN.get();
     if often > 0 {
         let mut random = Random(RANDOM.get());

@@ -344,18 +344,27 @@ impl World {
             assert!(undisputed.is_none() || undisputed == chosen, "who is undisputed is chosen");
             match chosen {
                 Some(thread) if here.k.tcb(thread).work() != Work::None && step < count => here.step(thread),
-                _ if here.is_behind() && step < count => {}
+                _ if here.is_behind() && step < count => self.let_others_go_on(),
                 Some(thread) => return self.leave(thread),
                 None => return,
             }
         }
     }
 
-    /// Whether somebody wants something of the processor, on which nobody runs.
+    /// What is left to do may have to wait for another processor of an execution.
+    fn let_others_go_on(self) {
+        #[cfg(feature = "explore")]
+        if crate::explore::has_others() {
+            crate::sync::spin_loop();
+        }
+    }
+
+    /// Whether somebody wants something of the processor, on which nobody runs, as the dispatcher has decided.
     fn is_resting(self) -> bool {
         let here = self.here();
         let is_idle = here.is_idle() && here.cpu.slice_owner.get().is_none() && here.cpu.delaying.get().is_none();
-        is_idle && here.cpu.attention.is_demanded() && here.cpu.orphans.get().is_none()
+        let is_decided = !here.cpu.must_choose.get();
+        is_idle && is_decided && here.cpu.attention.is_demanded() && here.cpu.orphans.get().is_none()
     }
 
     /// Lets everybody do what is left of the work, wherever it is.
