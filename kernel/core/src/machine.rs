@@ -268,6 +268,10 @@ pub trait Machine: Mmu {
     /// The copy is done.
     fn end_copy(&self) {}
 
+    /// `thread`, which this processor need not have run before, begins a plain wait here: the fast path may load its space
+    /// without a word.
+    fn note_plain_wait(&self, _thread: TcbRef) {}
+
     /// Another processor will run `thread`, which does not run: what this one holds of it is saved.
     fn let_go(&self, _thread: TcbRef) {}
 

@@ -533,6 +533,10 @@ impl Machine for Hardware {
         core::hint::spin_loop();
     }
 
+    fn note_plain_wait(&self, thread: TcbRef) {
+        note_space(area::here(), KERNEL.get().tcb(thread).space_word.get());
+    }
+
     fn let_go(&self, thread: TcbRef) {
         let cpu = area::here();
         if cpu.fpu_owner.get() != Some(thread) {
@@ -639,15 +643,21 @@ pub fn set_exception(thread: TcbRef, vector: usize, error_code: usize) {
 
 // --- what belongs to the running thread ---
 
+/// Notes that this processor, which has `cpu`, may cache translations of the space with `word` though it is not loaded.
+#[inline(always)]
+fn note_space(cpu: &area::Area, word: usize) {
+    // Without identifiers no word has this bit.
+    if word & KEEP_TRANSLATIONS != 0 {
+        cpu.batch.note_loaded(word);
+    }
+}
+
 /// Makes the space and the UTCB pointer those of `tcb`, which is about to run.
 #[inline(always)]
 pub fn enter_space(tcb: &Tcb) {
     let (cpu, word) = (area::here(), tcb.space_word.get());
     if cpu.space_word.get() != word {
-        // Without identifiers no word has this bit.
-        if word & KEEP_TRANSLATIONS != 0 {
-            cpu.batch.note_loaded(word);
-        }
+        note_space(cpu, word);
         cpu.space_word.set(word);
         // SAFETY: every space maps the kernel alike. The bit "keep" is set only in words with an identifier that no
         // other living space has, and whose translations were forgotten when its last user went.

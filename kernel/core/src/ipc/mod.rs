@@ -322,7 +322,11 @@ impl<M: Machine> Here<'_, M> {
         if timeout.is_zero() {
             self.fail(thread, Phase::Receive, IpcErrorKind::Timeout, MsgTag::ERROR_ONLY);
         } else {
-            tcb.begin_wait(partner, timeout.is_never() && self.may_wait_plainly(thread));
+            let is_plain = timeout.is_never() && self.may_wait_plainly(thread);
+            if is_plain {
+                self.k.machine.note_plain_wait(thread);
+            }
+            tcb.begin_wait(partner, is_plain);
             self.start_timeout(thread, self.deadline(timeout));
         }
         if let Some(woken) = woken.filter(|woken| self.is_ready_here(woken.thread)) {

@@ -256,6 +256,8 @@ fn check_plain_wait(k: &K, thread: TcbRef, tcb: &Tcb) {
     assert_eq!((tcb.status(), tcb.purpose()), (Status::Waiting, Purpose::User), "{thread:?} waits");
     assert!(!tcb.timeout_link.is_linked() && !tcb.is_halted(), "only a message ends the wait of {thread:?}");
     assert!(!tcb.owes_message(), "{thread:?} goes to user mode after its wait");
+    let is_known = k.machine.knows_space(tcb.home(), k.space_of(thread));
+    assert!(is_known, "the fast path may load the space of {thread:?}, and others know");
     let redirector = k.spaces.get(k.space_of(thread)).redirector();
     assert!(redirector.is_nil(), "the fast path does not wake {thread:?}, which could not be redirected");
 }

@@ -1,7 +1,7 @@
 //! A machine without hardware: frames and UTCBs are values that appear when they are first touched, the clock stands
 //! until a test moves it, and of the saved registers it keeps what the core asked to be kept.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::OnceLock;
 
 use kformats::paging::Amd64;
@@ -87,6 +87,8 @@ pub struct Fake {
     pub cache_flushes: Shared<u32>,
     /// What is behind the tables.
     pub backing: Backing,
+    /// Spaces of which processors may have something cached.
+    known: Shared<BTreeSet<(CpuId, SpaceRef)>>,
     /// What was printed.
     pub console: Shared<String>,
     /// Characters that the console still takes.
@@ -185,6 +187,7 @@ impl Fake {
             has_pat: Shared::new(true),
             cache_flushes: Shared::new(0),
             backing: Backing::default(),
+            known: Shared::default(),
             console: Shared::default(),
             console_room: Shared::new(usize::MAX),
         }
@@ -194,6 +197,17 @@ impl Fake {
     pub fn set_clock(&self, us: u64) {
         assert!(us >= self.clock_us.get(), "time goes on");
         self.clock_us.set(us);
+    }
+
+    /// Processor `cpu` may have something of the space of `thread` cached.
+    pub fn note_space(&self, cpu: CpuId, thread: TcbRef) {
+        let space = self.tables.tcbs[thread.index()].space();
+        self.known.borrow().insert((cpu, space));
+    }
+
+    /// Whether others know that it may.
+    pub fn knows_space(&self, cpu: CpuId, space: SpaceRef) -> bool {
+        self.known.borrow().contains(&(cpu, space))
     }
 
     /// Writes to user memory at a physical address, within a page.
@@ -306,7 +320,9 @@ impl PhysMem for Fake {
 
 impl Tlb for Fake {
     fn invalidate(&self, _space: SpaceRef, _at: usize, _size_log2: u32) {}
-    fn invalidate_all(&self, _space: SpaceRef) {}
+    fn invalidate_all(&self, space: SpaceRef) {
+        self.known.borrow().retain(|&(_, known)| known != space);
+    }
     fn complete(&self) {
         stage::may_pause();
     }
@@ -458,6 +474,10 @@ impl Machine for Fake {
         self.console_room.set(room);
         self.console.borrow().push(character.into());
         true
+    }
+
+    fn note_plain_wait(&self, thread: TcbRef) {
+        self.note_space(self.tables.tcbs[thread.index()].home(), thread);
     }
 
     fn forget_thread(&self, _thread: TcbRef) {}

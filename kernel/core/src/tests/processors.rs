@@ -694,6 +694,20 @@ fn senders_of_a_thread_that_is_away_are_failed() {
     check("x send r 1; a send x 2; root place x 0; r wait; x wait", "r got 1 from x; x got 2 from a");
 }
 
+/// A thread that is moved while it is blocked in a send phase waits where it never ran: others know that its space may be
+/// loaded there, before the fast path does so.
+#[test]
+fn thread_waits_plainly_where_it_never_ran() {
+    for cpu in [1, 2] {
+        let w = World::of_processors(3);
+        w.place(X, 1);
+        play(w, &format!("a call x 1; root place a {cpu}; x wait"));
+        assert_eq!(w.tcb(A).home(), CpuId::new(cpu as u32));
+        assert!(!w.tcb(A).waits_for.get().is_nil(), "a plain wait");
+        invariants::check_threads(w.k);
+    }
+}
+
 /// What a thread still has to do in the kernel it does where it was moved to.
 #[test]
 fn work_goes_on_elsewhere() {

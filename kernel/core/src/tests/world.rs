@@ -419,6 +419,7 @@ impl World {
 
     /// The way to user mode settles whether the fast path is free.
     fn leave(self, thread: TcbRef) {
+        self.k.machine.note_space(self.cpu, thread);
         self.k.machine.allows_fast_path[self.cpu()].set(self.here().may_call_fast(thread));
     }
 
