@@ -31,6 +31,8 @@ pub(crate) fn fence_after_change() {
 pub(crate) enum Look {
     /// Which lock it is, with the lock taken.
     ChosenLock,
+    /// Whether somebody wants something of a processor that is about to sleep.
+    Demand,
     /// Whether a thread has the id that a question is about.
     Id,
 }

@@ -147,16 +147,7 @@ fn leave_at_once(here: &Here<'static, Hardware>, woken: Woken<'static>) {
 #[inline]
 fn look_out(here: &Here<'static, Hardware>) -> bool {
     machine::arm(here.next_timeout());
-    let attention = &here.cpu.attention;
-    attention.begin_to_look_out();
-    for _ in 0..LOOKS {
-        core::hint::spin_loop();
-        if attention.is_demanded() {
-            return true;
-        }
-        let_interrupts_in();
-    }
-    !attention.stop_looking_out()
+    here.cpu.attention.look_out(LOOKS, let_interrupts_in)
 }
 
 /// Nothing happens any more until an interrupt comes.

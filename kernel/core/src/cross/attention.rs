@@ -3,7 +3,7 @@
 //! Who has posted something for a processor demands its attention; who is the first to do so since it looked last also
 //! interrupts it. A processor that has nothing to do may look out for demands for a while: then nobody need interrupt it.
 
-use crate::sync::{AtomicU8, Ordering};
+use crate::sync::{AtomicU8, Look, Ordering, looks_again, spin_loop};
 
 /// The state of one processor: nobody wants anything.
 const QUIET: u8 = 0;
@@ -53,9 +53,24 @@ impl Attention {
         self.0.swap(QUIET, Ordering::AcqRel);
     }
 
+    /// The owner looks out for demands, so often at most; whether there are any. If not, it will not look any more by itself.
+    /// What it does `between` two looks may also end the lookout for good.
+    #[inline(always)]
+    pub fn look_out(&self, looks: u32, mut between: impl FnMut()) -> bool {
+        self.begin_to_look_out();
+        for _ in 0..looks {
+            spin_loop();
+            if self.is_demanded() {
+                return true;
+            }
+            between();
+        }
+        !self.stop_looking_out()
+    }
+
     /// The owner looks out from now on, unless somebody wants something already.
     #[inline]
-    pub fn begin_to_look_out(&self) {
+    fn begin_to_look_out(&self) {
         // If it fails, the first look tells.
         let _ = self.0.compare_exchange(QUIET, LOOKING_OUT, Ordering::AcqRel, Ordering::Relaxed);
     }
@@ -63,8 +78,9 @@ impl Attention {
     /// The owner will not look any more by itself; whether nobody wanted anything until now.
     #[inline]
     #[must_use]
-    pub fn stop_looking_out(&self) -> bool {
-        self.0.compare_exchange(LOOKING_OUT, QUIET, Ordering::AcqRel, Ordering::Relaxed).is_ok()
+    fn stop_looking_out(&self) -> bool {
+        let stopped = self.0.compare_exchange(LOOKING_OUT, QUIET, Ordering::AcqRel, Ordering::Relaxed);
+        stopped.is_ok() || !looks_again(Look::Demand)
     }
 }
 

@@ -15,6 +15,9 @@ use crate::thread::{Status, Work};
 /// What a processor does in one kernel entry of its own.
 pub type Call = Box<dyn Fn(World) + Send + Sync>;
 
+/// How often a processor looks out before it sleeps.
+const LOOKS: u32 = 2;
+
 /// What the processors do.
 pub enum Plan {
     /// Each its calls, in their order.
@@ -31,6 +34,8 @@ pub struct Crew {
     open: AtomicUsize,
     /// For each processor lines that were raised and go to it.
     raised: Vec<AtomicUsize>,
+    /// Processors that sleep, a bit for each.
+    sleepers: AtomicUsize,
     /// What has happened in this execution.
     events: Mutex<Vec<Next>>,
 }
@@ -41,7 +46,8 @@ impl Crew {
         world.k.machine.keep_utcbs();
         let count = world.cpus().len();
         let raised = world.cpus().map(|_| AtomicUsize::new(0)).collect();
-        leak(Self { world, plan, open: AtomicUsize::new(count), raised, events: Mutex::new(Vec::new()) })
+        let (open, sleepers, events) = (AtomicUsize::new(count), AtomicUsize::new(0), Mutex::new(Vec::new()));
+        leak(Self { world, plan, open, raised, sleepers, events })
     }
 
     /// One execution, up to where all that the processors were told of is done. The caller is alone then.
@@ -51,6 +57,7 @@ impl Crew {
         let others: Vec<_> = self.world.cpus().skip(1).map(|cpu| processor(move || self.play(cpu))).collect();
         self.play(0);
         join(others);
+        self.check_sleepers();
         if self.do_what_was_told() {
             invariants::check_silence(self.world.k);
         }
@@ -71,12 +78,35 @@ impl Crew {
             Plan::Anything => self.let_anything_happen(w),
         }
         self.open.fetch_sub(1, Ordering::Release);
+        let mut sleeps = false;
         while self.open.load(Ordering::Acquire) > 0 {
-            if self.is_wanted(w) && self.goes_on() {
+            sleeps = sleeps || self.falls_asleep(w);
+            if (self.is_woken(w) || !sleeps && w.here().is_behind()) && self.goes_on() {
+                sleeps = false;
                 self.attend(w);
                 self.open.fetch_sub(1, Ordering::Release);
             }
             spin_loop();
+        }
+        if sleeps {
+            self.sleepers.fetch_or(1 << cpu, Ordering::Release);
+        }
+    }
+
+    /// What the image does where nobody runs: looks out for others for a while, then sleeps until it is interrupted. Whether
+    /// it sleeps.
+    fn falls_asleep(&self, w: World) -> bool {
+        let here = w.here();
+        here.is_at_rest() && !here.cpu.attention.look_out(LOOKS, || {})
+    }
+
+    /// Nobody sleeps who was told of something and not interrupted.
+    fn check_sleepers(&self) {
+        let sleepers = self.sleepers.swap(0, Ordering::Acquire);
+        for cpu in self.world.cpus().filter(|cpu| sleepers & 1 << cpu != 0) {
+            let w = self.world.on(cpu);
+            let may_sleep = !w.here().is_behind() || w.k.machine.is_kicked(CpuId::new(cpu as u32));
+            assert!(may_sleep, "processor {cpu} sleeps, and somebody wants something of it");
         }
     }
 
@@ -88,10 +118,15 @@ impl Crew {
 
     /// Whether others or devices want something of the processor.
     fn is_wanted(&self, w: World) -> bool {
-        let is_told = || w.k.machine.is_kicked(CpuId::new(w.cpu() as u32)) || w.here().is_behind();
+        w.here().is_behind() || self.is_woken(w)
+    }
+
+    /// Whether they have interrupted it.
+    fn is_woken(&self, w: World) -> bool {
+        let is_kicked = || w.k.machine.is_kicked(CpuId::new(w.cpu() as u32));
         let is_due = || w.here().next_event().is_some_and(|at| at <= w.k.machine.now_us());
         let is_raised = || self.raised[w.cpu()].load(Ordering::Relaxed) != 0;
-        is_told() || matches!(self.plan, Plan::Anything) && (is_raised() || is_due())
+        is_kicked() || matches!(self.plan, Plan::Anything) && (is_raised() || is_due())
     }
 
     fn let_anything_happen(&self, w: World) {

@@ -42,9 +42,13 @@ fn world(on_first: &[Who], on_second: &[Who]) -> World {
 }
 
 fn send(from: Who, to: Who) -> Call {
+    send_and_wait(from, to, ThreadId::NIL)
+}
+
+fn send_and_wait(from: Who, to: Who, then_from: ThreadId) -> Call {
     Box::new(move |w| {
         w.set_mrs(from, &[tag(0, 1), 7]);
-        w.trap_ipc(from, to.id(), ThreadId::NIL, Timeouts::NEVER);
+        w.trap_ipc(from, to.id(), then_from, Timeouts::NEVER);
     })
 }
 
@@ -149,18 +153,21 @@ const RETURNS: Case = Case {
         w.wait(X, ThreadId::ANY);
         w
     },
-    calls: || {
-        let call = |w: World| {
-            w.set_mrs(A, &[tag(0, 1), 7]);
-            w.trap_ipc(A, X.id(), ThreadId::ANY, Timeouts::NEVER);
-        };
-        vec![(0, Box::new(call)), (0, send(B, A))]
-    },
+    calls: || vec![(0, send_and_wait(A, X, ThreadId::ANY)), (0, send(B, A))],
     words: 600,
     outcomes: &[(&[A, B, X], &["got 7 from b; sent; got 7 from a", "got 7 from 'b; sent; got 7 from a"])],
 };
 
-const CASES: [Case; 9] = [LEAVES, MOVED, CANCELLED, DELETED, DELETERS, TWICE, CROSSING, MEETING, RETURNS];
+const MOVED_AWAY: Case = Case {
+    name: "a thread is moved while it is handed back",
+    world: with_receiver,
+    calls: || vec![(0, send_and_wait(A, X, X.id())), (1, move_to(R, A, 1))],
+    words: 700,
+    outcomes: &[(&[A, X], &["waits for x; got 7 from a"])],
+};
+
+const CASES: [Case; 10] =
+    [LEAVES, MOVED, CANCELLED, DELETED, DELETERS, TWICE, CROSSING, MEETING, RETURNS, MOVED_AWAY];
 
 impl Case {
     fn crew(&self) -> &'static Crew {
@@ -225,6 +232,12 @@ fn questions_without_release_or_acquire_are_caught() {
 #[test]
 fn answer_that_does_not_look_at_the_id_is_caught() {
     assert!(finds(Mistake::NoSecondLook(Look::Id), || TWICE.explore_all(1)));
+}
+
+/// Who hands a thread back without looking whether somebody is queued on it leaves them waiting.
+#[test]
+fn handing_back_without_a_fence_is_caught() {
+    assert!(finds(Mistake::Weak("cross/words.rs", Ordering::SeqCst), || RETURNS.explore_all(2)));
 }
 
 /// Who comes back without a word is missed by whoever is queued on it meanwhile.

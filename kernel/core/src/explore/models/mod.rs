@@ -1,5 +1,6 @@
 //! What is explored.
 
+mod attention;
 mod crew;
 mod handovers;
 mod meetings;
