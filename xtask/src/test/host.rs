@@ -36,11 +36,20 @@ fn suites() -> Result<impl Iterator<Item = Suite>> {
     Ok(plain.chain(explored.map(|entry| Suite { entry, explores: true })))
 }
 
-/// Runs the tests of all crates. What is drawn afresh each time is drawn from `seed`.
-pub fn run(filter: &Filter, seed: u64, tally: &mut Tally) -> Result<()> {
+/// What is drawn afresh each time.
+#[derive(Clone, Copy, Default)]
+pub struct Draw {
+    /// What it is drawn from.
+    pub seed: u64,
+    /// How many interleavings are; `None`: as many as usual.
+    pub schedules: Option<u64>,
+}
+
+/// Runs the tests of all crates.
+pub fn run(filter: &Filter, draw: Draw, tally: &mut Tally) -> Result<()> {
     for suite in suites()?.filter(|suite| filter.may_take_from(suite.entry.name)) {
         tally.progress.note(format!("host tests of {}", suite.entry.name));
-        run_suite(suite, seed, filter, tally)?;
+        run_suite(suite, draw, filter, tally)?;
     }
     Ok(())
 }
@@ -64,14 +73,14 @@ type Followed = (bool, Vec<String>);
 fn list(suite: Suite, progress: &Progress) -> Result<(Vec<String>, Followed)> {
     let parser = Parser::new(suite.entry.name);
     let mut names = Vec::new();
-    let mut listing = command(suite, 0);
+    let mut listing = command(suite, Draw::default());
     let listed = cargo::follow(listing.args(["--", "--list"]).args(suite.module()), progress, |line| {
         names.extend(line.strip_suffix(": test").map(|name| parser.full(name)));
     })?;
     Ok((names, listed))
 }
 
-fn run_suite(suite: Suite, seed: u64, filter: &Filter, tally: &mut Tally) -> Result<()> {
+fn run_suite(suite: Suite, draw: Draw, filter: &Filter, tally: &mut Tally) -> Result<()> {
     let started = Instant::now();
     let mut parser = Parser::new(suite.entry.name);
     let mut names: Vec<String> = suite.module().map(str::to_owned).into_iter().collect();
@@ -84,14 +93,14 @@ fn run_suite(suite: Suite, seed: u64, filter: &Filter, tally: &mut Tally) -> Res
         }
     }
 
-    let mut command = command(suite, seed);
+    let mut command = command(suite, draw);
     if suite.executes_the_kernel() {
         if names.is_empty() || names.iter().any(|name| name.contains(EXECUTES_THE_KERNEL.1)) {
             let built = build::images(&["kernel"]).map(drop);
             tally.enter(Outcome::of_build("build::kernel", built, started))?;
         }
         command.env("KCORE_IMAGE", project::image_dir().join("kernel.debug"));
-        command.env("KCORE_FRESH_SEED", seed.to_string());
+        command.env("KCORE_FRESH_SEED", draw.seed.to_string());
     }
     if filter.is_set() {
         names.insert(0, "--exact".to_owned());
@@ -114,14 +123,17 @@ impl Suite {
     }
 }
 
-fn command(suite: Suite, seed: u64) -> Command {
+fn command(suite: Suite, draw: Draw) -> Command {
     let mut command = project::cargo("test");
     command.args(["--no-fail-fast", "--package", suite.entry.name]);
     if suite.entry.tests == HostTests::Library || suite.explores {
         command.arg("--lib");
     }
     if suite.explores {
-        command.args(["--features", EXPLORE]).env("KCORE_SEED", seed.to_string());
+        command.args(["--features", EXPLORE]).env("KCORE_SEED", draw.seed.to_string());
+        // Planted mistakes are found by panics.
+        command.env("RUST_BACKTRACE", "0");
+        command.envs(draw.schedules.map(|count| ("KCORE_SCHEDULES", count.to_string())));
     }
     command
 }

@@ -51,6 +51,9 @@ pub struct Args {
     /// Seed of what is drawn afresh each time [default: from the clock]
     #[arg(long, value_name = "N")]
     seed: Option<u64>,
+    /// Interleavings to explore at random, of worlds and again of meetings [default: a few thousand]
+    #[arg(long, value_name = "N")]
+    schedules: Option<u64>,
     /// Architecture
     #[arg(long, value_enum, default_value = "x86_64", hide_possible_values = true, value_name = "x86_64|x86_32")]
     arch: Arch,
@@ -145,7 +148,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         failed: vec![],
     };
     let seed = args.seed.unwrap_or_else(fresh_seed);
-    host::run(&filter, seed, &mut tally)?;
+    host::run(&filter, host::Draw { seed, schedules: args.schedules }, &mut tally)?;
     emulator(&filter, seed, &mut tally)?;
     for (name, check) in tidy::CHECKS {
         let name = format!("tidy::{name}");

@@ -6,6 +6,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
+use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::time::Duration;
 
@@ -178,9 +179,20 @@ pub enum Schedules {
 }
 
 impl Schedules {
-    /// `count` schedules from `seed`, unless the environment names one in `KCORE_SCHEDULE`.
-    pub fn or_named(seed: u64, count: u64) -> Self {
-        super::models::number_from_environment("KCORE_SCHEDULE").map_or(Self::Many { seed, count }, Self::One)
+    /// An equal `share` of schedules for each of some explorations, `usual` ones of them unless `KCORE_SCHEDULES` in the
+    /// environment says how many for all. Then they are from the seed in `KCORE_SEED`, and usually half of them from that and
+    /// half from 1. `KCORE_SCHEDULE` names one alone.
+    pub fn of_environment(usual: u64, share: u64) -> Vec<Self> {
+        let number = super::models::number_from_environment;
+        if let Some(one) = number("KCORE_SCHEDULE") {
+            return vec![Self::One(one)];
+        }
+        let seed = number("KCORE_SEED").unwrap_or_else(fresh_seed);
+        let many = |seed, count: u64| Self::Many { seed, count: count.div_ceil(share) };
+        match number("KCORE_SCHEDULES") {
+            Some(count) => vec![many(seed, count)],
+            None => [1, seed].map(|seed| many(seed, usual.div_ceil(2))).to_vec(),
+        }
     }
 
     fn seed_of(self, index: u64) -> Option<u64> {
@@ -189,6 +201,20 @@ impl Schedules {
                 (index < count).then(|| Random(seed.wrapping_add(index.wrapping_mul(0xD1B5_4A32_D192_ED03))).next())
             }
             Self::One(seed) => (index == 0).then_some(seed),
+        }
+    }
+}
+
+fn fresh_seed() -> u64 {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    now.map_or(2, |time| time.as_nanos() as u64)
+}
+
+impl fmt::Display for Schedules {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Many { seed, count } => write!(f, "{count} schedules from seed {seed}"),
+            Self::One(seed) => write!(f, "schedule {seed}"),
         }
     }
 }
@@ -214,7 +240,7 @@ pub fn explore(schedules: Schedules, model: impl Fn() + Send + Sync + 'static, t
             super::MODE.set(Mode::Alone);
         }
         tell();
-        println!("{schedules:?} failed; this schedule alone: KCORE_SCHEDULE={}", seed());
+        println!("{schedules} failed; this schedule alone: KCORE_SCHEDULE={}", seed());
         resume_unwind(failure)
     })
 }

@@ -4,11 +4,12 @@
 //! of the things that the specification lets them see.
 
 use core::sync::atomic::Ordering;
+use std::time::Instant;
 
 use l4_abi::{ExregsControl, ProcessorControl, ThreadId, Timeouts};
 
 use super::crew::{Call, Crew, Plan};
-use super::{finds, number_from_environment};
+use super::{finds, number_from_environment, tell};
 use crate::explore::exhaustive::{self, Bounds};
 use crate::explore::mistakes::Mistake;
 use crate::explore::random::{self, Schedules};
@@ -20,6 +21,8 @@ use crate::tests::world::{A, B, Q, R, Who, World, X, Y, deletion, no_registers, 
 
 /// Executions of each case in a usual run.
 const EXECUTIONS: usize = 1500;
+/// Random schedules of all cases in a usual run.
+const SCHEDULES: u64 = 10_000;
 
 /// A case: who is where, what they do at the same time, and what may come of it.
 struct Case {
@@ -166,8 +169,7 @@ const MOVED_AWAY: Case = Case {
     outcomes: &[(&[A, X], &["waits for x; got 7 from a"])],
 };
 
-const CASES: [Case; 10] =
-    [LEAVES, MOVED, CANCELLED, DELETED, DELETERS, TWICE, CROSSING, MEETING, RETURNS, MOVED_AWAY];
+const CASES: [Case; 10] = [LEAVES, MOVED, CANCELLED, DELETED, DELETERS, TWICE, CROSSING, MEETING, RETURNS, MOVED_AWAY];
 
 impl Case {
     fn crew(&self) -> &'static Crew {
@@ -191,10 +193,10 @@ impl Case {
         println!("{}: {explored} with {preemptions} preemptions at most", self.name);
     }
 
-    fn explore_some(&self, schedules: Schedules) -> usize {
-        println!("{}: {schedules:?}", self.name);
+    fn explore_some(&self, schedules: Schedules) {
+        println!("{}: {schedules}", self.name);
         let (crew, outcomes) = (self.crew(), self.outcomes);
-        random::explore(schedules, move || Self::check(crew, outcomes), || crew.tell())
+        random::explore(schedules, move || Self::check(crew, outcomes), || crew.tell());
     }
 }
 
@@ -207,12 +209,13 @@ fn meetings_of_two_processors() {
     }
 }
 
-/// As many schedules of each case as `KCORE_SCHEDULES` says.
 #[test]
 fn random_meetings_of_two_processors() {
-    let count = number_from_environment("KCORE_SCHEDULES").unwrap_or(1000);
-    for case in wanted() {
-        case.explore_some(Schedules::or_named(1, count));
+    let started = Instant::now();
+    let schedules = Schedules::of_environment(SCHEDULES, CASES.len() as u64);
+    for &schedules in &schedules {
+        wanted().for_each(|case| case.explore_some(schedules));
+        tell(&format!("of each meeting {schedules}, {} s so far", started.elapsed().as_secs()));
     }
 }
 

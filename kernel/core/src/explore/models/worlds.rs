@@ -1,9 +1,11 @@
 //! Whole worlds on two to four processors, in which anything happens.
 
+use std::time::Instant;
+
 use l4_abi::ThreadId;
 
 use super::crew::{Crew, Plan};
-use super::number_from_environment;
+use super::tell;
 use crate::explore::random::{Schedules, explore};
 use crate::space::Rest;
 use crate::tests::world::{A, B, C, D, Q, R, World, X, Y, Z};
@@ -21,34 +23,36 @@ fn world(processors: usize) -> World {
     w
 }
 
-/// Runs `schedules` in a world with so many processors.
-fn check(processors: usize, schedules: Schedules) {
-    let crew = Crew::new(world(processors), Plan::Anything);
-    println!("{processors} processors, {schedules:?}");
-    let model = move || {
-        crew.run();
-        let w = crew.world;
-        let census = w.k.spaces.check_invariants(Rest::Revoking).expect("all is well");
-        assert_eq!(census.frames, w.frames_used(), "no frame is lost");
-    };
-    explore(schedules, model, || crew.tell());
-}
+/// Schedules of worlds of all sizes in a usual run.
+const SCHEDULES: u64 = 6000;
 
-/// A fixed seed and a fresh one, which is printed. `KCORE_SEED` and `KCORE_SCHEDULES` ask for others; a failure says how to
-/// run one schedule alone.
-#[test]
-fn anything_happens_on_several_processors() {
-    let count = number_from_environment("KCORE_SCHEDULES").unwrap_or(1000);
-    let fresh = number_from_environment("KCORE_SEED").unwrap_or_else(fresh_seed);
-    for seed in [1, fresh] {
-        let own = number_from_environment("KCORE_PROCESSORS");
-        for processors in (2..=4).filter(|&count| own.is_none_or(|own| own == count as u64)) {
-            check(processors, Schedules::or_named(seed, count));
-        }
+/// Runs schedules in a world with so many processors.
+fn check(processors: usize) {
+    for schedules in Schedules::of_environment(SCHEDULES, 3) {
+        let crew = Crew::new(world(processors), Plan::Anything);
+        let model = move || {
+            crew.run();
+            let w = crew.world;
+            let census = w.k.spaces.check_invariants(Rest::Revoking).expect("all is well");
+            assert_eq!(census.frames, w.frames_used(), "no frame is lost");
+        };
+        let started = Instant::now();
+        explore(schedules, model, || crew.tell());
+        tell(&format!("{processors} processors, {schedules}, {} s", started.elapsed().as_secs()));
     }
 }
 
-fn fresh_seed() -> u64 {
-    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-    now.map_or(2, |time| time.as_nanos() as u64)
+#[test]
+fn anything_happens_on_two_processors() {
+    check(2);
+}
+
+#[test]
+fn anything_happens_on_three_processors() {
+    check(3);
+}
+
+#[test]
+fn anything_happens_on_four_processors() {
+    check(4);
 }
