@@ -258,6 +258,9 @@ pub trait Machine: Mmu {
     /// Waits a moment for another processor.
     fn relax(&self) {}
 
+    /// This processor does the same again and again until others have come further.
+    fn pause(&self) {}
+
     /// `thread` runs at processor `cpu` from now on. If it is an interrupt's, that is where its line goes.
     fn route_line(&self, _thread: TcbRef, _cpu: CpuId) {}
 

@@ -537,6 +537,10 @@ impl Machine for Hardware {
         note_space(area::here(), KERNEL.get().tcb(thread).space_word.get());
     }
 
+    fn pause(&self) {
+        core::hint::spin_loop();
+    }
+
     fn let_go(&self, thread: TcbRef) {
         let cpu = area::here();
         if cpu.fpu_owner.get() != Some(thread) {

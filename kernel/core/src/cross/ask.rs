@@ -12,7 +12,9 @@
 //! another id or space ([`Reply::Busy`]), and if it is moved it stays until the call is over. Of threads that want to do
 //! that to each other in a ring, the one on the processor with the highest number gives up.
 //!
-//! A question is about a thread by its slot and its id: when it is answered, the thread may have gone.
+//! A question is about a thread by its slot and its id: when it is answered, the thread may have gone. One that goes to
+//! and fro may be away again whenever a question comes to where it was. So whoever has not found it seeks it: while
+//! somebody does, no thread sets out from the processor where it runs ([`Questions::is_empty`]).
 
 use l4_abi::{SysError, ThreadId};
 
@@ -31,6 +33,9 @@ pub(crate) const WORDS: usize = 10;
 const ID: usize = WORDS - 1;
 /// The words of a question or an answer.
 pub(crate) type Words = [usize; WORDS];
+
+const ASKED: usize = 1;
+const SOUGHT: usize = 2;
 
 /// What another processor is asked for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -127,8 +132,8 @@ impl Reply {
 pub struct Questions {
     /// The processors that ask this one: a bit each.
     askers: [AtomicUsize; CPUS_MAX / WORD_BITS],
-    /// Whether there may be any.
-    are_there_askers: AtomicBool,
+    /// Whether there may be any ([`ASKED`]), and how many processors seek a thread that runs here, [`SOUGHT`] for each.
+    callers: AtomicUsize,
     /// The own question, and then its answer.
     subject: Var<Subject>,
     words: [Var<usize>; WORDS],
@@ -149,7 +154,7 @@ impl Questions {
     pub const fn new() -> Self {
         Self {
             askers: [const { AtomicUsize::new(0) }; CPUS_MAX / WORD_BITS],
-            are_there_askers: AtomicBool::new(false),
+            callers: AtomicUsize::new(0),
             subject: Var::zero(),
             words: [const { Var::zero() }; WORDS],
             answer: Var::zero(),
@@ -172,23 +177,28 @@ impl Questions {
         self.waits_for.get()
     }
 
-    /// Whether nobody asks. Only a hint for others than the owner.
+    /// Whether nobody asks, and nobody seeks a thread that runs here. Only a hint for others than the owner.
     #[inline]
     pub fn is_empty(&self) -> bool {
-        !self.are_there_askers.load(Ordering::Relaxed)
+        self.callers.load(Ordering::Relaxed) == 0
+    }
+
+    /// Whether somebody seeks a thread that runs here.
+    pub(crate) fn is_sought(&self) -> bool {
+        self.callers.load(Ordering::Relaxed) >= SOUGHT
     }
 
     /// Notes that processor `asker` asks.
     fn add_asker(&self, asker: CpuId) {
         let (word, bit) = (asker.index() / WORD_BITS, asker.index() % WORD_BITS);
         self.askers[word].fetch_or(1 << bit, Ordering::Release);
-        self.are_there_askers.store(true, Ordering::Release);
+        self.callers.fetch_or(ASKED, Ordering::Release);
     }
 
     /// The processors that ask now, each once.
     fn take_askers(&self) -> impl Iterator<Item = CpuId> + '_ {
         // Before it looks: who comes after the look says so again.
-        self.are_there_askers.swap(false, Ordering::Acquire);
+        self.callers.fetch_and(!ASKED, Ordering::Acquire);
         self.askers.iter().enumerate().filter(|(_, word)| word.load(Ordering::Relaxed) != 0).flat_map(
             |(index, word)| {
                 let asking = word.swap(0, Ordering::Acquire);
@@ -220,6 +230,7 @@ impl<M: Machine> Here<'_, M> {
         }
         let mut question = words;
         question[ID] = id.raw() as usize;
+        let mut sought = None;
         let answer = loop {
             let home = tcb.home();
             match self.ask(home, subject, question) {
@@ -231,7 +242,10 @@ impl<M: Machine> Here<'_, M> {
                         break None;
                     }
                 }
-                Reply::Moved => self.cpu.questions.waits_for.set(None),
+                Reply::Moved => {
+                    self.cpu.questions.waits_for.set(None);
+                    self.seek(&mut sought, Some(tcb.affinity()));
+                }
                 Reply::Elsewhere(partner) => {
                     self.cpu.questions.waits_for.set(None);
                     self.free(thread, partner);
@@ -239,8 +253,27 @@ impl<M: Machine> Here<'_, M> {
             }
             self.wait_a_moment();
         };
+        self.seek(&mut sought, None);
         self.cpu.questions.waits_for.set(None);
         answer
+    }
+
+    /// From now on this processor seeks a thread that runs at `cpu`, and no more one at `sought`.
+    fn seek(&self, sought: &mut Option<CpuId>, cpu: Option<CpuId>) {
+        // From here nobody sets out meanwhile.
+        let cpu = cpu.filter(|&cpu| cpu != self.id);
+        if *sought == cpu {
+            return;
+        }
+        if let Some(old) = core::mem::replace(sought, cpu) {
+            self.k.cpus[old.index()].questions.callers.fetch_sub(SOUGHT, Ordering::Release);
+            // It has to look again, or it would go on reminding itself.
+            self.k.machine.kick(old);
+        }
+        if let Some(new) = cpu {
+            self.k.cpus[new.index()].questions.callers.fetch_add(SOUGHT, Ordering::Release);
+            self.tell(new);
+        }
     }
 
     /// Whether this processor is in a ring of those whose threads wait for each other, and has the highest number in it.
@@ -294,6 +327,10 @@ impl<M: Machine> Here<'_, M> {
         let there = self.k.cpus[cpu.index()];
         there.questions.add_asker(self.id);
         self.tell(cpu);
+        if there.questions.is_sought() {
+            // It reminds itself again and again, so it may be in user mode all the same.
+            self.k.machine.kick(cpu);
+        }
         while own.is_open.load(Ordering::Acquire) {
             self.serve();
             self.k.machine.relax();

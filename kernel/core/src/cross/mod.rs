@@ -80,6 +80,11 @@ impl<M: Machine> Here<'_, M> {
         if !self.cpu.mailbox.is_empty() {
             self.cpu.attention.demand_of_oneself();
         }
+        if self.cpu.questions.is_sought() {
+            // Until that is over nobody sets out by a short way either.
+            self.cpu.attention.demand_of_oneself();
+            self.k.machine.pause();
+        }
     }
 
     /// What has come and nobody was told of arrives. For the dispatcher, when nobody is ready.

@@ -164,7 +164,7 @@ impl<M: Machine> Here<'_, M> {
         let tcb = self.k.tcb(sender);
         let may_wait = self.cpu.current.is(Current::running(sender)) && tcb.work.is(Work::None);
         if may_wait && !self.cpu.questions.is_empty() {
-            // Somebody may have asked for it, and would not find it: that comes first.
+            // Somebody may ask for it, and would not find it: that comes first.
             tcb.set_destination(self.k.tcb(named).id.get());
             tcb.deadline.set(deadline);
             return tcb.work.set(Work::SendPhase);

@@ -16,7 +16,7 @@ use super::world::{A, B, N, Q, R, ROOT, Who, World, X, Y, activation, deletion, 
 use crate::cross::ask::{Reply, question};
 use crate::machine::CpuId;
 use crate::syscall::ThreadControlArgs;
-use crate::thread::Work;
+use crate::thread::{Status, Work};
 
 /// The cast, a on processor 0, x on 1, r on 2 and the rest on 0.
 pub fn apart() -> World {
@@ -309,7 +309,7 @@ fn faulting(is_source: bool, is_queued: bool) -> World {
 }
 
 /// Each of these with the fault on either side.
-fn with_faults(each: impl Fn(World, Who, &str)) {
+pub fn with_faults(each: impl Fn(World, Who, &str)) {
     for shift in 0..3 {
         for (is_source, is_queued) in [(true, false), (true, true), (false, false), (false, true)] {
             let w = on_several_processors(shift, || faulting(is_source, is_queued));
@@ -669,6 +669,67 @@ fn thread_that_never_rests_can_be_asked() {
         let results = at_once(w, seed, vec![ball, control(R, deletion(A))]);
         assert_eq!(results, [Ok(()), Ok(())], "seed {seed}");
         expect(w, &format!("seed {seed}"), "a gone");
+    }
+}
+
+/// a on 0 sends to x on 1 again and again, which waits again and again, while r on 2 does `call`. The processors take turns
+/// in this order: each goes up to where it waits for others, or has nothing to do. The call must come to an end.
+#[track_caller]
+fn check_in_step(order: [usize; 3], items: &[Word], call: impl Fn(World) + Copy + Send + 'static) {
+    let w = apart();
+    w.k.machine.set_clock(0);
+    play(w, "x accept; x wait");
+    let mut stage = Stage::new(3);
+    let is_ready = move |cpu: usize, who: Who| {
+        let tcb = w.tcb(who);
+        tcb.is_at(CpuId::new(cpu as u32)) && tcb.status() == Status::Running && tcb.work() == Work::None
+    };
+    let message = words(items);
+    let mut has_begun = false;
+    for turn in 0..1000 {
+        for cpu in order {
+            if stage.place(cpu) != Place::Done {
+                stage.go_on(cpu);
+                continue;
+            }
+            if cpu == 2 && has_begun {
+                return;
+            }
+            let (begins, message) = (turn == 10 && cpu == 2, message.clone());
+            has_begun |= begins;
+            stage.begin(cpu, 0, 0, move || {
+                if begins {
+                    return call(w);
+                }
+                w.on(cpu).dispatch_steps(9);
+                if is_ready(cpu, A) {
+                    w.set_mrs(A, &message);
+                    w.trap_ipc(A, X.id(), ThreadId::NIL, Timeouts::NEVER);
+                } else if is_ready(cpu, X) {
+                    w.trap_ipc(X, ThreadId::NIL, ThreadId::ANY, Timeouts::NEVER);
+                }
+                w.on(cpu).dispatch_steps(9);
+            });
+        }
+    }
+    panic!("{order:?}, {items:?}: the call does not end");
+}
+
+/// Nobody escapes a call by going to and fro in step with its questions.
+#[test]
+fn thread_that_is_always_elsewhere_can_be_asked() {
+    let map = l4_abi::MapItem::map(l4_abi::Fpage::NIL, 0).words();
+    for order in [[0, 1, 2], [1, 0, 2], [0, 2, 1]] {
+        for items in [&[][..], &map] {
+            let deletes = |w: World| w.trap(R, |here, r| here.thread_control(r, deletion(A))).expect("it may");
+            check_in_step(order, items, deletes);
+            let asks = |w: World| {
+                w.utcb(A).set_pager(R.id());
+                let args = super::world::no_registers(A.id());
+                w.trap(R, |here, r| here.exchange_registers(r, args)).expect("it may");
+            };
+            check_in_step(order, items, asks);
+        }
     }
 }
 
