@@ -3,7 +3,7 @@
 //! What a thread does to another one by a system call other than Ipc happens at the home of the other: the caller's
 //! processor asks the other's to do it, and waits. A processor answers questions between two steps of its own work, and
 //! while it waits for an answer itself, so that none waits for ever: an answer never needs a question. What would need
-//! one is said in the answer ([`Reply::Elsewhere`]), and the asker turns there first.
+//! one is left to the asker ([`Here::see_off`]).
 //!
 //! A processor has one question at a time, in its own words; a bit at the other one says who asks. So there is no queue
 //! that could be full.
@@ -41,7 +41,7 @@ const SOUGHT: usize = 2;
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(u8)]
 pub(crate) enum Subject {
-    /// To take a thread out of the IPC it is in.
+    /// To take a thread out of the transfer with one that is leaving it.
     Unwind,
     /// ExchangeRegisters.
     Exregs,
@@ -99,8 +99,8 @@ pub(crate) enum Reply {
     Gone,
     /// The thread is at home elsewhere by now: ask there.
     Moved,
-    /// First this thread, at home elsewhere, has to leave the IPC it is in.
-    Elsewhere(TcbRef),
+    /// The thread is leaving its IPC ([`Here::see_off`]): ask again when it is out of that.
+    Leaving,
     /// The thread asks itself, and must not be deleted or changed meanwhile: ask again.
     Busy,
 }
@@ -112,7 +112,7 @@ impl Reply {
             Reply::Done(words) => (0, words),
             Reply::Gone => (1, [0; WORDS]),
             Reply::Moved => (2, [0; WORDS]),
-            Reply::Elsewhere(thread) => (3, words([thread.index()])),
+            Reply::Leaving => (3, [0; WORDS]),
             Reply::Busy => (4, [0; WORDS]),
         }
     }
@@ -122,7 +122,7 @@ impl Reply {
             0 => Reply::Done(words),
             1 => Reply::Gone,
             2 => Reply::Moved,
-            3 => Reply::Elsewhere(TcbRef::new(words[0] as u32)),
+            3 => Reply::Leaving,
             _ => Reply::Busy,
         }
     }
@@ -246,9 +246,9 @@ impl<M: Machine> Here<'_, M> {
                     self.cpu.questions.waits_for.set(None);
                     self.seek(&mut sought, Some(tcb.affinity()));
                 }
-                Reply::Elsewhere(partner) => {
+                Reply::Leaving => {
                     self.cpu.questions.waits_for.set(None);
-                    self.free(thread, partner);
+                    self.see_off(thread, id);
                 }
             }
             self.wait_a_moment();
@@ -289,10 +289,17 @@ impl<M: Machine> Here<'_, M> {
         false
     }
 
-    /// Has `partner` leave the string that it exchanges with `thread`, if it is still in it.
-    fn free(&mut self, thread: TcbRef, partner: TcbRef) {
-        let home = self.k.tcb(partner).home();
-        let _ = self.ask(home, Subject::Unwind, words([partner.index(), thread.index()]));
+    /// If `thread`, as long as its id is `id`, is leaving its IPC, has its partner come for that, and waits until it is out.
+    pub(crate) fn see_off(&mut self, thread: TcbRef, id: ThreadId) {
+        let tcb = self.k.tcb(thread);
+        while tcb.is_leaving.get() && tcb.id.get() == id {
+            // It may go on to another processor before it is asked. At that of `thread` it leaves by itself.
+            if let Some(partner) = tcb.peer.get() {
+                let home = self.k.tcb(partner).home();
+                let _ = self.ask(home, Subject::Unwind, words([partner.index(), thread.index()]));
+            }
+            self.wait_a_moment();
+        }
     }
 
     /// Somebody else has to come further first: does what others may wait for meanwhile.

@@ -38,32 +38,46 @@ impl<M: Machine> Here<'_, M> {
         tcb.peer.get().filter(|&peer| is_coupled && self.k.tcb(peer).outer_peer.get() == Some(thread))
     }
 
-    /// The partner of `thread` in a transfer that is at home elsewhere, because of a page fault. It has to leave the
-    /// transfer before `thread` can.
-    pub(crate) fn obstacle(&self, thread: TcbRef) -> Option<TcbRef> {
+    /// Whether the partner of `thread` in a transfer is at home elsewhere, because of a page fault. It has to come back
+    /// before `thread` can leave the transfer.
+    fn has_partner_elsewhere(&self, thread: TcbRef) -> bool {
         let tcb = self.k.tcb(thread);
         let is_coupled = matches!(tcb.status(), Status::Sending | Status::Receiving);
-        tcb.peer.get().filter(|&peer| is_coupled && !self.is_here(peer))
+        is_coupled && tcb.peer.get().is_some_and(|peer| !self.is_here(peer))
+    }
+
+    /// Ends the IPC of `thread` as [`Self::unwind`] does. If its partner is elsewhere, it is over all the same, but `thread`
+    /// can leave it only when that comes back; then it is `false`, and the asker has to [see it off](Self::see_off).
+    pub(crate) fn end_ipc(&mut self, thread: TcbRef, reason: Reason) -> bool {
+        let is_out = !self.has_partner_elsewhere(thread);
+        if is_out {
+            self.unwind(thread, reason);
+        } else {
+            self.k.tcb(thread).is_leaving.set(true);
+        }
+        is_out
     }
 
     /// Lets a thread that is in a page fault in the middle of the string that it exchanges with another one leave the
-    /// transfer.
+    /// transfer, if the other one is leaving it. What they may exchange afterwards is left alone.
     pub(crate) fn unwind_here(&mut self, question: Words) -> Reply {
         let [thread, partner] = [question[0], question[1]].map(|index| TcbRef::new(index as u32));
-        if self.is_here(thread) && self.k.tcb(thread).outer_peer.get() == Some(partner) {
+        let is_in_it = self.is_here(thread) && self.k.tcb(thread).outer_peer.get() == Some(partner);
+        if is_in_it && self.k.tcb(partner).is_leaving.get() {
             self.cut_nested(thread, Cut::both(IpcErrorKind::Aborted));
         }
         Reply::Done(question)
     }
 
-    /// Whether `thread` is in its send phase: blocked, or in the transfer.
+    /// Whether `thread` is in its send phase: blocked, or in the transfer and not leaving it.
     pub(crate) fn is_sending(&self, thread: TcbRef) -> bool {
         let tcb = self.k.tcb(thread);
         if tcb.outer_peer.get().is_some() {
             return tcb.transfer.as_sender.get();
         }
         match tcb.status() {
-            Status::PendingSend | Status::Sending => true,
+            Status::PendingSend => true,
+            Status::Sending => !tcb.is_leaving.get(),
             Status::Running => match tcb.work.get() {
                 Work::Transfer => tcb.transfer.as_sender.get(),
                 Work::SendPhase => true,
@@ -73,14 +87,16 @@ impl<M: Machine> Here<'_, M> {
         }
     }
 
-    /// Whether `thread` is in its receive phase: blocked, in the transfer, or about to find a queued sender.
+    /// Whether `thread` is in its receive phase: blocked, in the transfer and not leaving it, or about to find a queued
+    /// sender.
     pub(crate) fn is_receiving(&self, thread: TcbRef) -> bool {
         let tcb = self.k.tcb(thread);
         if tcb.outer_peer.get().is_some() {
             return !tcb.transfer.as_sender.get();
         }
         match tcb.status() {
-            Status::Waiting | Status::Receiving => true,
+            Status::Waiting => true,
+            Status::Receiving => !tcb.is_leaving.get(),
             Status::Running => match tcb.work.get() {
                 Work::Transfer => !tcb.transfer.as_sender.get(),
                 Work::ReceivePhase => true,
@@ -90,10 +106,10 @@ impl<M: Machine> Here<'_, M> {
         }
     }
 
-    /// Takes `thread`, which has no [`Self::obstacle`], out of the IPC it is in; it becomes ready, where it runs. A thread in
-    /// none is left alone.
+    /// Takes `thread`, whose partner is here if it has one in a transfer, out of the IPC it is in; it becomes ready, where it
+    /// runs. A thread in none is left alone.
     pub(crate) fn unwind(&mut self, thread: TcbRef, reason: Reason) {
-        debug_assert!(self.is_here(thread) && self.obstacle(thread).is_none());
+        debug_assert!(self.is_here(thread) && !self.has_partner_elsewhere(thread));
         let kind = match reason {
             Reason::Timeout => IpcErrorKind::Timeout,
             Reason::Canceled => IpcErrorKind::Canceled,

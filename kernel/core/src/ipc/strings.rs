@@ -353,9 +353,13 @@ impl<M: Machine> Here<'_, M> {
         self.fail_sender(pager, IpcErrorKind::Aborted);
     }
 
-    /// `thread` has come back to the transfer that it carries out.
+    /// `thread` has come back to the transfer that it carries out. Its partner may be leaving that.
     pub(crate) fn resume_transfer(&mut self, thread: TcbRef) {
-        self.enqueue(thread);
+        if self.k.tcb(thread).peer.get().is_some_and(|partner| self.k.tcb(partner).is_leaving.get()) {
+            self.cut_off(thread, Cut::both(IpcErrorKind::Aborted));
+        } else {
+            self.enqueue(thread);
+        }
     }
 
     /// The fault of `thread` is over: it is in its string again, and carries it out, where its partner is.

@@ -213,8 +213,10 @@ impl<M: Machine> Here<'_, M> {
 
     /// Both ends of an IPC whose message is cut off after `bytes` of strings.
     pub(super) fn end_cut_off(&mut self, sender: TcbRef, receiver: TcbRef, tag: MsgTag, cut: Cut, bytes: Word) {
-        self.k.tcb(sender).peer.set(None);
-        self.k.tcb(receiver).peer.set(None);
+        for side in [sender, receiver] {
+            self.k.tcb(side).peer.set(None);
+            self.k.tcb(side).is_leaving.set(false);
+        }
         let tag = without_result_flags(tag).with_flags(MsgTag::ERROR);
         // Nothing says to the receiver in whose name a message came that did not.
         let received = tag.without_flags(MsgTag::PROPAGATED);

@@ -151,7 +151,9 @@ impl<M: Machine> Here<'_, M> {
             Some(partner) => (self.k.tcb(partner).home(), Arrival::Transfer),
             None => (tcb.affinity(), Arrival::Ready),
         };
-        if there != self.id {
+        // To a partner here that is leaving the string it comes as from elsewhere, which ends the string.
+        let has_to_end = || partner.is_some_and(|partner| self.k.tcb(partner).is_leaving.get());
+        if there != self.id || has_to_end() {
             self.travel(thread, there, arrival);
         } else if self.is_runnable(thread) {
             self.enqueue(thread);

@@ -90,18 +90,17 @@ impl<M: Machine> Here<'_, M> {
     /// the caller's space (feature `pagerexregs`).
     pub fn exchange_registers(&mut self, caller: TcbRef, args: Exregs) -> Result<ExregsResult, SysError> {
         let dest = self.exregs_dest(caller, args.dest).ok_or(SysError::InvalidThread)?;
+        let id = self.k.tcb(dest).id.get();
         let answer = self.at_home_of(dest, Subject::Exregs, args.to_words(dest));
+        self.see_off(dest, id);
         answer.map(ExregsResult::from_words).ok_or(SysError::InvalidThread)
     }
 
-    /// The act, at the home of the thread.
+    /// The act, at the home of the thread: what is told, changed and aborted is one, and nothing comes in between.
     pub(crate) fn exregs_here(&mut self, question: Words) -> Reply {
         let (dest, args) = Exregs::from_words(question);
         if !self.is_here(dest) {
             return Reply::Moved;
-        }
-        if let Some(partner) = self.obstacle(dest).filter(|_| self.aborts(dest, args.control)) {
-            return Reply::Elsewhere(partner);
         }
         self.leave_stub(dest);
         let result = self.sample(dest, args.dest);
@@ -186,7 +185,7 @@ impl<M: Machine> Here<'_, M> {
             if control.contains(ExregsControl::HALT) { self.halt(dest) } else { self.resume(dest) }
         }
         if aborts {
-            self.unwind(dest, Reason::Canceled);
+            self.end_ipc(dest, Reason::Canceled);
         }
     }
 

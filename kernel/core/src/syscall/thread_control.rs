@@ -303,7 +303,10 @@ impl<M: Machine> Here<'_, M> {
     // --- modification ---
 
     fn modify_thread(&mut self, caller: TcbRef, dest: TcbRef, args: ThreadControlArgs) -> Result<(), SysError> {
+        let id = self.k.tcb(dest).id.get();
         let answer = self.at_home_of(dest, Subject::Modify, args.to_words(dest)).ok_or(SysError::InvalidThread)?;
+        // If it was refused in the end, it may have ended the IPC before.
+        self.see_off(dest, id);
         if let Some(space) = AsWord::from_word(answer[1]) {
             self.release_as_work(caller, space);
         }
@@ -339,10 +342,9 @@ impl<M: Machine> Here<'_, M> {
         if self.is_busy(dest) {
             return Some(Reply::Busy);
         }
-        if let Some(partner) = self.obstacle(dest) {
-            return Some(Reply::Elsewhere(partner));
+        if !self.end_ipc(dest, Reason::Canceled) {
+            return Some(Reply::Leaving);
         }
-        self.unwind(dest, Reason::Canceled);
         if self.is_here(dest) && !self.runs_here(dest) && !self.is_asking(dest) {
             self.depart(dest);
         }

@@ -203,6 +203,7 @@ fn check_silent(tcb: &Tcb) {
 fn check_thread(k: &K, thread: TcbRef, tcb: &Tcb, is_current: bool) {
     assert!(!tcb.is_dying.get() && k.machine.saved(thread).unmaps.get() < u32::MAX, "{thread:?} lives");
     assert_eq!(tcb.is_active(), tcb.utcb.get() != 0, "{thread:?} has a UTCB if it is active");
+    assert!(!tcb.is_leaving.get(), "{thread:?} is out of the IPC that it had to leave");
     let is_running = tcb.status() == Status::Running;
     let is_runnable = is_running && (!tcb.is_halted() || tcb.work() != Work::None);
     assert_eq!(tcb.ready_link.is_linked(), is_runnable && !is_current, "{thread:?} is queued if it is ready");

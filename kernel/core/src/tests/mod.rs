@@ -11,6 +11,8 @@ pub(crate) mod stage;
 pub(crate) mod world;
 
 #[cfg(not(feature = "explore"))]
+mod aborted_strings;
+#[cfg(not(feature = "explore"))]
 mod boot;
 #[cfg(not(feature = "explore"))]
 mod boot_memory;

@@ -332,6 +332,8 @@ pub struct Tcb {
     pub(crate) time_slice: Var<Time>,
     pub(crate) total_quantum: Var<Time>,
     pub(crate) sensitive_priority: Var<u8>,
+    /// Its IPC is over: it leaves the transfer with `peer`, which has a page fault elsewhere, as soon as that is back.
+    pub(crate) is_leaving: Var<bool>,
     /// The processor that it left last of those where it ran: where its waits are known.
     pub(crate) left: Var<u16>,
 
