@@ -9,7 +9,8 @@
 //!
 //! Priorities: the supervisor 255, a test 100. A thread that a test makes has 110 and so runs at once until it blocks,
 //! or 90 and runs when the test blocks: the order of events is the test's choice, and no test waits for a time to pass
-//! unless time is what it tests.
+//! unless time is what it tests. If threads are spread over the processors ([`world::placement`]), one of the first kind
+//! has blocked when it is made, and one of the second kind runs when it likes.
 #![no_std]
 #![no_main]
 #![allow(clippy::result_large_err, reason = "a failure carries its text, as there is no heap")]
@@ -29,9 +30,11 @@ mod registry;
 mod supervisor;
 mod world;
 
+use l4::kip;
 use l4_rt::{exit, print, println};
 use l4test::clauses::{self, Entry};
 use l4test::options::{HELP, Options};
+use l4test::placement::Placement;
 use l4test::report::{Head, Line, Printed, Totals, Verdict};
 
 use failure::Failure;
@@ -86,10 +89,12 @@ fn run_all(options: Options<'_>) -> Totals {
     world::large::OF_1_GIB.request();
     world::ports::request();
     world::timer::request();
-    print!("{}", Printed(Head(asked_for(options).count()), options.format));
+    let placement = options.spread.map(|seed| Placement { seed, processors: kip::num_processors() as u16 });
+    let head = Head { tests: asked_for(options).count(), placement };
+    print!("{}", Printed(head, options.format));
     let mut totals = Totals::default();
     for (i, test) in asked_for(options).enumerate() {
-        let (outcome, ms) = supervisor::run(test);
+        let (outcome, ms) = supervisor::run(test, placement);
         let verdict = outcome.as_ref().err().map_or(Verdict::Ok, Failure::verdict);
         let line = Line { number: i + 1, name: test.name, clause: test.clause, verdict, ms };
         println!("{}", Printed(line, options.format));

@@ -27,12 +27,15 @@ pub struct Options<'a> {
     pub reads_keys: bool,
     /// `run=FILTER`: only tests with this text in their name.
     pub filter: &'a str,
+    /// `spread=SEED`: threads run on processors that follow from the seed.
+    pub spread: Option<u64>,
 }
 
 /// What `help` prints.
 pub const HELP: &str = "\
 l4test runs the tests of its chapters, one after another, and ends with `N passed, N failed` and status 0 or 1.
   run=FILTER  only tests with this text in their name, as in run=ipc::
+  spread=SEED threads of tests run on processors that follow from this number
   list        name the tests below the clauses of the specification, and run none
   json        a JSON object a line for each test
   ktap        Kernel Test Anything Protocol, version 1
@@ -45,7 +48,11 @@ pub struct UnknownWord<'a>(pub &'a str);
 
 impl fmt::Display for UnknownWord<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "l4test: \"{}\" means nothing; known words: help, list, json, ktap, keys, run=FILTER", self.0)
+        write!(
+            f,
+            "l4test: \"{}\" means nothing; known words: help, list, json, ktap, keys, run=FILTER, spread=SEED",
+            self.0
+        )
     }
 }
 
@@ -57,16 +64,26 @@ impl<'a> Options<'a> {
     pub fn parse(words: impl Iterator<Item = &'a str>) -> Result<Self, UnknownWord<'a>> {
         let mut options = Self::default();
         for word in words {
-            match word {
-                "help" => options.is_help = true,
-                "list" => options.is_list = true,
-                "json" => options.format = Format::Json,
-                "ktap" => options.format = Format::Ktap,
-                "keys" => options.reads_keys = true,
-                _ => options.filter = word.strip_prefix("run=").ok_or(UnknownWord(word))?,
-            }
+            options.take(word).ok_or(UnknownWord(word))?;
         }
         Ok(options)
+    }
+
+    fn take(&mut self, word: &'a str) -> Option<()> {
+        match word.split_once('=') {
+            None => match word {
+                "help" => self.is_help = true,
+                "list" => self.is_list = true,
+                "json" => self.format = Format::Json,
+                "ktap" => self.format = Format::Ktap,
+                "keys" => self.reads_keys = true,
+                _ => return None,
+            },
+            Some(("run", filter)) => self.filter = filter,
+            Some(("spread", seed)) => self.spread = Some(seed.parse().ok()?),
+            Some(_) => return None,
+        }
+        Some(())
     }
 
     /// Whether the test is one of those asked for.
@@ -97,6 +114,9 @@ mod tests {
         check("keys", Ok(Options { reads_keys: true, ..all }));
         check("run=a list", Ok(Options { is_list: true, filter: "a", ..all }));
         check("run=", Ok(all));
+        check("run=a=b", Ok(Options { filter: "a=b", ..all }));
+        check("spread=0 run=ipc", Ok(Options { spread: Some(0), filter: "ipc", ..all }));
+        check("spread=18446744073709551615", Ok(Options { spread: Some(u64::MAX), ..all }));
     }
 
     #[test]
@@ -105,11 +125,14 @@ mod tests {
         check("list=1", Err(UnknownWord("list=1")));
         check("run", Err(UnknownWord("run")));
         check("KTAP", Err(UnknownWord("KTAP")));
+        check("spread", Err(UnknownWord("spread")));
+        check("spread=-1", Err(UnknownWord("spread=-1")));
+        check("spread=", Err(UnknownWord("spread=")));
     }
 
     #[test]
     fn each_word_is_in_the_help_and_in_the_error() {
-        for word in ["run=FILTER", "list", "json", "ktap", "help"] {
+        for word in ["run=FILTER", "spread=SEED", "list", "json", "ktap", "help"] {
             let starts = |line: &str| line.trim_start().starts_with(word);
             assert!(HELP.lines().any(starts) && UnknownWord("x").to_string().contains(word), "{word}");
         }

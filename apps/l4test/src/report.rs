@@ -3,6 +3,7 @@
 use core::fmt::{self, Write};
 
 use crate::options::Format;
+use crate::placement::Placement;
 
 /// How a test ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,16 +35,29 @@ pub struct Line<'a> {
 #[derive(Clone, Copy, Debug)]
 pub struct Printed<T>(pub T, pub Format);
 
-/// What comes before the results of this many tests.
+/// What comes before the results.
 #[derive(Clone, Copy, Debug)]
-pub struct Head(pub usize);
+pub struct Head {
+    /// How many tests there will be.
+    pub tests: usize,
+    /// Where their threads run, unless they all run where the first one does.
+    pub placement: Option<Placement>,
+}
 
 impl fmt::Display for Printed<Head> {
-    /// Nothing but for the formats that have a head.
+    /// The seed, and what the format demands.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.1 {
-            Format::Plain | Format::Json => Ok(()),
-            Format::Ktap => write!(f, "KTAP version 1\n1..{}\n", self.0.0),
+        let Head { tests, placement } = self.0;
+        let is_ktap = self.1 == Format::Ktap;
+        if is_ktap {
+            write!(f, "KTAP version 1\n1..{tests}\n")?;
+        }
+        match placement {
+            Some(Placement { seed, processors }) => {
+                let mark = if is_ktap { "# " } else { "" };
+                writeln!(f, "{mark}l4test: spread={seed} processors={processors}")
+            }
+            None => Ok(()),
         }
     }
 }
@@ -161,7 +175,7 @@ impl fmt::Display for Printed<Totals> {
 mod tests {
     use std::string::{String, ToString};
 
-    use super::{Format, Head, Line, Printed, Totals, Verdict};
+    use super::{Format, Head, Line, Placement, Printed, Totals, Verdict};
 
     const OK: Line<'static> =
         Line { number: 7, name: "ipc::words", clause: "X.2, Ipc, phases", verdict: Verdict::Ok, ms: 3 };
@@ -176,7 +190,20 @@ mod tests {
         check(Verdict::Ok, "test ipc::words ... ok");
         check(Verdict::Failed("MR1: 2"), "test ipc::words ... FAILED: MR1: 2");
         check(Verdict::Skipped("one processor"), "test ipc::words ... skipped: one processor");
-        assert_eq!(Printed(Head(9), Format::Plain).to_string(), "");
+    }
+
+    #[test]
+    fn the_head_tells_the_seed() {
+        let check = |placement, format, expected| {
+            assert_eq!(Printed(Head { tests: 9, placement }, format).to_string(), expected, "{format:?}");
+        };
+        let placement = Some(Placement { seed: 5, processors: 4 });
+        for format in [Format::Plain, Format::Json] {
+            check(None, format, "");
+            check(placement, format, "l4test: spread=5 processors=4\n");
+        }
+        check(None, Format::Ktap, "KTAP version 1\n1..9\n");
+        check(placement, Format::Ktap, "KTAP version 1\n1..9\n# l4test: spread=5 processors=4\n");
     }
 
     #[test]
@@ -191,7 +218,6 @@ mod tests {
             Verdict::Skipped("one processor"),
             r#"{"test":"ipc::words","clause":"X.2, Ipc, phases","result":"skipped","ms":3,"why":"one processor"}"#,
         );
-        assert_eq!(Printed(Head(9), Format::Json).to_string(), "");
     }
 
     #[test]
@@ -200,7 +226,6 @@ mod tests {
         check(Verdict::Ok, "ok 7 - ipc::words");
         check(Verdict::Failed("MR1:\n2"), "# X.2, Ipc, phases: MR1: 2\nnot ok 7 - ipc::words");
         check(Verdict::Skipped("one\nprocessor"), "ok 7 - ipc::words # SKIP one processor");
-        assert_eq!(Printed(Head(9), Format::Ktap).to_string(), "KTAP version 1\n1..9\n");
     }
 
     #[test]

@@ -10,19 +10,21 @@ use l4::ipc::{self, Outcome as IpcOutcome};
 use l4::message::Msg;
 use l4::protocol::{EXCEPTION, IO_PAGE_FAULT, PAGE_FAULT};
 use l4::{ExceptionWord, Fpage, Rights, ThreadId, Time, Timeouts, thread, time, utcb};
+use l4test::placement::Placement;
 use l4test::text::Text;
 
 use crate::failure::{Failure, Outcome};
 use crate::registry::Test;
-use crate::world::{image, memory, threads};
+use crate::world::{image, memory, placement, threads};
 
 /// A test that takes longer hangs. Nothing in a test takes a second on any machine.
 const PATIENCE_US: u64 = 20_000_000;
 const US_PER_MS: u64 = 1000;
 
-/// Runs a test; what it came to, and how long it took in milliseconds.
-pub fn run(test: &Test) -> (Outcome, u64) {
+/// Runs a test, its threads spread as `placement` says; what it came to, and how long it took in milliseconds.
+pub fn run(test: &Test, placement: Option<Placement>) -> (Outcome, u64) {
     threads::begin_test();
+    placement::begin_test(test, placement);
     let start_us = time::system_clock_us();
     let outcome = run_watched(test, start_us + PATIENCE_US);
     let ms = (time::system_clock_us() - start_us) / US_PER_MS;

@@ -1,5 +1,5 @@
-//! l4test: a boot on one processor and one on several, many tests each, both once more on a processor from whose user code the
-//! kernel is hidden, and boots with I/O fpages, of the tests of these. Each line of result that it prints becomes a test of
+//! l4test: a boot on one processor and some on several, many tests each, two once more on a processor from whose user code
+//! the kernel is hidden, and boots with I/O fpages, of the tests of these. Each line of result that it prints becomes a test of
 //! ours.
 
 use std::collections::BTreeSet;
@@ -28,6 +28,12 @@ struct Boot {
     whole: &'static str,
 }
 
+/// The boot whose threads run on processors that follow from the seed that is the same each time.
+const SPREAD: &str = "l4test_spread";
+const SPREAD_SEED: u64 = 1;
+/// The boot whose threads run on processors that follow from the run's seed.
+const SPREAD_ANEW: &str = "l4test_anew";
+
 const fn boot_of(cpus: u32, cpu: &'static str, group: &'static str, whole: &'static str) -> Boot {
     Boot { cpus, cpu, group, whole }
 }
@@ -36,11 +42,13 @@ const fn boot_of(cpus: u32, cpu: &'static str, group: &'static str, whole: &'sta
 const STRONG: &str = "max";
 const WEAK: &str = "Haswell";
 
-const BOOTS: [Boot; 4] = [
+const BOOTS: [Boot; 6] = [
     boot_of(1, STRONG, GROUP, "boot::l4test_ends_with_its_numbers"),
     boot_of(4, STRONG, "l4test_smp", "boot::l4test_smp_ends_with_its_numbers"),
     boot_of(1, WEAK, "l4test_isolated", "boot::l4test_isolated_ends_with_its_numbers"),
     boot_of(4, WEAK, "l4test_isolated_smp", "boot::l4test_isolated_smp_ends_with_its_numbers"),
+    boot_of(4, STRONG, SPREAD, "boot::l4test_spread_ends_with_its_numbers"),
+    boot_of(4, STRONG, SPREAD_ANEW, "boot::l4test_spread_anew_ends_with_its_numbers"),
 ];
 
 /// The boots with I/O fpages.
@@ -74,9 +82,12 @@ fn job(machine: Boot, args: String, kernel_args: &'static str) -> Job {
         let Boot { group, whole, .. } = machine;
         let started = Instant::now();
         let is_all = args == ALL;
+        let spread = spread(lab, group);
+        let args = spread.as_ref().map_or(args.clone(), |spread| format!("{args} {spread}"));
         let (mut outcomes, result) = match boot(lab, machine, args, kernel_args) {
             Ok(ended) => {
-                let outcomes = results(group, &ended.console);
+                let mut outcomes = results(group, &ended.console);
+                name_spread(&mut outcomes, spread.as_deref());
                 let result = check(&ended.end, &ended.console, &outcomes);
                 let result = if is_all { result.and_then(|()| check_names(group, &outcomes)) } else { result };
                 (outcomes, result)
@@ -86,6 +97,23 @@ fn job(machine: Boot, args: String, kernel_args: &'static str) -> Job {
         outcomes.push(Outcome::of(whole, result, started));
         outcomes
     })
+}
+
+/// What says where threads run, in the boots that spread them.
+fn spread(lab: &Lab, group: &str) -> Option<String> {
+    match group {
+        SPREAD => Some(format!("spread={SPREAD_SEED}")),
+        SPREAD_ANEW => Some(format!("spread={}", lab.seed)),
+        _ => None,
+    }
+}
+
+/// Tells with each failure how to see it again.
+fn name_spread(outcomes: &mut [Outcome], spread: Option<&str>) {
+    let Some(spread) = spread else { return };
+    for outcome in outcomes.iter_mut().filter(|outcome| outcome.result == Verdict::Failed) {
+        outcome.details = format!("{} ({spread})", outcome.details);
+    }
 }
 
 fn boot(lab: &Lab, Boot { cpus, cpu, .. }: Boot, args: String, kernel_args: &str) -> Result<Ended> {
@@ -262,22 +290,23 @@ mod tests {
 
     #[test]
     fn a_filter_reaches_the_program() {
-        let check = |filter: Option<&str>, expected: [Option<&str>; 4]| {
+        let check = |filter: Option<&str>, expected: [Option<&str>; 6]| {
             let filter = Filter(filter.map(str::to_owned));
             let found = BOOTS.map(|boot| args(&filter, boot.group, boot.whole));
             assert_eq!(found.each_ref().map(Option::as_deref), expected, "{filter:?}");
         };
-        check(None, [Some("json"); 4]);
-        check(Some("l4test"), [Some("json"); 4]);
-        check(Some("boot::l4test"), [Some("json"); 4]);
-        check(Some("ipc"), [Some("json run=ipc"); 4]);
-        check(Some("l4test::ipc"), [Some("json run=ipc"), None, None, None]);
-        check(Some("l4test_smp::ipc"), [None, Some("json run=ipc"), None, None]);
-        check(Some("l4test_isolated::ipc"), [None, None, Some("json run=ipc"), None]);
+        check(None, [Some("json"); 6]);
+        check(Some("l4test"), [Some("json"); 6]);
+        check(Some("boot::l4test"), [Some("json"); 6]);
+        check(Some("ipc"), [Some("json run=ipc"); 6]);
+        check(Some("l4test::ipc"), [Some("json run=ipc"), None, None, None, None, None]);
+        check(Some("l4test_smp::ipc"), [None, Some("json run=ipc"), None, None, None, None]);
+        check(Some("l4test_isolated::ipc"), [None, None, Some("json run=ipc"), None, None, None]);
+        check(Some("l4test_anew::ipc"), [None, None, None, None, None, Some("json run=ipc")]);
         let (own, other) = (Some("json run=ipc::send"), Some("json run=test::ipc::send"));
-        check(Some("test::ipc::send"), [own, other, other, other]);
+        check(Some("test::ipc::send"), [own, other, other, other, other, other]);
         let other = Some("json run=smp::ipc::send");
-        check(Some("smp::ipc::send"), [other, own, other, own]);
-        check(Some("ipc::send"), [Some("json run=ipc::send"); 4]);
+        check(Some("smp::ipc::send"), [other, own, other, own, other, other]);
+        check(Some("ipc::send"), [Some("json run=ipc::send"); 6]);
     }
 }

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use anyhow::{Result, anyhow};
-use proc_macro2::{TokenStream, TokenTree};
+use proc_macro2::{Ident, TokenStream, TokenTree};
 
 use super::{Finding, sources};
 use crate::{project, test};
@@ -227,11 +227,7 @@ fn tests_in(file: &Path, source: &str) -> Result<Vec<ProgramTest>> {
                 TokenTree::Ident(name) => chapter = name.to_string(),
                 TokenTree::Literal(text) => text.to_string().trim_matches('"').clone_into(&mut clause),
                 TokenTree::Group(group) => {
-                    let names = group.stream().into_iter().filter_map(|token| match token {
-                        TokenTree::Ident(name) => Some(name),
-                        _ => None,
-                    });
-                    tests.extend(names.map(|name| ProgramTest {
+                    tests.extend(names_in(group.stream()).map(|name| ProgramTest {
                         name: format!("{}::{chapter}::{name}", test::PROGRAM),
                         clause: clause.clone(),
                         file: file.to_owned(),
@@ -243,6 +239,19 @@ fn tests_in(file: &Path, source: &str) -> Result<Vec<ProgramTest>> {
         }
     }
     Ok(tests)
+}
+
+/// The names in a list, without what stands behind colons: why the threads of a test stay together.
+fn names_in(list: TokenStream) -> impl Iterator<Item = Ident> {
+    let mut is_behind_colon = false;
+    list.into_iter().filter_map(move |token| {
+        let is_named =
+            !std::mem::replace(&mut is_behind_colon, matches!(&token, TokenTree::Punct(mark) if mark.as_char() == ':'));
+        match token {
+            TokenTree::Ident(name) if is_named => Some(name),
+            _ => None,
+        }
+    })
 }
 
 /// Each test of the program is named, by itself or with its chapter, in the row of its clause; and a chapter or test that
@@ -386,7 +395,7 @@ mod tests {
     }
 
     const CHAPTER: &str = "//! Text.\nuse x;\nchapter! { ipc:\n    \"X.2, A\" => [first],\n    \"X.2, B\" => [\n        \
-                           second,\n        third,\n    ],\n}\nfn first() {}\n";
+                           second: \"why\",\n        third: WHY,\n    ],\n}\nfn first() {}\n";
 
     #[test]
     fn tests_of_chapters_are_found_with_their_clause() {

@@ -20,7 +20,7 @@ use crate::registry::chapter;
 use crate::world::agent::Agent;
 use crate::world::control::Control;
 use crate::world::memory::{PAGE_SIZE, at, page};
-use crate::world::messages::{receive, send_error, send_label};
+use crate::world::messages::{call_label, receive, send_error, send_label};
 use crate::world::spaces::{Space, kip_area, utcb_area};
 use crate::world::threads::{Thread, plan, spawn, spawn_later, supervisor, tester};
 
@@ -68,14 +68,14 @@ chapter! { authority:
         thread_schedules_not_even_itself,
         stranger_schedules_no_interrupt_and_no_initial_thread,
         absent_scheduler_leaves_it_to_the_privileged,
-        refused_schedule_changes_nothing,
+        refused_schedule_changes_nothing: ORDER,
     ],
     "X.2, Unmap" => [
         anybody_unmaps_what_it_gave_away,
         nobody_unmaps_what_it_was_given_by,
         nobody_unmaps_what_others_gave,
     ],
-    "X.2, ThreadSwitch" => [anybody_switches_to_anybody],
+    "X.2, ThreadSwitch" => [anybody_switches_to_anybody: ORDER],
     "X.2, Ipc, partners" => [anybody_sends_to_anybody, nobody_receives_for_others],
     "X.2, Propagation" => [
         member_propagates_for_its_space,
@@ -85,6 +85,8 @@ chapter! { authority:
         pager_and_scheduler_propagate_for_no_stranger,
     ],
 }
+
+const ORDER: &str = "a thread of lower priority does not run yet";
 
 /// What the caller is to the target.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -550,11 +552,12 @@ fn former_scheduler_schedules_nothing() -> Outcome {
     let scheduler = plan().space(Space::create()?).priority(PRIORITY).spawn(move || {
         receive(tester().id())?;
         schedule_all(target.id()).within("at first")?;
+        send_label(tester().id(), 0)?;
         receive(tester().id())?;
         schedule_nothing(target.id(), SysError::NoPrivilege).within("afterwards")
     })?;
     Control::modify(target.id()).scheduler(scheduler.id()).call()?;
-    send_label(scheduler.id(), 0)?;
+    call_label(scheduler.id(), 0)?;
     Control::modify(target.id()).scheduler(supervisor()).call()?;
     send_label(scheduler.id(), 0)?;
     scheduler.join()

@@ -11,7 +11,8 @@ use l4::{
 use crate::failure::{Failure, Outcome, Within, check, equal};
 use crate::registry::chapter;
 use crate::world::memory::{self, at, page};
-use crate::world::messages::{NOW, call_label, receive, receive_error, send_error, send_items, send_label};
+use crate::world::messages::{NOW, call_label, equal_tags, receive, receive_error, send_error, send_items, send_label};
+use crate::world::placement;
 use crate::world::spaces::Space;
 use crate::world::threads::{PATIENCE, Thread, plan, spawn, spawn_later, tester};
 
@@ -77,7 +78,7 @@ fn receive_of_a_call_is_cancelled() -> Outcome {
             let called = ipc::ipc(tester().id(), tester().id(), timeouts(timeout, timeout));
             check_result(called, MsgTag::ERROR_ONLY, receive_error(IpcErrorKind::Canceled))
         })?;
-        equal("the tag of the call", receive(thread.id())?.tag, OWN)?;
+        equal_tags("the tag of the call", receive(thread.id())?.tag, OWN)?;
         check(abort(thread.id(), ExregsControl::ABORT_IPC)?.was_receiving(), "it was not receiving")?;
         thread.join()?;
     }
@@ -138,6 +139,8 @@ fn cancelled_page_fault_is_retried() -> Outcome {
     })?;
     let was_in = |sending: bool| {
         let state = abort(thread.id(), ExregsControl::ABORT_IPC)?;
+        // It faults again.
+        placement::settle();
         check(state.was_sending() == sending && state.was_receiving() != sending, format_args!("it was in {state:?}"))
     };
     // While the fault is queued on its pager, then while it waits for the answer, then answered.
@@ -234,6 +237,7 @@ fn deleted_pager_is_no_disaster() -> Outcome {
     let early = plan().pager(pager.id()).spawn(fault)?;
     equal("the state of the one", early.state()?, ScheduleResult::PendingSend)?;
     pager.delete()?;
+    placement::settle();
     equal("the state of the one", early.state()?, ScheduleResult::Inactive)?;
     let late = plan().pager(pager.id()).spawn(fault)?;
     equal("the state of the other", late.state()?, ScheduleResult::Inactive)?;

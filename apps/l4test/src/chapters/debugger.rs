@@ -23,7 +23,7 @@ chapter! { debugger:
         characters_and_texts_are_printed,
         output_changes_no_register,
         texts_that_are_not_mapped_are_reported,
-        long_texts_do_not_keep_others,
+        long_texts_do_not_keep_others: "who wakes up outranks the printer on the same processor",
         output_works_in_every_space,
     ],
     "Kernel debugger, input" => [

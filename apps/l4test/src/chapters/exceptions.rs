@@ -9,7 +9,7 @@ use crate::arch::{self, Raise, Registers, flag};
 use crate::failure::{Failure, Outcome, Within, check, equal};
 use crate::registry::chapter;
 use crate::world::memory;
-use crate::world::messages::{receive, send_label};
+use crate::world::messages::{equal_tags, receive, send_label};
 use crate::world::threads::{PATIENCE, Thread, plan, spawn, supervisor, tester};
 
 chapter! { exceptions:
@@ -55,7 +55,7 @@ pub(super) fn set_mr(word: ExceptionWord, value: Word) {
 #[track_caller]
 pub(super) fn receive_exception(thread: Thread, number: Word, ip: Word) -> Outcome {
     let received = receive(thread.id())?;
-    equal("the tag", received.tag, exception_tag())?;
+    equal_tags("the tag", received.tag, exception_tag())?;
     equal("the exception", mr(ExceptionWord::Exception), number)?;
     equal("the instruction", mr(ExceptionWord::Rip), ip)
 }
@@ -244,7 +244,7 @@ fn debug_exception_of_a_single_step() -> Outcome {
     let mut last = 0;
     for _ in 0..5 {
         let received = receive(thread.id())?;
-        equal("the tag", received.tag, exception_tag())?;
+        equal_tags("the tag", received.tag, exception_tag())?;
         equal("the exception", mr(ExceptionWord::Exception), arch::DEBUG)?;
         check(mr(ExceptionWord::Rip) != last, "no step was made")?;
         last = mr(ExceptionWord::Rip);
@@ -261,7 +261,7 @@ fn syscall_outside_the_stubs() -> Outcome {
         Ok(())
     })?;
     let received = receive(thread.id())?;
-    equal("the tag", received.tag, exception_tag())?;
+    equal_tags("the tag", received.tag, exception_tag())?;
     let number = mr(ExceptionWord::Exception);
     check(arch::BARE_SYSCALL_EXCEPTIONS.contains(&number), format_args!("the exception is {number}"))?;
     equal("the instruction", mr(ExceptionWord::Rip), arch::address_of!(arch::bare_syscall))?;
@@ -280,7 +280,7 @@ fn check_gone_astray(thread: Thread, ip: Word) -> Outcome {
         return Ok(());
     }
     let received = receive(thread.id())?;
-    equal("the tag", received.tag, exception_tag())?;
+    equal_tags("the tag", received.tag, exception_tag())?;
     equal("the exception", mr(ExceptionWord::Exception), arch::GENERAL_PROTECTION)?;
     equal("the instruction", mr(ExceptionWord::Rip), ip)?;
     // The way back.

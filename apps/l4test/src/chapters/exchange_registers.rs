@@ -15,6 +15,7 @@ use crate::registry::chapter;
 use crate::world::control::{Control, MARK};
 use crate::world::memory::at;
 use crate::world::messages::{receive, send_label};
+use crate::world::placement;
 use crate::world::spaces::Space;
 use crate::world::threads::{Thread, plan, raw_inspect, spawn, spawn_later, supervisor, tester};
 
@@ -38,21 +39,23 @@ chapter! { exchange_registers:
         handle_alone,
         pager_alone,
         all_at_once,
-        halt_without_h_is_ignored,
+        halt_without_h_is_ignored: ORDER,
         resuming_what_runs_changes_nothing,
-        halting_twice_is_halting_once,
+        halting_twice_is_halting_once: ORDER,
         halt_and_registers_at_once,
     ],
     "X.2, ExchangeRegisters, values" => [
         handle_takes_any_word,
         pager_takes_any_word,
         ip_and_sp_take_any_word,
-        registers_of_a_halted_thread_count_when_it_goes_on,
+        registers_of_a_halted_thread_count_when_it_goes_on: ORDER,
         thread_can_halt_itself,
         thread_can_set_its_own_handle_and_pager,
         success_leaves_error_code,
     ],
 }
+
+const ORDER: &str = "a thread of lower priority does not run yet";
 
 /// Fails unless all forms of the call find nobody, with all results zero.
 #[track_caller]
@@ -280,6 +283,7 @@ fn halt_and_registers_at_once() -> Outcome {
     equal("its state", thread.state()?, ScheduleResult::Inactive)?;
     equal("how far it came while halted", REACHED.load(Relaxed), 0)?;
     threads_of::resume(thread.id())?;
+    placement::settle();
     equal("how far it came", REACHED.load(Relaxed), 1)
 }
 
@@ -334,6 +338,7 @@ fn registers_of_a_halted_thread_count_when_it_goes_on() -> Outcome {
     l4::schedule::set_priority(thread.id(), 110)?;
     equal("how far it came while halted", REACHED.load(Relaxed), 0)?;
     threads_of::resume(thread.id())?;
+    placement::settle();
     equal("how far it came", REACHED.load(Relaxed), 1)
 }
 
@@ -347,6 +352,7 @@ fn thread_can_halt_itself() -> Outcome {
     equal("how far it came", REACHED.load(Relaxed), 0)?;
     equal("its state", thread.state()?, ScheduleResult::Inactive)?;
     threads_of::resume(thread.id())?;
+    placement::settle();
     equal("how far it came", REACHED.load(Relaxed), 1)?;
     thread.join()
 }

@@ -12,7 +12,7 @@ use crate::failure::{Failure, Outcome, Within, check, equal};
 use crate::registry::chapter;
 use crate::world::agent::{Access, Agent, Fault};
 use crate::world::memory::{self, at, page, window};
-use crate::world::messages::{receive, receive_error, receive_mapping, send_items, send_label};
+use crate::world::messages::{equal_tags, receive, receive_error, receive_mapping, send_items, send_label};
 use crate::world::spaces::{Space, utcb_area};
 use crate::world::threads::{PATIENCE, Thread, plan, spawn, supervisor, tester};
 
@@ -54,7 +54,7 @@ fn faulting<F: Fn() -> Outcome + Copy + Send + 'static>(body: F) -> Outcome<Thre
 #[track_caller]
 fn check_fault(thread: Thread, access: Rights, address: Word, ip: Word) -> Outcome {
     let fault = receive(thread.id())?;
-    equal("the tag", fault.tag, page_fault_tag(access))?;
+    equal_tags("the tag", fault.tag, page_fault_tag(access))?;
     equal("from", thread::global_id_of(fault.from).unwrap_or(fault.from), thread.id())?;
     equal("the address", utcb().mr(1), address)?;
     equal("the instruction", utcb().mr(2), ip)

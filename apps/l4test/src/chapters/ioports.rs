@@ -14,7 +14,7 @@ use crate::failure::{Failure, Outcome, Within, check, equal};
 use crate::registry::chapter;
 use crate::world::agent::{Access, Agent, Fault};
 use crate::world::memory::{PAGE_SIZE, at, page, window};
-use crate::world::messages::{receive, receive_error, send_error, send_items};
+use crate::world::messages::{equal_tags, receive, receive_error, send_error, send_items};
 use crate::world::ports::{self, grant, map, ports};
 use crate::world::spaces::Space;
 use crate::world::threads::{PATIENCE, Thread, plan, spawn, tester};
@@ -115,7 +115,7 @@ fn ports_come_without_a_window() -> Outcome {
             utcb().set_br(0, br0);
             let received = receive(tester().id());
             accept_untyped();
-            equal("the message", received?.tag, MsgTag::new(0, 0, 2))?;
+            equal_tags("the message", received?.tag, MsgTag::new(0, 0, 2))?;
             PORT_ACCESSES[BYTE].execute(ports(0x10, 0).port());
             Ok(())
         })?;
@@ -295,8 +295,8 @@ fn faulting<F: Fn() -> Outcome + Copy + Send + 'static>(body: F) -> Outcome<Thre
 #[track_caller]
 fn check_fault(thread: Thread, wanted: IoFpage, ip: Word) -> Outcome {
     let fault = receive(thread.id())?;
-    equal("the tag", fault.tag, io_page_fault_tag())?;
-    equal("the tag's word", fault.tag, MsgTag::kernel(-8, 6, 2))?;
+    equal_tags("the tag", fault.tag, io_page_fault_tag())?;
+    equal_tags("the tag's word", fault.tag, MsgTag::kernel(-8, 6, 2))?;
     equal("the ports", Fpage::from_raw(utcb().mr(1)), wanted.fpage())?;
     equal("the instruction", utcb().mr(2), ip)
 }
@@ -469,7 +469,7 @@ fn request(wanted: IoFpage) -> Outcome<bool> {
     let outcome = ipc::call_timeouts(kip::sigma0_id(), timeouts(PATIENCE, PATIENCE));
     accept_untyped();
     let outcome = outcome?;
-    equal("the answer", outcome.tag, MsgTag::new(0, 0, 2))?;
+    equal_tags("the answer", outcome.tag, MsgTag::new(0, 0, 2))?;
     let item = Msg::store(outcome.tag).map_item(0);
     let is_given = item.is_some_and(|item| !item.fpage.is_nil());
     equal("the item", item.map(|item| item.fpage), Some(if is_given { wanted.fpage() } else { Fpage::NIL }))?;

@@ -10,7 +10,8 @@ use crate::failure::{Failure, Outcome, Within, check, equal};
 use crate::registry::chapter;
 use crate::world::memory::{self, at, page};
 use crate::world::messages::{
-    NOW, call_label, check_words, load_words, receive, receive_error, receive_mapping, send_error, send_label, word,
+    NOW, call_label, check_words, equal_tags, load_words, receive, receive_error, receive_mapping, send_error,
+    send_label, word,
 };
 use crate::world::spaces::Space;
 use crate::world::threads::{PATIENCE, PRIORITY_FIRST, PRIORITY_LATER, Thread, plan, spawn, spawn_later, tester};
@@ -39,7 +40,7 @@ chapter! { ipc:
         open_wait_takes_senders_in_order,
         order_does_not_depend_on_priority,
         anylocal_wait_takes_own_space_alone,
-        wait_can_be_ended_by_whoever_comes_first,
+        wait_can_be_ended_by_whoever_comes_first: ORDER,
         partners_that_do_not_exist,
         stale_versions_do_not_exist,
         interrupts_and_oneself_can_be_waited_for,
@@ -62,6 +63,8 @@ chapter! { ipc:
         typed_items_beyond_the_registers_overflow,
     ],
 }
+
+const ORDER: &str = "priorities order the threads of one processor";
 
 const LABEL: Word = 0xF00F;
 const ANSWER: Word = 0xF00D;
@@ -197,7 +200,7 @@ fn registers_beyond_the_message_stay() -> Outcome {
     in_every_order(sender, |thread| {
         (0..MR_COUNT).try_for_each(|count| {
             let registers = raw_receive(thread.id(), ThreadId::NIL, MsgTag::NIL, Timeouts::new(Time::NEVER, PATIENCE));
-            equal("the tag", registers.r9, MsgTag::new(LABEL, count, 0).raw())?;
+            equal_tags("the tag", MsgTag::from_raw(registers.r9), MsgTag::new(LABEL, count, 0))?;
             check_marks(&registers, count).within(format_args!("{count} words"))
         })
     })
@@ -231,7 +234,7 @@ fn tag_flags_are_the_kernels() -> Outcome {
         Ok(())
     };
     in_every_order(sender, |thread| {
-        (0..4).try_for_each(|_| equal("the tag", receive(thread.id())?.tag, MsgTag::new(LABEL, 0, 0)))
+        (0..4).try_for_each(|_| equal_tags("the tag", receive(thread.id())?.tag, MsgTag::new(LABEL, 0, 0)))
     })
 }
 
@@ -254,7 +257,7 @@ fn untyped_words_alone_need_no_acceptor() -> Outcome {
 fn no_phase_returns_at_once() -> Outcome {
     utcb().set_tag(MsgTag::new(LABEL, 3, 0));
     let outcome = ipc::ipc(ThreadId::NIL, ThreadId::NIL, Timeouts::NEVER);
-    equal("the tag", outcome.tag, MsgTag::new(LABEL, 3, 0))
+    equal_tags("the tag", outcome.tag, MsgTag::new(LABEL, 3, 0))
 }
 
 fn failed_send_skips_the_receive() -> Outcome {
@@ -563,7 +566,7 @@ fn check_overflow(load: fn() -> MsgTag) -> Outcome {
     };
     in_every_order(sender, |thread| {
         let received = ipc::ipc(ThreadId::NIL, thread.id(), timeouts(PATIENCE, PATIENCE));
-        equal("the receiver's tag", received.tag, load().with_flags(MsgTag::ERROR))?;
+        equal_tags("the receiver's tag", received.tag, load().with_flags(MsgTag::ERROR))?;
         equal("the receiver's error", received.result().map(drop), Err(receive_error(IpcErrorKind::Overflow)))
     })
 }

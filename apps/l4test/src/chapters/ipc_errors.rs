@@ -10,7 +10,7 @@ use crate::failure::{Outcome, Within, equal};
 use crate::registry::chapter;
 use crate::world::control::{Control, MARK};
 use crate::world::memory::page;
-use crate::world::messages::NOW;
+use crate::world::messages::{NOW, equal_tags};
 use crate::world::spaces::Space;
 use crate::world::threads::{PATIENCE, Thread, plan, spawn, spawn_later, tester};
 
@@ -157,7 +157,7 @@ fn overflow_of_a_receiver_is_9() -> Outcome {
         Ok(())
     })?;
     let received = ipc::ipc(ThreadId::NIL, sender.id(), timeouts(PATIENCE, PATIENCE));
-    equal("the tag", received.tag, MsgTag::new(LABEL, 1, 2).with_flags(MsgTag::ERROR))?;
+    equal_tags("the tag", received.tag, MsgTag::new(LABEL, 1, 2).with_flags(MsgTag::ERROR))?;
     equal("ErrorCode", utcb().error_code(), 9)?;
     equal("MR1, which came before the item", utcb().mr(1), 73)?;
     sender.join()

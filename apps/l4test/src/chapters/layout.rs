@@ -10,7 +10,8 @@ use crate::arch::{self, FloatRegisters};
 use crate::failure::{Outcome, Within, check, equal};
 use crate::registry::chapter;
 use crate::world::memory;
-use crate::world::messages::{NOW, receive, send_label};
+use crate::world::messages::{NOW, equal_tags, receive, send_label};
+use crate::world::placement;
 use crate::world::spaces::Space;
 use crate::world::threads::{Thread, plan, spawn, supervisor, tester};
 
@@ -173,7 +174,7 @@ fn mr0() -> Word {
 
 fn own_id_and_processor_number() -> Outcome {
     equal("MyGlobalId", memory::read(mr0() - 0x78), tester().id().raw())?;
-    equal("ProcessorNo", memory::read(mr0() - 0x70), 0)
+    equal("ProcessorNo", memory::read(mr0() - 0x70), placement::expected_processor(tester()).into())
 }
 
 fn handle_pager_and_exception_handler() -> Outcome {
@@ -243,7 +244,7 @@ fn message_registers_are_a_row_of_words() -> Outcome {
         Ok(())
     })?;
     receive(sender.id())?;
-    equal("MR0", memory::read(mr0()), 0x9999 << 16 | 63)?;
+    equal_tags("MR0", MsgTag::from_raw(memory::read(mr0())), MsgTag::new(0x9999, 63, 0))?;
     (1..64).try_for_each(|i| equal(format_args!("MR{i}"), memory::read(mr0() + i * 8), 0x600 + i))?;
     sender.join()
 }

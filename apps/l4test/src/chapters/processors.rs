@@ -7,25 +7,29 @@ use l4::{MsgTag, SysError, Time, kip, utcb};
 use crate::failure::{Failure, Outcome, Within, check, equal};
 use crate::registry::chapter;
 use crate::world::messages::{call_label, receive, send_label};
+use crate::world::placement;
 use crate::world::spaces::Space;
 use crate::world::threads::{Thread, plan, spawn, spawn_later, tester};
 
 chapter! { processors:
     "X.2, Processors" => [
-        processors_that_are_not_there_are_refused,
-        the_present_processor_can_be_asked_for,
+        processors_that_are_not_there_are_refused: PLACED,
+        the_present_processor_can_be_asked_for: PLACED,
         thread_runs_on_the_processor_it_is_given,
         thread_moves_while_it_waits,
         thread_moves_while_it_runs,
         thread_moves_itself,
     ],
     "X.2, Processors, IPC" => [
-        message_between_processors_has_flag_x,
-        answer_between_processors_has_flag_x,
-        message_on_one_processor_has_no_flag_x,
+        message_between_processors_has_flag_x: PLACED,
+        answer_between_processors_has_flag_x: PLACED,
+        message_on_one_processor_has_no_flag_x: PLACED,
+        flag_x_tells_where_the_sender_is,
         zero_timeout_holds_between_processors,
     ],
 }
+
+const PLACED: &str = "it places its threads itself";
 
 /// Skips the test unless there are two processors.
 fn require_two() -> Outcome {
@@ -136,6 +140,19 @@ fn answer_between_processors_has_flag_x() -> Outcome {
 fn message_on_one_processor_has_no_flag_x() -> Outcome {
     let thread = telling(Space::own())?;
     equal("the tag", call_label(thread.id(), 0)?.tag, MsgTag::new(0, 0, 0))
+}
+
+fn flag_x_tells_where_the_sender_is() -> Outcome {
+    for _ in 0..8 {
+        let thread = telling(Space::own())?;
+        let there = placement::expected_processor(thread);
+        let answer = call_label(thread.id(), 0)?.tag;
+        equal("the processor", answer.label(), there.into())?;
+        let is_elsewhere = there != placement::expected_processor(tester());
+        equal("X", answer.is_xcpu(), is_elsewhere)?;
+        thread.delete()?;
+    }
+    Ok(())
 }
 
 fn zero_timeout_holds_between_processors() -> Outcome {

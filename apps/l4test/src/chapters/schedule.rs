@@ -14,9 +14,9 @@ use l4::{
 
 use crate::failure::{Failure, Outcome, Within, check, equal, within_range};
 use crate::registry::chapter;
-use crate::world::messages::{call_label, load_words, receive, send_label, word};
+use crate::world::messages::{call_label, equal_tags, load_words, receive, send_label, word};
 use crate::world::spaces::Space;
-use crate::world::threads::{PATIENCE, PRIORITY, Thread, plan, spawn, spawn_later, supervisor, tester};
+use crate::world::threads::{PATIENCE, PRIORITY, Thread, plan, spawn, spawn_later, spin_forever, supervisor, tester};
 
 chapter! { schedule:
     "X.2, Schedule" => [
@@ -24,51 +24,53 @@ chapter! { schedule:
         schedule_errors,
         schedule_is_for_schedulers,
         nilthread_is_no_error,
-        no_change_changes_nothing,
-        hierarchical_extension_is_refused,
+        no_change_changes_nothing: ORDER,
+        hierarchical_extension_is_refused: ORDER,
         times_are_told,
     ],
     "X.2, Scheduling, priorities" => [
-        highest_priority_runs_first,
-        equal_priorities_run_in_turn_of_getting_ready,
-        raised_thread_preempts,
-        lowered_thread_gives_way,
-        message_to_a_higher_thread_preempts,
-        message_to_a_lower_thread_does_not,
-        timeout_of_a_higher_thread_preempts,
-        call_runs_the_partner_at_any_priority,
+        highest_priority_runs_first: ORDER,
+        equal_priorities_run_in_turn_of_getting_ready: ORDER,
+        raised_thread_preempts: ORDER,
+        lowered_thread_gives_way: ORDER,
+        message_to_a_higher_thread_preempts: ORDER,
+        message_to_a_lower_thread_does_not: ORDER,
+        timeout_of_a_higher_thread_preempts: ORDER,
+        call_runs_the_partner_at_any_priority: ORDER,
     ],
     "X.2, Scheduling, time slices" => [
-        spinning_threads_share_the_processor,
-        time_slice_can_be_without_end,
-        lower_priority_starves,
+        spinning_threads_share_the_processor: ORDER,
+        time_slice_can_be_without_end: ORDER,
+        lower_priority_starves: ORDER,
     ],
     "X.2, Scheduling, total quantum" => [
-        answer_or_schedule_gives_another_quantum,
-        quantum_ends_on_donated_time,
+        answer_or_schedule_gives_another_quantum: ORDER,
+        quantum_ends_on_donated_time: ORDER,
     ],
     "X.2, Scheduling, delayed preemption" => [
-        preemption_can_be_delayed,
-        sensitive_priority_is_above_delays,
-        delay_ends_with_its_budget,
-        end_of_slice_is_pending,
+        preemption_can_be_delayed: ORDER,
+        sensitive_priority_is_above_delays: ORDER,
+        delay_ends_with_its_budget: ORDER,
+        end_of_slice_is_pending: ORDER,
     ],
     "X.2, Preemption protocol" => [
-        quantum_end_is_told_to_the_scheduler,
-        quantum_end_leaves_the_registers,
-        quantum_end_without_scheduler_halts,
-        own_scheduler_stops_nobody_else,
-        exhausted_budget_is_a_fault,
-        preemption_fault_without_handler_halts,
+        quantum_end_is_told_to_the_scheduler: ORDER,
+        quantum_end_leaves_the_registers: ORDER,
+        quantum_end_without_scheduler_halts: ORDER,
+        own_scheduler_stops_nobody_else: ORDER,
+        exhausted_budget_is_a_fault: ORDER,
+        preemption_fault_without_handler_halts: ORDER,
     ],
     "X.2, ThreadSwitch" => [
-        switch_runs_a_lower_thread,
-        yield_runs_equals,
-        yield_does_not_run_lower_threads,
-        switch_to_nobody_is_a_yield,
-        switch_to_oneself_returns,
+        switch_runs_a_lower_thread: ORDER,
+        yield_runs_equals: ORDER,
+        yield_does_not_run_lower_threads: ORDER,
+        switch_to_nobody_is_a_yield: ORDER,
+        switch_to_oneself_returns: ORDER,
     ],
 }
+
+const ORDER: &str = "priorities and slices order the threads of one processor";
 
 /// Digits of the threads that have run, in their order.
 static LOG: AtomicU64 = AtomicU64::new(0);
@@ -107,8 +109,8 @@ fn result_is_the_state() -> Outcome {
     l4::thread::thread_control(inactive.id(), supervisor(), supervisor(), ThreadId::NIL, None)?;
     let sender = spawn(|| send_label(tester().id(), 1).map(drop).map_err(Failure::from))?;
     let receiver = spawn(|| receive(tester().id()).map(drop).map_err(Failure::from))?;
-    let ready = spawn_later(|| Ok(()))?;
-    let halted = spawn_later(|| Ok(()))?;
+    let ready = spawn_later(spin_forever)?;
+    let halted = spawn_later(spin_forever)?;
     l4::thread::stop(halted.id())?;
     let rows = [
         ("inactive", inactive, ScheduleResult::Dead),
@@ -205,7 +207,8 @@ fn hierarchical_extension_is_refused() -> Outcome {
 }
 
 fn times_are_told() -> Outcome {
-    let thread = spawn_later(|| Ok(()))?;
+    // One that has blocked, and uses up nothing of it.
+    let thread = spawn(|| Ok(()))?;
     set_timeslice(thread.id(), Time::period_us(4_000), Time::NEVER)?;
     let left = timeslice(thread.id())?;
     equal("the rest of the slice", left.timeslice().length_us(), Some(4_000))?;
@@ -396,7 +399,7 @@ fn set_scheduler(thread: Thread, scheduler: ThreadId) -> Outcome {
 #[track_caller]
 fn receive_preemption(from: Thread) -> Outcome<Word> {
     let message = receive(from.id())?;
-    equal("the tag", message.tag, preemption_tag())?;
+    equal_tags("the tag", message.tag, preemption_tag())?;
     let clock_us = utcb().mr(1);
     equal("the clock's high word", utcb().mr(2), 0)?;
     check(clock_us <= system_clock_us(), format_args!("{clock_us} is in the future"))?;

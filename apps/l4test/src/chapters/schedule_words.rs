@@ -29,9 +29,9 @@ chapter! { schedule_words:
         interrupts_never_associated_are_nobody,
     ],
     "X.2, Schedule, priorities" => [
-        lowest_and_highest_priority,
-        priorities_beyond_the_field_are_none,
-        stride_and_log_id_are_ignored,
+        lowest_and_highest_priority: ORDER,
+        priorities_beyond_the_field_are_none: ORDER,
+        stride_and_log_id_are_ignored: ORDER,
     ],
     "X.2, Schedule, times" => [
         every_form_of_time_as_a_slice,
@@ -39,21 +39,23 @@ chapter! { schedule_words:
         all_ones_keep_the_times,
     ],
     "X.2, Schedule, processors" => [bits_above_the_processor_are_ignored],
-    "X.2, Schedule, preemption" => [log_bit_is_ignored, hierarchical_bits_without_extension_are_ignored],
+    "X.2, Schedule, preemption" => [log_bit_is_ignored, hierarchical_bits_without_extension_are_ignored: ORDER],
     "X.2, Schedule, order of checks" => [
         dest_comes_first,
         permission_comes_before_the_values,
-        refused_values_change_nothing,
+        refused_values_change_nothing: ORDER,
     ],
-    "X.2, Schedule" => [result_is_that_before_the_change, success_clears_error_code],
+    "X.2, Schedule" => [result_is_that_before_the_change: ORDER, success_clears_error_code],
     "X.2, ThreadSwitch" => [
-        special_ids_are_a_yield,
-        wild_ids_are_a_yield,
+        special_ids_are_a_yield: ORDER,
+        wild_ids_are_a_yield: ORDER,
         switch_leaves_error_code,
-        switch_to_a_halted_thread_is_a_yield,
-        switch_to_an_inactive_thread_is_a_yield,
+        switch_to_a_halted_thread_is_a_yield: ORDER,
+        switch_to_an_inactive_thread_is_a_yield: ORDER,
     ],
 }
+
+const ORDER: &str = "priorities and slices order the threads of one processor";
 
 const KEEP: (TimeControl, ProcessorControl, PrioControl, PreemptionControl) =
     (TimeControl::NO_CHANGE, ProcessorControl::NO_CHANGE, PrioControl::NO_CHANGE, PreemptionControl::NO_CHANGE);

@@ -9,7 +9,7 @@ use l4::{Fpage, IpcErrorKind, MapItem, MemoryType, MsgTag, PageAttribute, Rights
 use crate::failure::{Failure, Outcome, Within, check, equal};
 use crate::registry::chapter;
 use crate::world::memory::{self, PAGE_LOG2, at, fpage, page, window};
-use crate::world::messages::{accept_in, receive_error};
+use crate::world::messages::{accept_in, equal_tags, receive_error};
 use crate::world::threads::{PATIENCE, spawn};
 
 chapter! { sigma0:
@@ -36,7 +36,7 @@ fn call(msg: &Msg, window: Fpage) -> Outcome<Fpage> {
     accept_untyped();
     let outcome = outcome?;
     equal("from", outcome.from, kip::sigma0_id())?;
-    equal("the tag of the answer", outcome.tag, Sigma0Request::reply_tag())?;
+    equal_tags("the tag of the answer", outcome.tag, Sigma0Request::reply_tag())?;
     let item = Msg::store(outcome.tag).map_item(0).ok_or(Failure::new("the answer has no map item"))?;
     equal("the kind of the answer", item, MapItem::map(item.fpage, item.snd_base))?;
     Ok(item.fpage)

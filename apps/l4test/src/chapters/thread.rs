@@ -16,8 +16,9 @@ use crate::failure::{Failure, Outcome, Within, check, equal};
 use crate::registry::chapter;
 use crate::world::memory;
 use crate::world::messages::{NOW, call_label, receive, receive_error, send_error, send_label};
+use crate::world::placement;
 use crate::world::spaces::Space;
-use crate::world::threads::{Thread, plan, raw_inspect, spawn, spawn_later, supervisor, tester};
+use crate::world::threads::{Thread, plan, raw_inspect, spawn, spawn_later, spin_forever, supervisor, tester};
 
 chapter! { thread:
     "X.2, Thread identifiers" => [
@@ -73,7 +74,7 @@ fn own_ids() -> Outcome {
     equal("MyLocalId", threads_of::my_local_id(), tester().local_id())?;
     let info = kip::kip().thread_info;
     equal("the supervisor's id", supervisor(), ThreadId::global(info.user_base() + 2, 1))?;
-    equal("ProcessorNo", utcb().processor_no(), 0)
+    equal("ProcessorNo", utcb().processor_no(), placement::expected_processor(tester()).into())
 }
 
 fn local_id_is_the_address_of_mr0() -> Outcome {
@@ -103,7 +104,7 @@ fn fresh_utcb_is_clear() -> Outcome {
     // In a new space the registers can be looked at by the thread alone, after its start code has set some.
     let thread = plan().space(space).spawn(|| {
         equal("MyGlobalId", utcb().my_global_id().is_global(), true)?;
-        equal("ProcessorNo", utcb().processor_no(), 0)?;
+        equal("ProcessorNo", utcb().processor_no(), placement::expected_processor(Thread::me()).into())?;
         equal("BR0", utcb().br(0), 0)?;
         equal("ErrorCode", utcb().error_code(), 0)?;
         equal("UserDefinedHandle", utcb().user_defined_handle(), 0)?;
@@ -206,7 +207,7 @@ fn exregs_shows_registers_and_state() -> Outcome {
     let found = inspect(sender.local_id())?;
     check(found.state.was_sending() && !found.state.was_receiving(), "it does not send")?;
     equal("the other id", found.other_id, sender.id())?;
-    let ready = spawn_later(|| Ok(()))?;
+    let ready = spawn_later(spin_forever)?;
     check(!inspect(ready.id())?.state.was_ipcing(), "a ready thread is in an IPC")
 }
 
@@ -243,6 +244,7 @@ fn exregs_restarts_a_sleeping_thread() -> Outcome {
     for run in 1..=100 {
         equal("runs", RUNS.load(Relaxed), run)?;
         thread.restart()?;
+        placement::settle();
     }
     Ok(())
 }
@@ -331,6 +333,7 @@ fn exregs_halts_after_the_ipc() -> Outcome {
     equal("what it did while halted", GOT.load(Relaxed), 0)?;
     let state = threads_of::resume(thread.id())?;
     check(state.was_halted() && !state.was_receiving(), "it was not halted behind its IPC")?;
+    placement::settle();
     equal("what it did afterwards", GOT.load(Relaxed), 1)?;
     thread.join()
 }

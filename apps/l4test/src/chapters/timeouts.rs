@@ -29,7 +29,7 @@ chapter! { timeouts:
         receive_timeout_begins_after_the_send,
         message_in_time_ends_the_timeout,
         nobody_is_left_in_the_queue_after_a_timeout,
-        sleepers_wake_in_order,
+        sleepers_wake_in_order: "processors that wake at different times may do so in any order on a busy host",
         long_timeouts_do_not_expire_early,
         upper_half_of_the_timeouts_is_ignored,
     ],

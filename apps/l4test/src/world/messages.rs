@@ -1,11 +1,14 @@
 //! Messages that many tests send and receive.
 
+use core::fmt::Display;
+
 use l4::ipc::{self, Outcome as IpcOutcome};
 use l4::message::{Msg, MsgBuffer, accept, accept_strings, accept_untyped};
 use l4::time::timeouts;
 use l4::{Acceptor, Fpage, IpcError, IpcErrorKind, MapItem, MsgTag, Phase, StringItem, ThreadId, Time, Word, utcb};
 
 use super::memory::{at, is_in_playground};
+use super::placement;
 use super::threads::PATIENCE;
 use crate::failure::{Outcome, Within, equal};
 
@@ -23,12 +26,23 @@ pub fn load_words(label: Word, count: usize) {
 /// Whether the message registers hold the message of [`load_words`], received with `tag`.
 #[track_caller]
 pub fn check_words(tag: MsgTag, label: Word, count: usize) -> Outcome {
-    equal("the tag", tag, MsgTag::new(label, count, 0))?;
+    equal_tags("the tag", tag, MsgTag::new(label, count, 0))?;
     equal("MR0", utcb().tag(), tag)?;
     for index in 1..=count {
         equal(format_args!("MR{index}"), utcb().mr(index), word(count, index)).within(format_args!("{count} words"))?;
     }
     Ok(())
+}
+
+/// Fails unless the tag of a message is this one. Whether it has flag X, if threads are spread, is not what it is about.
+#[track_caller]
+pub fn equal_tags(what: impl Display, is: MsgTag, should: MsgTag) -> Outcome {
+    equal(what, without_x(is), should)
+}
+
+/// The tag without flag X, if threads are spread.
+pub fn without_x(tag: MsgTag) -> MsgTag {
+    if placement::is_spread() { tag.without_flags(MsgTag::XCPU) } else { tag }
 }
 
 /// Receives from one thread within the usual patience.

@@ -8,6 +8,7 @@ pub mod large;
 pub mod localities;
 pub mod memory;
 pub mod messages;
+pub mod placement;
 pub mod ports;
 pub mod spaces;
 pub mod threads;

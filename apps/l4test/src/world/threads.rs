@@ -15,7 +15,7 @@
 use core::cell::UnsafeCell;
 use core::fmt;
 use core::mem::MaybeUninit;
-use core::sync::atomic::{AtomicU32, AtomicUsize, Ordering::Relaxed};
+use core::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicUsize, Ordering::Relaxed};
 
 use l4::arch::RawExregs;
 use l4::ipc;
@@ -27,6 +27,7 @@ use l4::{
     kip, schedule, utcb,
 };
 
+use super::placement;
 use super::spaces::Space;
 use crate::arch;
 use crate::failure::{Failure, Outcome};
@@ -64,6 +65,10 @@ struct Slot {
     stack: Stack<STACK_SIZE>,
     start: UnsafeCell<Start>,
     outcome: UnsafeCell<Outcome>,
+    /// Its thread runs code of its own.
+    has_begun: AtomicBool,
+    /// The priority that its thread was made with.
+    priority: AtomicU8,
 }
 
 // SAFETY: by [SLOT] nobody reads what somebody else writes at the same time.
@@ -77,7 +82,13 @@ impl Slot {
             pager: ThreadId::NIL,
             exception_handler: ThreadId::NIL,
         };
-        Self { stack: Stack::new(), start: UnsafeCell::new(start), outcome: UnsafeCell::new(Ok(())) }
+        Self {
+            stack: Stack::new(),
+            start: UnsafeCell::new(start),
+            outcome: UnsafeCell::new(Ok(())),
+            has_begun: AtomicBool::new(false),
+            priority: AtomicU8::new(0),
+        }
     }
 }
 
@@ -118,8 +129,23 @@ impl Thread {
         if slot < SLOTS { Ok(Self { slot }) } else { Err(Failure::new("all slots are in use")) }
     }
 
+    /// The number of its slot.
+    pub fn slot(self) -> usize {
+        self.slot
+    }
+
+    /// Whether it was made to run before the tester goes on.
+    pub fn is_first(self) -> bool {
+        ALL_SLOTS[self.slot].priority.load(Relaxed) > PRIORITY
+    }
+
+    /// Whether it runs code of its own by now.
+    pub fn has_begun(self) -> bool {
+        ALL_SLOTS[self.slot].has_begun.load(Relaxed)
+    }
+
     /// The calling thread.
-    fn me() -> Self {
+    pub fn me() -> Self {
         Self { slot: (utcb().my_global_id().thread_no() - supervisor().thread_no() - 1) as usize }
     }
 
@@ -261,10 +287,18 @@ impl Plan {
     #[track_caller]
     fn spawn_in<F: Fn() -> Outcome + Copy + Send + 'static>(self, thread: Thread, body: F) -> Outcome {
         self.store(thread, body);
+        let slot = &ALL_SLOTS[thread.slot];
+        slot.has_begun.store(false, Relaxed);
+        slot.priority.store(self.priority, Relaxed);
         let space = self.space.specifier();
         thread::thread_control(thread.id(), space, supervisor(), supervisor(), Some(thread.utcb_location()))?;
         schedule::set_priority(thread.id(), self.priority)?;
-        thread.restart()
+        placement::place(thread)?;
+        thread.restart()?;
+        if self.priority > PRIORITY {
+            placement::settle();
+        }
+        Ok(())
     }
 
     fn store<F: Fn() -> Outcome + Copy + Send + 'static>(self, thread: Thread, body: F) {
@@ -305,6 +339,13 @@ pub fn spawn_later<F: Fn() -> Outcome + Copy + Send + 'static>(body: F) -> Outco
     plan().priority(PRIORITY_LATER).spawn(body)
 }
 
+/// The body of a thread that never blocks.
+pub fn spin_forever() -> Outcome {
+    loop {
+        core::hint::spin_loop();
+    }
+}
+
 /// Where every thread begins. In another space the first instruction faults, and the supervisor maps the image.
 extern "C" fn begin() -> ! {
     let slot = &ALL_SLOTS[Thread::me().slot];
@@ -312,6 +353,7 @@ extern "C" fn begin() -> ! {
     let start = unsafe { &*slot.start.get() };
     utcb().set_pager(start.pager);
     utcb().set_exception_handler(start.exception_handler);
+    slot.has_begun.store(true, Relaxed);
     let outcome = start.call.map_or(Ok(()), |call| call(start.body.as_ptr().cast()));
     // SAFETY: [SLOT]: nobody reads it before this thread says so.
     unsafe { *slot.outcome.get() = outcome };
@@ -329,8 +371,8 @@ fn tell_result() -> ! {
     loop {
         if ipc::receive(tester().id()).is_ok_and(|question| question.tag.label() == JOIN) {
             Msg::new(JOIN).load();
-            // The tester waits for the answer, or has given up.
-            let _ = ipc::reply(tester().id());
+            // The tester waits for the answer, or has given up. A redirector may have to come back first.
+            let _ = ipc::send_timeout(tester().id(), PATIENCE);
         }
     }
 }
@@ -349,6 +391,7 @@ pub fn begin_test() {
     SUPERVISOR.store(kip::root_task_id().raw(), Relaxed);
     GENERATION.fetch_add(1, Relaxed);
     USED.store(0, Relaxed);
+    ALL_SLOTS.iter().for_each(|slot| slot.priority.store(0, Relaxed));
 }
 
 /// Starts the test.
