@@ -80,7 +80,10 @@ pub fn cases() -> Vec<Case> {
         Case::new("boot::icount_gives_the_same_output_each_time", "", same_each_time),
         Case::new("boot::icount_counts_instructions", "", says_instructions),
         Case::new("boot::an_ipc_between_spaces_takes_few_instructions", "X.2, Ipc, message transfer", budget),
-        Case::new("boot::lives_cost_the_same_each_time", "X.2, System calls, kernel memory", lives),
+        Case::new("boot::lives_cost_the_same_each_time", "X.2, System calls, kernel memory", |lab| lives(lab, 1)),
+        Case::new("boot::lives_cost_nothing_on_four_processors", "X.2, System calls, kernel memory", |lab| {
+            lives(lab, 4)
+        }),
         Case::new("boot::the_debugger_s_services_print", "Kernel debugger, output", debugger_output),
         Case::new("boot::the_debugger_s_services_read_keys", "Kernel debugger, input", debugger_input),
         Case::new("boot::traps_on_a_plain_processor", "X.2, Exception protocol, instructions", traps),
@@ -311,15 +314,18 @@ fn no_kernel_memory(lab: &Lab) -> Result<()> {
     Ok(())
 }
 
-/// Only where instructions are counted can l4test tell whether later threads and spaces cost as much as the first.
-fn lives(lab: &Lab) -> Result<()> {
+/// Only where instructions are counted can l4test tell whether later threads and spaces cost as much as the first. There
+/// only one processor runs at a time, so that as many live on several.
+fn lives(lab: &Lab, cpus: u32) -> Result<()> {
     let mut machine = machine(lab, "max", 256);
-    machine.icount = true;
-    machine.modules[2] = Module { file: lab.image("l4test"), args: "run=lives_cost_the_same_each_time".to_owned() };
+    (machine.icount, machine.cpus) = (true, cpus);
+    machine.modules[2] = Module { file: lab.image("l4test"), args: "run=kernel_memory::lives_".to_owned() };
     let ended = machine.boot(&Console::none(), Some(PATIENCE))?;
     check_success(&ended)?;
-    let line = "test kernel_memory::lives_cost_the_same_each_time ... ok";
-    ensure!(ended.console.contains(line), "no `{line}`\n{}", tail(&ended.console));
+    for name in ["lives_of_threads_cost_no_memory", "lives_of_spaces_cost_no_memory", "lives_cost_the_same_each_time"] {
+        let line = format!("test kernel_memory::{name} ... ok");
+        ensure!(ended.console.contains(&line), "no `{line}`\n{}", tail(&ended.console));
+    }
     Ok(())
 }
 

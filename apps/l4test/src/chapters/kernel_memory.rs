@@ -37,9 +37,9 @@ const THREAD_LIVES: Word = 100_000;
 const SPACE_LIVES: Word = 10_000;
 
 /// How many lives are enough. With several processors each is made known to all of them, for which an emulator on a busy
-/// host takes its time.
+/// host takes its time, unless it counts instructions: then one runs at a time.
 fn lives(count: Word) -> Word {
-    if kip::num_processors() > 1 { count / 50 } else { count }
+    if kip::num_processors() > 1 && !arch::counts_instructions() { count / 50 } else { count }
 }
 
 /// What it means that kernel memory does not run out: with little of it a mistake, with much that there are not ids and
