@@ -6,6 +6,7 @@ mod build;
 mod cargo;
 mod elf;
 mod foreign;
+mod fuzz;
 mod kvm;
 mod monitor;
 mod packages;
@@ -43,6 +44,8 @@ enum Command {
     Test(test::Args),
     /// Measure: instructions, lines and privileged operations of what the kernel does
     Bench(bench::Args),
+    /// Make random system calls from a seed; a failure comes with the shortest run that shows it
+    Fuzz(fuzz::Args),
     /// Build the images below target/marcona/, bootable by hand
     Build(build::Args),
     /// Check formatting, lints, crate arrows, the unsafe list, links, the map of the specification
@@ -88,6 +91,7 @@ fn main() -> ExitCode {
         Some(Command::Run(args)) => run::run(&args),
         Some(Command::Test(args)) => test::run(&args),
         Some(Command::Bench(args)) => bench::run(&args),
+        Some(Command::Fuzz(args)) => fuzz::run(&args),
         Some(Command::Build(args)) => build::run(&args),
         Some(Command::Tidy(args)) => tidy::run(&args),
         None => Cli::command().print_help().map(|()| ExitCode::SUCCESS).map_err(Into::into),

@@ -94,6 +94,7 @@ pub const CRATES: &[Crate] = &[
     with_unsafe(entry("kickstart", Kind::System, HostTests::Library, &["l4-abi", "kformats"])),
     with_unsafe(entry("kernel", Kind::System, HostTests::No, &["l4-abi", "kcore", "kformats", "khal"])),
     entry("sigma0", Kind::System, HostTests::Library, &["l4-abi", "l4", "l4-rt"]),
+    entry("dice", Kind::Library, HostTests::All, &[]),
     entry("measure", Kind::MachineLibrary, HostTests::Library, &["l4", "l4-rt"]),
     entry("pingpong", Kind::Program, HostTests::Library, &["l4", "l4-rt", "measure"]),
     // A conformance suite must do what hostile programs do; its chapters forbid `unsafe`, its world and assembly cannot.
@@ -101,7 +102,9 @@ pub const CRATES: &[Crate] = &[
     entry("bench", Kind::Program, HostTests::Library, &["l4", "l4-rt", "measure"]),
     entry("scale", Kind::Program, HostTests::Library, &["l4", "l4-rt", "measure"]),
     // It takes whatever others send to it.
-    with_unsafe(entry("storm", Kind::Program, HostTests::Library, &["l4", "l4-rt"])),
+    with_unsafe(entry("storm", Kind::Program, HostTests::Library, &["dice", "l4", "l4-rt", "measure"])),
+    // Its calls are what hostile programs make.
+    with_unsafe(entry("fuzz", Kind::Program, HostTests::Library, &["dice", "l4", "l4-rt", "measure"])),
     entry("drivers", Kind::Program, HostTests::No, &["l4", "l4-rt"]),
     // The emulator's interface is one of pointers.
     with_unsafe(entry("plugin", Kind::Tool, HostTests::Library, &[])),

@@ -34,14 +34,14 @@ mod table;
 #[forbid(unsafe_code)]
 mod victim;
 
+use dice::mix;
 use l4::message::Msg;
 use l4::{IpcErrorKind, Time, Timeouts, ipc, kip, schedule, thread, time};
 use l4_rt::{exit, println};
-use storm::dice::mix;
 use storm::options::Options;
 
 use failure::{check, fail, must};
-use memory::Room;
+use measure::room::Room;
 use table::{Role, Slot, all, all_of, groups};
 
 /// Exit status for a bad command line.

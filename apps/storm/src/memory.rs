@@ -1,13 +1,9 @@
-//! Pages that threads of several spaces share, and how much memory the kernel has.
+//! Pages that threads of several spaces share.
 
 use core::hint::black_box;
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-use l4::{Fpage, Rights, SysError, ThreadId, Word, thread};
-
-use crate::failure::fail;
-use crate::life;
-use crate::table::root;
+use l4::{Fpage, Rights, Word};
 
 /// log2 of the size of a page.
 pub const PAGE_LOG2: u32 = 12;
@@ -84,41 +80,5 @@ impl Arena {
         if access == Access::Write {
             let _ = black_box(word.compare_exchange(value, value, Relaxed, Relaxed));
         }
-    }
-}
-
-/// What the kernel's memory suffices for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Room {
-    /// Inactive threads in root's space.
-    pub threads: usize,
-    /// Threads in spaces of their own.
-    pub spaces: usize,
-}
-
-impl Room {
-    /// Finds out, by making as many.
-    pub fn measure() -> Self {
-        Self {
-            threads: fill(|id| thread::thread_control(id, root(), root(), ThreadId::NIL, None)),
-            spaces: fill(|id| life::make_own_space(id, l4::kip::sigma0_id())),
-        }
-    }
-}
-
-/// How many can be made until there is no memory. All are deleted.
-fn fill(make: impl Fn(ThreadId) -> Result<(), SysError>) -> usize {
-    const MANY: usize = 100_000;
-    const FIRST: Word = 4096;
-    let id = |n: usize| ThreadId::global(root().thread_no() + FIRST + n as Word, 1);
-    let end = (0..MANY).find_map(|n| make(id(n)).err().map(|error| (n, error)));
-    // The last may be there or not.
-    for n in 0..end.map_or(MANY, |(n, _)| n + 1) {
-        crate::failure::must("deleting a thread", thread::delete(id(n)));
-    }
-    match end {
-        Some((count, SysError::OutOfMemory)) => count,
-        Some((_, error)) => fail(format_args!("filling memory ends with {error:?}")),
-        None => fail("kernel memory does not run out"),
     }
 }

@@ -14,12 +14,12 @@
 
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
+use dice::{Dice, mix};
 use l4::ipc::{self, Outcome};
 use l4::message::{Msg, MsgBuffer, accept_strings, accept_untyped};
 use l4::{
     Fpage, IpcError, IpcErrorKind, MapItem, MsgTag, Phase, Rights, ThreadId, Time, Timeouts, Word, schedule, time, utcb,
 };
-use storm::dice::{Dice, mix};
 
 use crate::failure::{check, fail, seed};
 use crate::life::PATIENCE;

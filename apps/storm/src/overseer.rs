@@ -5,10 +5,10 @@
 
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
+use dice::{Dice, mix};
 use l4::ipc;
 use l4::message::Msg;
 use l4::{MapItem, Rights, ThreadId, Time, Timeouts, Word, space, time, utcb};
-use storm::dice::{Dice, mix};
 
 use crate::failure::{check, fail, seed};
 use crate::memory::{PAGE_LOG2, PAGE_WORDS, Page};

@@ -14,4 +14,6 @@ pub mod clock;
 #[cfg(target_os = "none")]
 pub mod pager;
 #[cfg(target_os = "none")]
+pub mod room;
+#[cfg(target_os = "none")]
 pub mod stage;

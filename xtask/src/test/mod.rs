@@ -6,6 +6,7 @@ mod bench;
 mod boots;
 mod commands;
 mod foreign;
+mod fuzz;
 mod host;
 mod images;
 mod isolation;
@@ -286,8 +287,13 @@ fn cases() -> impl Iterator<Item = Case> {
         .chain(l4test::cases())
         .chain(foreign::cases())
         .chain(storm::cases())
+<<<<<<< HEAD
         .chain(mitigations::cases())
         .chain(isolation::cases());
+=======
+        .chain(fuzz::cases())
+        .chain(mitigations::cases());
+>>>>>>> a5cb5f5 (fuzz: make random system calls in the emulator)
     boots.chain(commands::cases()).chain(bench::cases()).chain(servers::cases())
 }
 
@@ -304,7 +310,7 @@ pub fn clauses() -> Vec<&'static str> {
 }
 
 /// A seed that was not there before.
-fn fresh_seed() -> u64 {
+pub fn fresh_seed() -> u64 {
     let time = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     time.as_millis() as u64 % 1_000_000_000
 }

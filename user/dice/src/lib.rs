@@ -1,4 +1,9 @@
-//! Numbers that look random and follow from a seed.
+//! Numbers that look random and follow from a seed, for programs whose choices must come again.
+#![no_std]
+#![forbid(unsafe_code)]
+
+#[cfg(test)]
+extern crate std;
 
 use core::ops::Range;
 
