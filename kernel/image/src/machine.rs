@@ -22,7 +22,7 @@ use khal::cache;
 use khal::cpu::Features;
 use khal::cr::{Cr3, SharedIdentifier};
 use khal::desc::Selector;
-use khal::fpu;
+use khal::fpu::{self, FpuState};
 use khal::irq::IrqOff;
 use khal::timer::{Clocks, Scale, tsc};
 use khal::tlb::{self, ContextFlush};
@@ -695,9 +695,23 @@ pub fn enter_registers(thread: TcbRef, may_call_fast: bool) {
 fn enter_fpu(is_owner: bool) {
     let cpu = area::here();
     if cpu.fpu_is_live.get() != is_owner {
+        if !is_owner && mitigations::empty_fpu() {
+            empty_fpu(cpu.fpu_owner.replace(None));
+        }
         cpu.fpu_is_live.set(is_owner);
         if is_owner { fpu::unlock() } else { fpu::lock() }
     }
+}
+
+/// Leaves nothing in the floating-point registers, which are live: what they hold is that of `owner`, or nobody's.
+fn empty_fpu(owner: Option<TcbRef>) {
+    static INITIAL: FpuState = FpuState::initial();
+    if let Some(owner) = owner {
+        // SAFETY: the owner is not in user mode; CR4.OSFXSR is set, and CR0.TS clear, as the registers are live.
+        unsafe { frame(owner).fpu.save() };
+    }
+    // SAFETY: as above; nobody writes to the state, and what the registers held is saved or not needed.
+    unsafe { INITIAL.restore() };
 }
 
 /// Makes the segment registers what a fresh thread has in them.

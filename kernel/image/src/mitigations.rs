@@ -13,6 +13,7 @@
 //! | VERW on the way to user mode | second form of the ends of `resume_user` and of the fast path |
 //! | tables without the kernel | second forms of gates and ways out, an entry of its own from SYSCALL |
 //! | IBRS, STIBP, SSBD | set when the processor starts |
+//! | floating-point registers are emptied | `machine::enter_registers` |
 //! | IBPB between spaces | [`load_space`]; the entry goes past the fast path, which has none |
 //!
 //! A non-maskable interrupt returns as it came, to the tables that it found: it touches nothing but what other processors ask
@@ -137,6 +138,11 @@ unsafe fn write_code<const N: usize>(from: usize, bytes: [u8; N]) {
         // SAFETY: by contract these are bytes of the image that can be written, and nobody reads them meanwhile.
         unsafe { at.write_volatile(byte) };
     }
+}
+
+/// Whether floating-point registers are emptied when the thread whose they are stops running.
+pub fn empty_fpu() -> bool {
+    DECISION.get().measures.contains(Measures::EMPTY_FPU)
 }
 
 /// Whether spaces do not show the kernel.

@@ -19,24 +19,25 @@ const NOT: &str = "not affected";
 const ZERO: &str = "affected, entries of absent pages are zero";
 const CLEARED: &str = "affected, buffers would be cleared on the way to user mode, but VERW is not said to do so";
 const MASKED: &str = "affected, thread numbers are masked";
+const EMPTIED: &str = "affected, registers are emptied when their owner leaves";
 
-const NAMES: [&str; 6] = ["Meltdown", "L1TF", "MDS", "Spectre v1", "Spectre v2", "SSB"];
+const NAMES: [&str; 7] = ["Meltdown", "L1TF", "MDS", "Spectre v1", "Spectre v2", "SSB", "LazyFP"];
 
 /// A boot: name of the test, processor, options of the kernel, the choice, what is said of each weakness.
-type Row = (&'static str, &'static str, &'static str, &'static str, [&'static str; 6]);
+type Row = (&'static str, &'static str, &'static str, &'static str, [&'static str; 7]);
 
 const ROWS: &[Row] = &[
-    ("a_weak_processor_is_helped_by_default", WEAK, "", "auto", [APART, ZERO, CLEARED, MASKED, OPEN, OPEN]),
-    ("mitigations_can_be_off", WEAK, "mitigations=off", "off", [OPEN, ZERO, OPEN, MASKED, OPEN, OPEN]),
-    ("mitigations_can_be_full", WEAK, "mitigations=full", "full", [APART, ZERO, CLEARED, MASKED, OPEN, OPEN]),
+    ("a_weak_processor_is_helped_by_default", WEAK, "", "auto", [APART, ZERO, CLEARED, MASKED, OPEN, OPEN, EMPTIED]),
+    ("mitigations_can_be_off", WEAK, "mitigations=off", "off", [OPEN, ZERO, OPEN, MASKED, OPEN, OPEN, OPEN]),
+    ("mitigations_can_be_full", WEAK, "mitigations=full", "full", [APART, ZERO, CLEARED, MASKED, OPEN, OPEN, EMPTIED]),
     (
         "a_wrong_choice_of_mitigations_is_the_default",
         WEAK,
         "mitigations=no",
         "auto",
-        [APART, ZERO, CLEARED, MASKED, OPEN, OPEN],
+        [APART, ZERO, CLEARED, MASKED, OPEN, OPEN, EMPTIED],
     ),
-    ("a_stronger_processor_needs_less", STRONGER, "", "auto", [NOT, NOT, NOT, MASKED, OPEN, OPEN]),
+    ("a_stronger_processor_needs_less", STRONGER, "", "auto", [NOT, NOT, NOT, MASKED, OPEN, OPEN, NOT]),
 ];
 
 /// All tests of this file.
@@ -55,7 +56,7 @@ fn boot(machine: &Machine) -> Result<Ended> {
 }
 
 /// The kernel says what was chosen, and of each weakness what it is to this processor.
-fn says(lab: &Lab, cpu: &str, options: &str, choice: &str, lines: [&str; 6]) -> Result<()> {
+fn says(lab: &Lab, cpu: &str, options: &str, choice: &str, lines: [&str; 7]) -> Result<()> {
     let mut machine = machine(lab, cpu, 256);
     "inter mrs=0..8 rounds=2".clone_into(&mut machine.modules[2].args);
     options.clone_into(&mut machine.modules[0].args);

@@ -287,13 +287,9 @@ fn cases() -> impl Iterator<Item = Case> {
         .chain(l4test::cases())
         .chain(foreign::cases())
         .chain(storm::cases())
-<<<<<<< HEAD
+        .chain(fuzz::cases())
         .chain(mitigations::cases())
         .chain(isolation::cases());
-=======
-        .chain(fuzz::cases())
-        .chain(mitigations::cases());
->>>>>>> a5cb5f5 (fuzz: make random system calls in the emulator)
     boots.chain(commands::cases()).chain(bench::cases()).chain(servers::cases())
 }
 

@@ -150,6 +150,8 @@ impl Identity {
             Weakness::Mds => !is_amds && !has(Traits::NO_MDS) && !self.is_spared_by_mds(),
             Weakness::SpectreV1 | Weakness::SpectreV2 => true,
             Weakness::Ssb => !has(Traits::NO_SSB) && !self.is_spared_by_ssb(),
+            // Nothing tells which processors of Intel are mended.
+            Weakness::LazyFpu => !is_amds,
         }
     }
 }
@@ -194,11 +196,14 @@ pub enum Weakness {
     SpectreV2,
     /// Loads that do not wait for older stores: speculative store bypass.
     Ssb,
+    /// User code reads floating-point registers that are locked: lazy FP state restore.
+    LazyFpu,
 }
 
 impl Weakness {
     /// All of them.
-    pub const ALL: [Self; 6] = [Self::Meltdown, Self::L1tf, Self::Mds, Self::SpectreV1, Self::SpectreV2, Self::Ssb];
+    pub const ALL: [Self; 7] =
+        [Self::Meltdown, Self::L1tf, Self::Mds, Self::SpectreV1, Self::SpectreV2, Self::Ssb, Self::LazyFpu];
 }
 
 impl fmt::Display for Weakness {
@@ -210,6 +215,7 @@ impl fmt::Display for Weakness {
             Self::SpectreV1 => "Spectre v1",
             Self::SpectreV2 => "Spectre v2",
             Self::Ssb => "SSB",
+            Self::LazyFpu => "LazyFP",
         })
     }
 }
@@ -232,6 +238,8 @@ bitflags! {
         const SSBD = 1 << 5;
         /// User code runs on page tables that lack the kernel but for the pages of its entries.
         const ISOLATED_TABLES = 1 << 6;
+        /// Floating-point registers are emptied when the thread whose they are stops running.
+        const EMPTY_FPU = 1 << 7;
     }
 }
 
@@ -251,6 +259,7 @@ impl Measures {
         let mut measures = Self::empty();
         measures.set(Self::ISOLATED_TABLES, affected(Weakness::Meltdown));
         measures.set(Self::CLEAR_BUFFERS, affected(Weakness::Mds));
+        measures.set(Self::EMPTY_FPU, affected(Weakness::LazyFpu));
         if affected(Weakness::SpectreV2) {
             measures.set(Self::AUTOMATIC_IBRS, has(Traits::AUTOMATIC_IBRS));
             measures.set(Self::ENHANCED_IBRS, has(Traits::ENHANCED_IBRS) && !has(Traits::AUTOMATIC_IBRS));
@@ -329,6 +338,7 @@ impl Finding {
             Measures::STIBP => "STIBP",
             Measures::BARRIER_BETWEEN_SPACES => "IBPB between spaces",
             Measures::ISOLATED_TABLES => "user page tables without the kernel",
+            Measures::EMPTY_FPU => "registers are emptied when their owner leaves",
             _ => "SSBD",
         })
     }
@@ -343,6 +353,7 @@ impl Finding {
                 ibrs.union(Measures::STIBP).union(Measures::BARRIER_BETWEEN_SPACES)
             }
             Weakness::Ssb => Measures::SSBD,
+            Weakness::LazyFpu => Measures::EMPTY_FPU,
             Weakness::L1tf | Weakness::SpectreV1 => Measures::empty(),
         }
     }
@@ -435,8 +446,8 @@ mod tests {
     }
 
     #[track_caller]
-    fn check(processor: Processor, policy: Policy, expected: [&str; 6]) {
-        let names = ["Meltdown", "L1TF", "MDS", "Spectre v1", "Spectre v2", "SSB"];
+    fn check(processor: Processor, policy: Policy, expected: [&str; 7]) {
+        let names = ["Meltdown", "L1TF", "MDS", "Spectre v1", "Spectre v2", "SSB", "LazyFP"];
         let expected: Vec<String> = names.iter().zip(expected).map(|(name, text)| format!("{name}: {text}")).collect();
         assert_eq!(lines(processor, policy), expected);
     }
@@ -445,6 +456,7 @@ mod tests {
     const NOT: &str = "not affected";
     const APART: &str = "affected, user page tables without the kernel";
     const ZERO: &str = "affected, entries of absent pages are zero";
+    const EMPTIED: &str = "affected, registers are emptied when their owner leaves";
     const MASKED: &str = "affected, thread numbers are masked";
     const CLEARED: &str = "affected, buffers are cleared on the way to user mode";
     const IN_VAIN: &str = "affected, buffers would be cleared on the way to user mode, but VERW is not said to do so";
@@ -454,23 +466,23 @@ mod tests {
     #[test]
     fn each_processor_gets_what_it_needs() {
         use Policy::{Auto, Full, Off};
-        check(SKYLAKE_OF_2017, Auto, [APART, ZERO, IN_VAIN, MASKED, OPEN, OPEN]);
-        check(SKYLAKE, Auto, [APART, ZERO, CLEARED, MASKED, STIBP, OPEN]);
+        check(SKYLAKE_OF_2017, Auto, [APART, ZERO, IN_VAIN, MASKED, OPEN, OPEN, EMPTIED]);
+        check(SKYLAKE, Auto, [APART, ZERO, CLEARED, MASKED, STIBP, OPEN, EMPTIED]);
         let full = "affected, STIBP, IBPB between spaces, the kernel's own jumps not mitigated";
-        check(SKYLAKE, Full, [APART, ZERO, CLEARED, MASKED, full, "affected, SSBD"]);
-        check(SKYLAKE, Off, [OPEN, ZERO, OPEN, MASKED, OPEN, OPEN]);
-        check(CASCADE_LAKE, Auto, [NOT, NOT, NOT, MASKED, ENHANCED, OPEN]);
-        check(ATOM, Auto, [NOT; 6]);
-        check(ATOM, Full, [NOT; 6]);
-        check(SILVERMONT, Auto, [APART, NOT, IN_VAIN, MASKED, STIBP, NOT]);
-        check(GOLDMONT, Auto, [NOT, NOT, NOT, MASKED, STIBP, OPEN]);
-        check(OPTERON, Auto, [NOT, NOT, NOT, MASKED, OPEN, NOT]);
-        check(ZEN_1, Auto, [NOT, NOT, NOT, MASKED, OPEN, OPEN]);
+        check(SKYLAKE, Full, [APART, ZERO, CLEARED, MASKED, full, "affected, SSBD", EMPTIED]);
+        check(SKYLAKE, Off, [OPEN, ZERO, OPEN, MASKED, OPEN, OPEN, OPEN]);
+        check(CASCADE_LAKE, Auto, [NOT, NOT, NOT, MASKED, ENHANCED, OPEN, EMPTIED]);
+        check(ATOM, Auto, [NOT; 7]);
+        check(ATOM, Full, [NOT; 7]);
+        check(SILVERMONT, Auto, [APART, NOT, IN_VAIN, MASKED, STIBP, NOT, EMPTIED]);
+        check(GOLDMONT, Auto, [NOT, NOT, NOT, MASKED, STIBP, OPEN, EMPTIED]);
+        check(OPTERON, Auto, [NOT, NOT, NOT, MASKED, OPEN, NOT, NOT]);
+        check(ZEN_1, Auto, [NOT, NOT, NOT, MASKED, OPEN, OPEN, NOT]);
         let barrier = "affected, IBPB between spaces, the kernel's own jumps not mitigated";
-        check(ZEN_1, Full, [NOT, NOT, NOT, MASKED, barrier, OPEN]);
-        check(ZEN_3, Auto, [NOT, NOT, NOT, MASKED, ENHANCED, OPEN]);
-        check(ZEN_4, Auto, [NOT, NOT, NOT, MASKED, "affected, automatic IBRS, STIBP", NOT]);
-        check(UNKNOWN, Auto, [APART, ZERO, IN_VAIN, MASKED, OPEN, OPEN]);
+        check(ZEN_1, Full, [NOT, NOT, NOT, MASKED, barrier, OPEN, NOT]);
+        check(ZEN_3, Auto, [NOT, NOT, NOT, MASKED, ENHANCED, OPEN, NOT]);
+        check(ZEN_4, Auto, [NOT, NOT, NOT, MASKED, "affected, automatic IBRS, STIBP", NOT, NOT]);
+        check(UNKNOWN, Auto, [APART, ZERO, IN_VAIN, MASKED, OPEN, OPEN, EMPTIED]);
     }
 
     #[test]
