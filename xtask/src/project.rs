@@ -108,7 +108,8 @@ pub const CRATES: &[Crate] = &[
     entry("drivers", Kind::Program, HostTests::No, &["l4", "l4-rt"]),
     // The emulator's interface is one of pointers.
     with_unsafe(entry("plugin", Kind::Tool, HostTests::Library, &[])),
-    entry("xtask", Kind::Tool, HostTests::All, &[]),
+    entry("kconfig", Kind::Tool, HostTests::All, &[]),
+    entry("xtask", Kind::Tool, HostTests::All, &["kconfig"]),
     entry("xtask-launch", Kind::Tool, HostTests::No, &[]),
 ];
 
