@@ -27,6 +27,8 @@ mod keys;
 #[forbid(unsafe_code)]
 mod registry;
 #[forbid(unsafe_code)]
+mod screen;
+#[forbid(unsafe_code)]
 mod supervisor;
 mod world;
 
@@ -58,6 +60,10 @@ fn main() {
         list(options);
     } else if options.reads_keys {
         keys::read();
+    } else if options.tells_kernel {
+        println!("kernel: {}", l4::kip::kernel_version_string());
+    } else if options.shows_screen {
+        screen::show();
     } else if run_all(options).failed > 0 {
         exit(STATUS_FAILED);
     }

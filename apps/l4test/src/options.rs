@@ -25,6 +25,10 @@ pub struct Options<'a> {
     pub format: Format,
     /// `keys`: read keys instead.
     pub reads_keys: bool,
+    /// `kernel`: print what the kernel says of itself instead.
+    pub tells_kernel: bool,
+    /// `screen`: print what turns on the text screen instead.
+    pub shows_screen: bool,
     /// `run=FILTER`: only tests with this text in their name.
     pub filter: &'a str,
     /// `spread=SEED`: threads run on processors that follow from the seed.
@@ -40,6 +44,8 @@ l4test runs the tests of its chapters, one after another, and ends with `N passe
   json        a JSON object a line for each test
   ktap        Kernel Test Anything Protocol, version 1
   keys        read keys through the kernel and say which, up to q and one more
+  kernel      print what the kernel says of itself
+  screen      print what turns in the corner of the text screen
   help        this text";
 
 /// A word that means nothing.
@@ -50,7 +56,7 @@ impl fmt::Display for UnknownWord<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "l4test: \"{}\" means nothing; known words: help, list, json, ktap, keys, run=FILTER, spread=SEED",
+            "l4test: \"{}\" means nothing; known words: help, list, json, ktap, keys, kernel, screen, run=FILTER, spread=SEED",
             self.0
         )
     }
@@ -77,6 +83,8 @@ impl<'a> Options<'a> {
                 "json" => self.format = Format::Json,
                 "ktap" => self.format = Format::Ktap,
                 "keys" => self.reads_keys = true,
+                "kernel" => self.tells_kernel = true,
+                "screen" => self.shows_screen = true,
                 _ => return None,
             },
             Some(("run", filter)) => self.filter = filter,
@@ -112,6 +120,8 @@ mod tests {
         check("run=ipc ktap", Ok(Options { format: Format::Ktap, filter: "ipc", ..all }));
         check("json ktap", Ok(Options { format: Format::Ktap, ..all }));
         check("keys", Ok(Options { reads_keys: true, ..all }));
+        check("kernel", Ok(Options { tells_kernel: true, ..all }));
+        check("screen", Ok(Options { shows_screen: true, ..all }));
         check("run=a list", Ok(Options { is_list: true, filter: "a", ..all }));
         check("run=", Ok(all));
         check("run=a=b", Ok(Options { filter: "a=b", ..all }));
@@ -132,7 +142,7 @@ mod tests {
 
     #[test]
     fn each_word_is_in_the_help_and_in_the_error() {
-        for word in ["run=FILTER", "spread=SEED", "list", "json", "ktap", "help"] {
+        for word in ["run=FILTER", "spread=SEED", "list", "json", "ktap", "keys", "kernel", "screen", "help"] {
             let starts = |line: &str| line.trim_start().starts_with(word);
             assert!(HELP.lines().any(starts) && UnknownWord("x").to_string().contains(word), "{word}");
         }

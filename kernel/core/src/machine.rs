@@ -206,6 +206,9 @@ pub struct NoMemory;
 
 /// The machine as the core sees it: what differs between processors and widths.
 pub trait Machine: Mmu {
+    /// Whether there can be another processor than this one. If not, the number of each processor and all homes are 0.
+    const IS_MULTIPROCESSOR: bool = true;
+
     /// The system clock, microseconds since boot (X.2, SystemClock).
     fn now_us(&self) -> u64;
 

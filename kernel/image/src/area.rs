@@ -144,6 +144,9 @@ pub fn syscall_entry() -> usize {
 /// Where the area of this processor begins.
 #[inline(always)]
 fn start() -> usize {
+    if !config::SMP {
+        return layout::area(0);
+    }
     let stack: usize;
     // SAFETY: reading the stack pointer changes nothing. Where the stack pointer is in the area may change, but not in which;
     // so whatever reading was done before does as well.

@@ -9,7 +9,8 @@ use khal::irq::IrqOff;
 use crate::machine::{self, Hardware};
 use crate::trap::entry::{resume_from_ipc, resume_user};
 use crate::trap::vector;
-use crate::{KERNEL, area, layout};
+use crate::wheels::{self, Wheel};
+use crate::{KERNEL, area, config, layout};
 
 /// How often a processor that has nothing to do looks out for others before it sleeps: a few microseconds, about as long
 /// as it takes to interrupt it and to wake it up. Who calls a thread of another processor finds the answer in that time if
@@ -118,7 +119,7 @@ fn rest_later(here: &mut Here<'static, Hardware>) {
 /// full stack otherwise.
 #[inline(always)]
 fn rest(here: &mut Here<'static, Hardware>) {
-    if here.k.cpus.len() == 1 || !look_out(here) {
+    if !config::LOOKS_OUT || here.k.cpus.len() == 1 || !look_out(here) {
         sleep(here)
     }
     if let Some(woken) = here.receive_at_rest() {
@@ -154,6 +155,7 @@ fn look_out(here: &Here<'static, Hardware>) -> bool {
 #[inline(never)]
 fn sleep(here: &Here<'static, Hardware>) -> ! {
     machine::arm_for_sleep(here.next_timeout());
+    wheels::turn(Wheel::Idle);
     wait_for_interrupt()
 }
 

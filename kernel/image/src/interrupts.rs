@@ -17,7 +17,7 @@ use khal::lines::{Input, Lines, MAX_IO_APICS, Trigger};
 use khal::pic::{self, Pics};
 
 use crate::trap::vector;
-use crate::{console, layout, machine};
+use crate::{config, console, layout, machine};
 
 const PAGE_BYTES: u64 = 4096;
 
@@ -30,8 +30,11 @@ pub struct Interrupts {
     destinations: [AtomicU8; vector::LINES_MAX as usize],
 }
 
-/// The lines according to the firmware; those of the 8259A if it says nothing. Says why.
+/// The lines according to the firmware; those of the 8259A if it says nothing, or if the kernel was built for these. Says why.
 pub fn lines(madt: Option<Madt<'_>>) -> Lines {
+    if !config::IOAPIC {
+        return Lines::of_pics();
+    }
     let found = madt.map_or(Ok(None), |madt| Lines::of_entries(madt.entries()));
     let lines = found.unwrap_or_else(|error| {
         console::line(format_args!("ACPI: {error}"));

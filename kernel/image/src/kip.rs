@@ -16,22 +16,23 @@ use l4_abi::{
     THREAD_ID_BITS, ThreadInfo, Time, UtcbInfo, Word,
 };
 
-use crate::stubs;
+use crate::{config, stubs};
 
 /// Processors that the page has descriptors for, at least. For more there is what the memory descriptors leave.
-const PROCESSORS: usize = 32;
+const PROCESSORS: usize = 24;
 /// Memory descriptors it has room for.
 const MEMORY_DESCRIPTORS: usize = 128;
 const PAGE_MASK: u64 = 4095;
 /// Version of the kernel.
 const VERSION: (u8, u8, u16) = (0, 1, 0);
-/// Version text, then the names of features. `pagerexregs`: ExchangeRegisters also works on threads that the caller's space
-/// pages.
-const STRINGS: &[u8] = b"Marcona 0.1.0 x86_64\0pagerexregs\0";
+/// Version text, behind which comes what was chosen when the kernel was built.
+const VERSION_TEXT: &[u8] = b"Marcona 0.1.0 x86_64 ";
+/// Behind it the names of features. `pagerexregs`: ExchangeRegisters also works on threads that the caller's space pages.
+const FEATURES: &[u8] = b"\0pagerexregs\0";
 /// The feature of I/O fpages.
 const IO_FPAGES: &[u8] = b"ioflexpages\0";
 /// Room for all of them, and the empty string behind the last.
-const STRINGS_BYTES: usize = 64;
+const STRINGS_BYTES: usize = 320;
 
 #[repr(C, align(4096))]
 struct Page {
@@ -42,7 +43,10 @@ struct Page {
     processors: [ProcessorDescriptor; PROCESSORS],
 }
 
-const _: () = assert!(size_of::<Page>() == KIP_SIZE && STRINGS.len() + IO_FPAGES.len() < STRINGS_BYTES);
+const _: () = {
+    let strings = VERSION_TEXT.len() + config::WORDS.len() + FEATURES.len() + IO_FPAGES.len();
+    assert!(size_of::<Page>() == KIP_SIZE && strings < STRINGS_BYTES);
+};
 
 #[repr(transparent)]
 struct KipPage(UnsafeCell<Page>);
@@ -145,8 +149,9 @@ pub struct Findings<'a> {
 pub unsafe fn complete(findings: &Findings<'_>) {
     // SAFETY: nobody else uses it, by contract.
     let page = unsafe { &mut *KIP.0.get() };
-    let strings: &[&[u8]] = if findings.has_io_fpages { &[STRINGS, IO_FPAGES] } else { &[STRINGS] };
-    page.strings.iter_mut().zip(strings.iter().copied().flatten()).for_each(|(to, from)| *to = *from);
+    let io_fpages = if findings.has_io_fpages { IO_FPAGES } else { &[] };
+    let strings = [VERSION_TEXT, config::WORDS.as_bytes(), FEATURES, io_fpages];
+    page.strings.iter_mut().zip(strings.into_iter().flatten()).for_each(|(to, from)| *to = *from);
     page.kip.system_calls = stubs::system_calls();
     let ThreadNumbers { system_base, user_base } = findings.numbers;
     page.kip.thread_info = ThreadInfo::new(THREAD_ID_BITS, system_base.into(), user_base.into());

@@ -10,11 +10,12 @@
 //! FFFFFFFFB0000000     256 MiB  frame table            2^18 slots of 1024 bytes  gaps read as zero
 //! FFFFFFFFC0000000      64 MiB  space table            2^18 slots of 256 bytes   gaps read as zero
 //! FFFFFFFFC8000000     512 MiB  table of mapping nodes                           gaps read as zero
-//! FFFFFFFFF0000000      16 MiB  areas of the processors  64 KiB each, see [`AREA_CODE`] and the others
+//! FFFFFFFFF0000000      16 MiB  areas of the processors  64 KiB each, as many as the kernel can run, see [`AREA_CODE`] and the others
 //! FFFFFFFFFFA00000    1020 KiB  UTCB pointers          for user code to read, a page per processor
 //! FFFFFFFFFFB00000       4 KiB  system-call stubs      for user code to execute
 //! FFFFFFFFFFC00000       4 KiB  local APIC             not cached
 //! FFFFFFFFFFD00000      64 KiB  I/O APICs              a page each, not cached
+//! FFFFFFFFFFE00000       4 KiB  text screen            not cached; in a kernel with spin wheels
 //! ```
 //!
 //! All of it but the first two lies below one entry of the root table, the last, which every space has, and all of that
@@ -27,10 +28,11 @@
 
 use core::arch::global_asm;
 
-use crate::config::MAX_CPUS;
+use crate::config::{MAX_CPUS, SPIN_WHEELS};
 use crate::frame::FRAME_SIZE_LOG2;
 use kcore::mapdb::Node;
 use kcore::thread::TCB_SIZE_LOG2;
+use khal::desc::Tss;
 
 // The map for tools that see addresses only: absolute symbols of the image, NAME where a table begins and NAME_stride
 // for the distance of its slots.
@@ -166,12 +168,15 @@ pub const IO_APIC_PAGES: usize = 0xFFFF_FFFF_FFD0_0000;
 /// The I/O APICs that there is room for.
 pub const IO_APICS_MAX: usize = 16;
 
+/// The text screen, in a kernel that shows something there.
+pub const SCREEN_PAGE: usize = 0xFFFF_FFFF_FFE0_0000;
+
 /// The port map of the space that runs: a bit for each port, set if it is closed, and behind the last ones that are set.
 pub const PORT_MAP: usize = 0xFFFF_FF00_0000_0000;
 /// The task states of the processors, by number.
 pub const TASK_STATES: usize = PORT_MAP - TASK_STATES_BYTES;
-/// Bytes of the task states.
-pub const TASK_STATES_BYTES: usize = 32 << 10;
+/// Bytes of the task states: whole pages.
+pub const TASK_STATES_BYTES: usize = (MAX_CPUS * size_of::<Tss>()).next_multiple_of(4096);
 
 /// User addresses are below 2 to this power.
 pub const USER_ADDRESS_BITS: u32 = 47;
@@ -198,6 +203,7 @@ const _: () = {
         (STUB_PAGE, 4096),
         (LOCAL_APIC_PAGE, 4096),
         (IO_APIC_PAGES, IO_APICS_MAX * 4096),
+        (SCREEN_PAGE, if SPIN_WHEELS { 4096 } else { 0 }),
     ];
     let mut i = 0;
     while i < areas.len() {

@@ -31,6 +31,7 @@ use l4_abi::{ThreadId, USER_FLAGS_MASK, Utcb, Word};
 use crate::KERNEL;
 use crate::area;
 use crate::boot::paging::{KernelSpace, Stale};
+use crate::config;
 use crate::console;
 use crate::frame::{FRAME_SIZE_LOG2, Frame, frame};
 use crate::interrupts::Interrupts;
@@ -420,6 +421,8 @@ fn space_address(space: SpaceRef) -> usize {
 // --- threads ---
 
 impl Machine for Hardware {
+    const IS_MULTIPROCESSOR: bool = config::SMP;
+
     #[inline]
     fn now_us(&self) -> u64 {
         // A tick is shorter than a microsecond, as the stub of SystemClock takes it, too.

@@ -23,6 +23,7 @@ mod shootdown;
 mod stubs;
 mod task_state;
 mod trap;
+mod wheels;
 
 use kcore::kernel::Kernel;
 

@@ -28,7 +28,7 @@ use khal::vulnerabilities::{self, Finding, Identity, Measures, Policy, Weakness}
 use crate::boot::paging::area_template;
 use crate::once::BootCell;
 use crate::trap::entry;
-use crate::{console, layout};
+use crate::{config, console, layout};
 
 /// What was decided.
 struct Decision {
@@ -150,10 +150,11 @@ pub fn isolate_tables() -> bool {
     DECISION.get().measures.contains(Measures::ISOLATED_TABLES)
 }
 
-/// Where SYSCALL enters, in the area of processor 0. What is done between spaces is not on the path of a message.
+/// Where SYSCALL enters, in the area of processor 0. What is done between spaces is not on the path of a message, and a kernel
+/// can be built without that path.
 pub fn syscall_entry() -> usize {
     let has_barrier = DECISION.get().measures.contains(Measures::BARRIER_BETWEEN_SPACES);
-    address(match (isolate_tables(), has_barrier) {
+    address(match (isolate_tables(), has_barrier || !config::IPC_FASTPATH) {
         (false, false) => entry::syscall_entry,
         (false, true) => entry::general_syscall,
         (true, false) => entry::syscall_isolated,

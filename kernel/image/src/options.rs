@@ -4,7 +4,7 @@ use kcore::options::{KnownMemory, Options};
 use kformats::multiboot::Physical;
 
 use crate::boot::paging::image_range;
-use crate::{console, kip, layout};
+use crate::{config, console, kip, layout};
 
 /// What the rough tables map of the memory that may be read.
 struct LoadersMemory<'d>(KnownMemory<'d>);
@@ -28,7 +28,7 @@ impl Physical for LoadersMemory<'_> {
 pub unsafe fn read(loaded: &kip::Loaded) -> Options {
     let (start, end) = image_range();
     let known = KnownMemory { descriptors: loaded.memory, image: (start.0, end.0 - 1) };
-    Options::of_boot(&LoadersMemory(known), loaded.kip.boot_info, |complaint| {
+    config::BOOT_OPTIONS.of_boot(&LoadersMemory(known), loaded.kip.boot_info, |complaint| {
         console::line(format_args!("command line: {complaint}"));
     })
 }

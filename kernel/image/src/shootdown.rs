@@ -8,7 +8,7 @@ use khal::irq::IrqOff;
 use crate::area::{self, Area};
 use crate::config::MAX_CPUS;
 use crate::machine::{HARDWARE, local_apic};
-use crate::{KERNEL, layout};
+use crate::{KERNEL, config, layout};
 
 /// The processors that have started; before the core is there, none but the first changes anything.
 struct Started;
@@ -21,7 +21,7 @@ fn area_of(cpu: usize) -> &'static Area {
 impl Peers for Started {
     #[inline]
     fn count(&self) -> usize {
-        KERNEL.get().cpus.len()
+        if config::SMP { KERNEL.get().cpus.len() } else { 1 }
     }
 
     #[inline]

@@ -21,6 +21,7 @@ chapter! { hostile:
         far_transfers,
         push_to_nowhere,
         exceptions_that_a_program_asks_for,
+        counters_are_open_if_the_kernel_was_built_so,
     ],
     "X.2, Exception protocol, flags" => [
         shadow_of_a_stack_load,
@@ -102,6 +103,11 @@ fn check_all(traps: &'static [Trap]) -> Outcome {
 
 fn instructions_of_the_kernel() -> Outcome {
     check_all(traps::KERNEL_INSTRUCTIONS)
+}
+
+fn counters_are_open_if_the_kernel_was_built_so() -> Outcome {
+    let is_open = l4::kip::kernel_version_string().split(' ').any(|word| word == "PERFMON");
+    check_trap(if is_open { &traps::OPEN_COUNTER } else { &traps::CLOSED_COUNTER })
 }
 
 fn software_interrupts() -> Outcome {

@@ -3,6 +3,7 @@
 pub mod agent;
 pub mod calls;
 pub mod control;
+pub mod device;
 pub mod image;
 pub mod large;
 pub mod localities;

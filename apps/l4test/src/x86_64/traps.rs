@@ -103,7 +103,6 @@ pub const KERNEL_INSTRUCTIONS: &[Trap] = &[
     plain!("mov to cr8", [13], skip 4: "mov cr8, rax"),
     plain!("mov from dr6", [13], skip 3: "mov rax, dr6"),
     plain!("mov to dr7", [13], skip 3: "mov dr7, rax"),
-    plain!("rdpmc", [13], skip 2: "rdpmc"),
     plain!("xgetbv", [6], skip 3: ".byte 0x0F, 0x01, 0xD0"),
     plain!("xsetbv", [6, 13], skip 3: ".byte 0x0F, 0x01, 0xD1"),
     plain!("monitor", [6, 13], skip 3: ".byte 0x0F, 0x01, 0xC8"),
@@ -128,6 +127,11 @@ pub const KERNEL_INSTRUCTIONS: &[Trap] = &[
     optional(plain!("lar", [13], skip 3: "lar eax, ecx")),
     optional(plain!("lsl", [13], skip 3: "lsl eax, ecx")),
 ];
+
+/// RDPMC in a kernel that keeps the counters to itself.
+pub const CLOSED_COUNTER: Trap = trap!("rdpmc", [13], error Some(0), ip 2, skip 2: "xor ecx, ecx", "rdpmc");
+/// The same where programs may read them; some emulators have none.
+pub const OPEN_COUNTER: Trap = optional(trap!("rdpmc", [6], error Some(0), ip 2, skip 2: "xor ecx, ecx", "rdpmc"));
 
 /// A push where no stack can be (#SS; some emulators say #GP).
 pub const PUSH_TO_NOWHERE: Trap = trap!("push", [12, 13], error Some(0), ip 13, skip 1:

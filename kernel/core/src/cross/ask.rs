@@ -316,7 +316,8 @@ impl<M: Machine> Here<'_, M> {
     pub(crate) fn ask(&mut self, cpu: CpuId, subject: Subject, words: Words) -> Reply {
         let own = &self.cpu.questions;
         own.is_asking.set(true);
-        let reply = if cpu == self.id { self.ask_here(subject, words) } else { self.ask_there(cpu, subject, words) };
+        let is_here = !M::IS_MULTIPROCESSOR || cpu == self.id;
+        let reply = if is_here { self.ask_here(subject, words) } else { self.ask_there(cpu, subject, words) };
         own.is_asking.set(false);
         reply
     }
@@ -348,7 +349,7 @@ impl<M: Machine> Here<'_, M> {
     /// Answers those who ask this processor now. Threads that were posted here before they asked arrive first.
     #[inline]
     pub fn serve(&mut self) {
-        if !self.cpu.questions.is_empty() {
+        if M::IS_MULTIPROCESSOR && !self.cpu.questions.is_empty() {
             self.answer_askers();
         }
     }

@@ -110,7 +110,7 @@ impl<M: Machine> Here<'_, M> {
     /// Tells processor `cpu` to attend, unless it was told already or looks out.
     #[inline(always)]
     pub(crate) fn tell(&self, cpu: CpuId) {
-        if self.k.cpus[cpu.index()].attention.demand() {
+        if M::IS_MULTIPROCESSOR && self.k.cpus[cpu.index()].attention.demand() {
             self.k.machine.kick(cpu);
         }
     }

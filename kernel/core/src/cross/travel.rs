@@ -25,7 +25,7 @@ impl<M: Machine> Here<'_, M> {
     #[inline]
     pub(crate) fn place_of(&self, thread: TcbRef) -> Place {
         let tcb = self.k.tcb(thread);
-        match tcb.home() == self.id {
+        match !M::IS_MULTIPROCESSOR || tcb.home() == self.id {
             true if tcb.is_at(self.id) => Place::Here,
             true => Place::Coming,
             false => Place::Away,
@@ -42,7 +42,7 @@ impl<M: Machine> Here<'_, M> {
     /// Whether `thread` runs at this processor.
     #[inline]
     pub(crate) fn runs_here(&self, thread: TcbRef) -> bool {
-        self.k.tcb(thread).affinity() == self.id
+        !M::IS_MULTIPROCESSOR || self.k.tcb(thread).affinity() == self.id
     }
 
     /// Whether `thread` is ready at this processor, and does not run.

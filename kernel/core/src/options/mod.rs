@@ -59,20 +59,20 @@ pub enum Complaint<'a> {
 
 impl Options {
     /// The options on the command line to which `boot_info`, a word of the kernel interface page, leads; nothing on the
-    /// way is trusted. `complain` is called for each thing that is wrong.
-    pub fn of_boot(memory: &impl Physical, boot_info: u64, mut complain: impl FnMut(Complaint<'_>)) -> Self {
-        let mut options = Self::default();
-        let read = source::with_command_line(memory, boot_info, |line| options = Self::parse(line, &mut complain));
+    /// way is trusted. What it does not say is as in `self`. `complain` is called for each thing that is wrong.
+    pub fn of_boot(self, memory: &impl Physical, boot_info: u64, mut complain: impl FnMut(Complaint<'_>)) -> Self {
+        let mut options = self;
+        let read = source::with_command_line(memory, boot_info, |line| options = self.parse(line, &mut complain));
         if let Err(error) = read {
             complain(Complaint::Unreadable(error));
         }
         options
     }
 
-    /// The options on a command line. A first word without `=` that is no option is the kernel's file name, which some
+    /// The options on a command line, and those of `self` that it does not name. A first word without `=` that is no option is the kernel's file name, which some
     /// Multiboot loaders put there.
-    pub fn parse<'a>(line: &'a [u8], mut complain: impl FnMut(Complaint<'a>)) -> Self {
-        let mut options = Self::default();
+    pub fn parse<'a>(self, line: &'a [u8], mut complain: impl FnMut(Complaint<'a>)) -> Self {
+        let mut options = self;
         let words = line.split(u8::is_ascii_whitespace).filter(|word| !word.is_empty());
         for (position, word) in words.enumerate() {
             match options.set(word) {

@@ -13,7 +13,7 @@ const TRUTH: &str = "yes or no";
 #[track_caller]
 fn check(line: &str, expected: Options, complaints: &[Complaint<'_>]) {
     let mut heard = Vec::new();
-    let options = Options::parse(line.as_bytes(), |complaint| heard.push(complaint));
+    let options = Options::default().parse(line.as_bytes(), |complaint| heard.push(complaint));
     assert_eq!((options, &heard[..]), (expected, complaints), "{line:?}");
 }
 
@@ -28,6 +28,16 @@ fn words_are_set_in_any_order() {
     check("kernel ioflexpages=yes ioflexpages=off", OFF, &[]);
     check("kernel ioflexpages=no", OFF, &[]);
     check("kernel ioflexpages=disable", OFF, &[]);
+}
+
+/// What was chosen when the kernel was built holds until the line says otherwise.
+#[test]
+fn unnamed_options_stay_as_they_are() {
+    let chosen = Options { io_fpages: true, mitigations: Mitigations::Off };
+    let with = |line: &'static str| chosen.parse(line.as_bytes(), |complaint| panic!("{complaint}"));
+    assert_eq!(with("kernel"), chosen);
+    assert_eq!(with("ioflexpages=no"), Options { io_fpages: false, ..chosen });
+    assert_eq!(with("mitigations=full"), Options { mitigations: Mitigations::Full, ..chosen });
 }
 
 #[test]
@@ -127,7 +137,7 @@ impl Memory {
     /// The options, and how many complaints there were.
     fn options(&self, boot_info: u64) -> (Options, usize) {
         let mut complaints = 0;
-        let options = Options::of_boot(self, boot_info, |complaint| {
+        let options = Options::default().of_boot(self, boot_info, |complaint| {
             complaints += 1;
             assert!(complaint.to_string().len() < 400, "{complaint}");
         });

@@ -192,9 +192,18 @@ pub const fn wanted_cr0(now: Cr0) -> Cr0 {
     on.difference(Cr0::EM).difference(Cr0::NW).difference(Cr0::CD)
 }
 
+/// Who may read the performance counters with RDPMC.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Counters {
+    /// The kernel.
+    OfKernel,
+    /// User code, too.
+    OfAll,
+}
+
 /// CR4 as the kernel wants it on a processor with `features`: each protection that exists, SSE for user code, RDTSC for
 /// all; FSGSBASE stays off, as the `gs` base belongs to the kernel, and so does XSAVE, as only FXSAVE state is switched.
-pub const fn wanted_cr4(now: Cr4, features: Features) -> Cr4 {
+pub const fn wanted_cr4(now: Cr4, features: Features, counters: Counters) -> Cr4 {
     const ALWAYS_OFF: Cr4 = Cr4::TSD.union(Cr4::PCE).union(Cr4::FSGSBASE).union(Cr4::OSXSAVE);
     const OPTIONAL: [(Features, Cr4); 6] = [
         (Features::PGE, Cr4::PGE),
@@ -205,6 +214,9 @@ pub const fn wanted_cr4(now: Cr4, features: Features) -> Cr4 {
         (Features::PCID, Cr4::PCIDE),
     ];
     let mut wanted = now.difference(ALWAYS_OFF);
+    if matches!(counters, Counters::OfAll) {
+        wanted = wanted.union(Cr4::PCE);
+    }
     let mut i = 0;
     while i < OPTIONAL.len() {
         let (feature, bit) = OPTIONAL[i];
@@ -223,7 +235,7 @@ pub const fn wanted_cr4(now: Cr4, features: Features) -> Cr4 {
 /// 2. The current page tables map nothing that the kernel executes or touches as a user page, nothing it writes as
 ///    read-only, and set no reserved bits once NX counts.
 /// 3. CR3 holds identifier 0.
-pub unsafe fn enable_protections(features: Features) {
+pub unsafe fn enable_protections(features: Features, counters: Counters) {
     if features.contains(Features::NX) {
         // SAFETY: a processor with NX has the register; 2. allows NXE, and no other bit changes.
         let efer = unsafe { Efer::read() };
@@ -234,7 +246,7 @@ pub unsafe fn enable_protections(features: Features) {
     // long mode, and caches on is what the loader left.
     unsafe { wanted_cr0(Cr0::read()).write() };
     // SAFETY: only bits of features that exist (1.) are set; 2. and 3. are the conditions of SMEP, SMAP and PCIDE.
-    unsafe { wanted_cr4(Cr4::read(), features).write() };
+    unsafe { wanted_cr4(Cr4::read(), features, counters).write() };
 }
 
 #[cfg(test)]
@@ -243,7 +255,9 @@ mod tests {
 
     #[test]
     fn protections_follow_the_features() {
-        let check = |features, wanted: Cr4| assert_eq!(wanted_cr4(Cr4::PAE, features), Cr4::PAE | wanted, "{features}");
+        let check = |features, wanted: Cr4| {
+            assert_eq!(wanted_cr4(Cr4::PAE, features, Counters::OfKernel), Cr4::PAE | wanted, "{features}");
+        };
         check(Features::empty(), Cr4::empty());
         check(Features::SMEP | Features::SMAP, Cr4::SMEP | Cr4::SMAP);
         check(Features::FXSR | Features::PGE, Cr4::OSFXSR | Cr4::OSXMMEXCPT | Cr4::PGE);
@@ -253,7 +267,9 @@ mod tests {
 
     #[test]
     fn what_firmware_left_on_is_switched_off() {
-        assert_eq!(wanted_cr4(Cr4::PAE | Cr4::FSGSBASE | Cr4::TSD, Features::FSGSBASE), Cr4::PAE);
+        let left = Cr4::PAE | Cr4::FSGSBASE | Cr4::TSD | Cr4::PCE;
+        assert_eq!(wanted_cr4(left, Features::FSGSBASE, Counters::OfKernel), Cr4::PAE);
+        assert_eq!(wanted_cr4(left, Features::FSGSBASE, Counters::OfAll), Cr4::PAE | Cr4::PCE);
         let cr0 = wanted_cr0(Cr0::PE | Cr0::PG | Cr0::CD | Cr0::EM | Cr0::TS);
         assert_eq!(cr0, Cr0::PE | Cr0::PG | Cr0::TS | Cr0::WP | Cr0::NE | Cr0::MP | Cr0::AM);
     }

@@ -1,8 +1,36 @@
-//! The serial line: a 16550 at 115200 baud, 8 data bits, no parity, polled.
+//! The serial line: a 16550, 8 data bits, no parity, polled.
 
 use core::fmt;
 
 use crate::port::Port;
+
+/// Where a PC has its serial ports.
+pub const USUAL_PORTS: [u16; 4] = [Uart::COM1, 0x2F8, 0x3E8, 0x2E8];
+
+/// What the base rate is divided by.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Divisor(u16);
+
+impl Divisor {
+    /// The rate without division.
+    const BASE_BAUD: u32 = 115_200;
+
+    /// For this rate.
+    ///
+    /// # Panics
+    /// If no divisor gives that.
+    pub const fn of_baud(baud: u32) -> Self {
+        assert!(baud != 0 && Self::BASE_BAUD.is_multiple_of(baud), "the base rate is no multiple of this");
+        let divisor = Self::BASE_BAUD / baud;
+        assert!(divisor <= u16::MAX as u32, "the rate is too low");
+        Self(divisor as u16)
+    }
+
+    /// Low and high byte.
+    const fn bytes(self) -> [u8; 2] {
+        self.0.to_le_bytes()
+    }
+}
 
 /// A serial port.
 pub struct Uart {
@@ -47,16 +75,16 @@ impl Uart {
     }
 
     /// Sets speed and format, without interrupts.
-    pub fn start(&mut self) {
+    pub fn start(&mut self, divisor: Divisor) {
         const DIVISOR_LATCH: u8 = 1 << 7;
         const EIGHT_BITS: u8 = 0b11;
         const FIFO_ON_AND_EMPTY: u8 = 0b111;
         const DTR_RTS: u8 = 0b11;
         self.interrupt_enable.write(0);
         self.line_control.write(DIVISOR_LATCH | EIGHT_BITS);
-        // Divisor 1 of the 115200 Hz base rate, low and high byte.
-        self.data.write(1);
-        self.interrupt_enable.write(0);
+        let [low, high] = divisor.bytes();
+        self.data.write(low);
+        self.interrupt_enable.write(high);
         self.line_control.write(EIGHT_BITS);
         self.fifo_control.write(FIFO_ON_AND_EMPTY);
         self.modem_control.write(DTR_RTS);
@@ -98,5 +126,24 @@ impl fmt::Write for Uart {
             self.send(byte);
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Divisor;
+
+    #[test]
+    fn rates_are_parts_of_the_base_rate() {
+        let rows = [(115_200, [1, 0]), (57_600, [2, 0]), (38_400, [3, 0]), (9_600, [12, 0]), (300, [0x80, 1])];
+        for (baud, bytes) in rows {
+            assert_eq!(Divisor::of_baud(baud).bytes(), bytes, "{baud}");
+        }
+    }
+
+    #[test]
+    #[should_panic(expected = "no multiple")]
+    fn other_rates_there_are_not() {
+        Divisor::of_baud(100_000);
     }
 }

@@ -15,6 +15,7 @@ use kformats::acpi::madt::Madt;
 use khal::apic::{self, LocalApic};
 use khal::cache;
 use khal::cpu::{Features, Name, physical_address_bits};
+use khal::cr::Counters;
 use khal::desc::{Caller, Idt, InterruptStack, Selector};
 use khal::irq::IrqOff;
 use khal::lines::{Lines, MAX_IO_APICS};
@@ -29,7 +30,7 @@ use super::firmware;
 use super::memory::KernelMemory;
 use super::others::{self, Starter};
 use super::paging::{Isolation, KernelSpace, Plan, image_range};
-use crate::config::{KERNEL_THREADS, MAX_CPUS};
+use crate::config::{self, KERNEL_THREADS, MAX_CPUS};
 use crate::interrupts::{self, Interrupts};
 use crate::machine::{DirectMap, HARDWARE, Hardware, local_apic, node_table, space_table};
 use crate::once::BootCell;
@@ -67,9 +68,11 @@ const SLOWEST_TSC_KHZ: u64 = 1_000;
 /// the second part runs. Panics with the name of what is missing.
 pub fn bring_up() -> ! {
     console::start();
+    console::step("processor");
     let features = check_features();
     // SAFETY: interrupts are off since the first instruction, and there is no other token.
     let mut irq = unsafe { IrqOff::assume() };
+    console::step("what the loader says");
     // SAFETY: nobody writes to the page while `loaded` is used; `complete` comes after.
     let loaded = unsafe { kip::loaded() };
     // SAFETY: no other tables have been loaded yet.
@@ -77,6 +80,7 @@ pub fn bring_up() -> ! {
     // SAFETY: as above; no thread runs, and areas are made later.
     unsafe { mitigations::prepare(options) };
     let servers = InitialServers::of(loaded.kip).unwrap_or_else(|error| panic!("{error}"));
+    console::step("tables of the firmware");
     // SAFETY: no other tables have been loaded yet.
     let madt = unsafe { firmware::controllers() };
     let (lines, processors) = (interrupts::lines(madt), find_processors(features, madt));
@@ -84,6 +88,7 @@ pub fn bring_up() -> ! {
     let controllers: Controllers = [apic_base].into_iter().chain(interrupts::pages(&lines)).collect();
     // SAFETY: no other tables have been loaded yet.
     let localities = unsafe { firmware::locality_table(&processors) };
+    console::step("kernel memory and page tables");
     let memory = KernelMemory::find(&loaded, &localities, loaded.room(controllers.len()));
     memory.give_reserved(&KMEM, &localities);
     let kernel_space = build_tables(options, features, &memory, &controllers);
@@ -98,15 +103,21 @@ extern "C" fn complete_bring_up() -> ! {
     let Found { options, features, servers, kernel_space, lines, processors, .. } = FOUND.get();
     // SAFETY: interrupts are still off, and the token of the first part is gone.
     let mut irq = unsafe { IrqOff::assume() };
+    console::step("gates and control registers");
     fill_gates();
     start_processor();
+    console::step("clocks");
     let clocks = start_clocks(&mut irq);
+    console::step("interrupt controllers");
     let interrupts = Interrupts::start(lines.clone(), &mut local_apic(), &mut irq);
     stubs::set_clock_scale(clocks.tsc_to_us());
+    console::step("other processors");
     let cpus = start_others(kernel_space, clocks, &mut irq);
     let numbers = thread_numbers(&interrupts);
+    console::step("kernel interface page, threads and spaces");
     complete_kip(clocks, numbers, cpus.len());
     start_core(Hardware::new(*options, *features, *kernel_space, clocks, interrupts), cpus, numbers);
+    console::step("initial servers");
     start_servers(servers, numbers);
     greet(clocks, processors);
     others::let_them_go(cpus.len());
@@ -117,6 +128,7 @@ extern "C" fn complete_bring_up() -> ! {
 fn greet(clocks: Clocks, processors: &Processors) {
     let kernel = KERNEL.get();
     console::line(format_args!("Marcona {}, {}", env!("CARGO_PKG_VERSION"), Name::detect()));
+    console::line(format_args!("built with {}", config::WORDS));
     console::line(format_args!(
         "{} MHz, {} KiB of kernel memory, absent: {}",
         (clocks.tsc_khz + 500) / 1000,
@@ -250,9 +262,10 @@ fn fill_gates() {
 /// Makes this processor, which runs in its area on the kernel's tables, ready for user code. The gates are filled.
 pub fn start_processor() {
     let &Found { options, features, .. } = FOUND.get();
+    let counters = if config::PERFMON { Counters::OfAll } else { Counters::OfKernel };
     // SAFETY: these are the processor's features, or the boot processor's, which all have; the tables in use mark
     // nothing of the kernel as a user's and set only bits that the features allow; the identifier in CR3 is 0.
-    unsafe { cr::enable_protections(features) };
+    unsafe { cr::enable_protections(features, counters) };
     // SAFETY: these are the processor's features; the kernel's tables know two types, both among the first four.
     unsafe { cache::load_page_attributes(features) };
     let task_state = task_state::of(options, area::cpu());
@@ -275,7 +288,7 @@ fn start_others(kernel_space: &KernelSpace, clocks: Clocks, irq: &mut IrqOff) ->
     // SAFETY: nobody writes to the page while `loaded` is used; `complete` comes after.
     let memory = unsafe { kip::loaded() }.memory;
     let starter = Starter { features, kernel_space, kmem: &KMEM, clocks, localities, memory };
-    let count = starter.start(processors, irq);
+    let count = if config::SMP { starter.start(processors, irq) } else { 1 };
     // SAFETY: the areas of these processors were made.
     CPUS.set((0..count).map(|cpu| unsafe { &area::of(CpuId::new(cpu as u32)).cpu }).collect());
     CPUS.get()

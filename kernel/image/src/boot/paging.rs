@@ -24,8 +24,9 @@ use khal::tables::{KernelTables, NoFrame, PageKind, TableMemory};
 use khal::tlb::{self, ContextFlush};
 
 use super::stack::BOOT_STACK;
+use crate::config::SPIN_WHEELS;
 use crate::layout::*;
-use crate::port_map;
+use crate::{port_map, wheels};
 
 const PAGE_BYTES: usize = 4096;
 
@@ -197,6 +198,9 @@ impl KernelSpace {
         tables.map(memory, LOCAL_APIC_PAGE as u64, plan.local_apic.0, PageKind::KernelDevice)?;
         for (page, io_apic) in (IO_APIC_PAGES..).step_by(PAGE_BYTES).zip(plan.io_apics) {
             tables.map(memory, page as u64, io_apic.0, PageKind::KernelDevice)?;
+        }
+        if SPIN_WHEELS {
+            tables.map(memory, SCREEN_PAGE as u64, wheels::SCREEN.0, PageKind::KernelDevice)?;
         }
         let ones = plan.task_states.map(|states| map_port_map(&tables, memory, states)).transpose()?;
         let porch = plan.isolation.map(|isolation| map_porch(format, memory, plan, isolation)).transpose()?;

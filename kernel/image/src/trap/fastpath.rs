@@ -34,6 +34,7 @@ use khal::desc::Selector;
 use l4_abi::{MsgTag, THREAD_ID_BITS, THREAD_NO_SHIFT, ThreadId, UTCB_MR0_OFFSET, UTCB_MY_GLOBAL_ID_OFFSET, UTCB_SIZE};
 
 use crate::area::{Area, Porch};
+use crate::config;
 use crate::layout;
 use crate::stubs;
 
@@ -166,6 +167,8 @@ global_asm!(
     "3:",
     "cmp r11, [rip + area_data + {plain_any}]",
     "je 2b",
+    // Without other processors, that is all.
+    ".if {is_multiprocessor}",
     // Does the receiver run here? If not, the caller goes there: with its words in its UTCB that needs no more registers.
     "movzx r11d, word ptr [rcx + {tcbs} + {affinity}]",
     "cmp r11w, [rip + area_data + {number}]",
@@ -188,6 +191,9 @@ global_asm!(
     "mov rax, offset {ipc_elsewhere}",
     "call rax",
     "ud2",
+    ".else",
+    "jmp 8f",
+    ".endif",
     // The caller does not wait for the receiver by name.
     "4:",
     "cmp rdx, {anythread}",
@@ -271,6 +277,7 @@ global_asm!(
     ".popsection",
     ipc_return = const stubs::IPC_RETURN as i64,
     ipc_elsewhere = sym super::ipc_elsewhere,
+    is_multiprocessor = const config::SMP as u8,
     affinity = const offset_of!(Tcb, affinity),
     number = const offset_of!(Area, number),
     ip = const offset_of!(Tcb, ip),

@@ -21,6 +21,7 @@ use crate::dispatch::{decide, decide_without_running, dispatch, go_on, here};
 use crate::frame::frame;
 use crate::machine::{self, Hardware};
 use crate::shootdown;
+use crate::wheels::{self, Wheel};
 
 type Core<'a> = Here<'a, Hardware>;
 
@@ -60,6 +61,7 @@ fn running(here: &Core<'_>) -> TcbRef {
 
 /// A system call that the fast path did not take.
 pub extern "C" fn syscall() -> ! {
+    wheels::turn(Wheel::Call);
     let mut here = here();
     let thread = running(&here);
     match decode::syscall(&mut here, thread) {
@@ -111,6 +113,7 @@ pub extern "C" fn kernel_interrupt(vector: usize) -> ! {
 
 fn interrupt(vector: usize) {
     if vector == usize::from(vector::TIMER) {
+        wheels::turn(Wheel::Timer);
         machine::timer_fired();
         here().timer_interrupt();
     } else if vector == usize::from(vector::KICK) {
