@@ -2,19 +2,29 @@
 //!
 //! Each stands there twice: `NAME`, stripped, is booted; `NAME.debug` has the symbols.
 
-use std::fs::{self, Permissions};
+use std::fs::{self, File, Permissions};
 use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::ExitCode;
+use std::process::{Command, ExitCode};
 
 use anyhow::{Context, Result, bail};
 use tempfile::Builder;
 
 use crate::cargo;
+use crate::config::Chosen;
 use crate::elf::Image;
 use crate::project::{self, Arch};
 use crate::toolchain::Toolchain;
+
+/// The image that configurations are about.
+const KERNEL: &str = "kernel";
+/// The crates that it is made of.
+const KERNEL_CRATES: [&str; 5] = ["kernel", "kcore", "khal", "kformats", "l4-abi"];
+/// Names the file of the configuration to the kernel's build script.
+const VARIABLE: &str = "MARCONA_KERNEL_CONFIG";
+/// Where kernels are compiled that are not the default one.
+const CONFIGURED_DIR: &str = "target/configured";
 
 /// Options of `build`.
 #[derive(clap::Args)]
@@ -22,41 +32,119 @@ pub struct Args {
     /// Architecture
     #[arg(long, value_enum, default_value = "x86_64", hide_possible_values = true, value_name = "x86_64|x86_32")]
     arch: Arch,
+    /// Kernel configuration, by name or file [default: the current one]
+    #[arg(long, value_name = "NAME|FILE")]
+    config: Option<String>,
 }
 
 /// Builds all images and prints their paths.
 pub fn run(args: &Args) -> Result<ExitCode> {
     args.arch.check()?;
     let names = project::images();
-    let dir = images(&names)?;
+    let config = Chosen::of(args.config.as_deref())?;
+    let built = images(&names, &config)?;
+    // By hand one boots what stands here, whatever it was built with.
+    let dir = project::image_dir();
+    if built != dir {
+        for name in names_with_symbols(&["kernel"]) {
+            replace(&dir.join(&name), &fs::read(built.join(&name))?)?;
+        }
+        eprintln!("the kernel is built with configuration {}", config.name);
+    }
     for name in names {
         println!("{}", project::relative(&dir.join(name)).display());
     }
     Ok(ExitCode::SUCCESS)
 }
 
-/// Builds the images called `names` and returns the folder in which they stand.
-pub fn images(names: &[&str]) -> Result<PathBuf> {
+/// The files of images.
+fn names_with_symbols(names: &[&str]) -> impl Iterator<Item = String> {
+    names.iter().flat_map(|name| [(*name).to_owned(), format!("{name}.debug")])
+}
+
+/// Builds the images called `names`, the kernel with this configuration, and returns the folder in which they stand: one for
+/// each configuration, so that those who build at the same time do not get each other's.
+pub fn images(names: &[&str], config: &Chosen) -> Result<PathBuf> {
     let dir = project::image_dir();
+    if config.is_default() || !names.contains(&KERNEL) {
+        let by_default = |command: &mut Command| {
+            command.env_remove(VARIABLE);
+        };
+        return images_in(&dir, names, by_default, "").map(|()| dir);
+    }
+    let others: Vec<&str> = names.iter().copied().filter(|name| *name != KERNEL).collect();
+    images_in(&dir, &others, |_| (), "")?;
+    let configured = dir.join("config").join(config.key());
+    kernel_in(&configured, config)?;
+    for name in names_with_symbols(&others) {
+        replace(&configured.join(&name), &fs::read(dir.join(&name))?)?;
+    }
+    Ok(configured)
+}
+
+/// Builds the kernel with this configuration, which is not the default. It has a folder of its own for what the compiler
+/// leaves, and a lock, as the next configuration takes the place of this one there.
+fn kernel_in(dir: &Path, config: &Chosen) -> Result<()> {
+    let file = config.file()?;
+    let _lock = lock(&project::root().join(CONFIGURED_DIR))?;
+    images_in(dir, &[KERNEL], |command| configure(command, config, &file), &format!(" with {}", config.name))
+}
+
+/// Has cargo compile the kernel with this configuration.
+fn configure(command: &mut Command, config: &Chosen, file: &Path) {
+    command.env(VARIABLE, file).env("CARGO_TARGET_DIR", project::root().join(CONFIGURED_DIR));
+    if config.has_assertions() {
+        for package in KERNEL_CRATES {
+            command.args(["--config", &format!("profile.release.package.{package}.debug-assertions=true")]);
+            command.args(["--config", &format!("profile.release.package.{package}.overflow-checks=true")]);
+        }
+    }
+}
+
+/// Compiles the kernel with this configuration as far as errors show, which does not take long.
+pub fn check_kernel(config: &Chosen) -> Result<()> {
+    let file = config.file()?;
+    let _lock = lock(&project::root().join(CONFIGURED_DIR))?;
+    let mut command = Toolchain::find()?.cargo("check");
+    configure(&mut command, config, &file);
+    command.args(["--package", KERNEL]);
+    let report = cargo::build(&mut command, &format!("checking the kernel with {}", config.name))?;
+    if !report.ok || !report.diagnostics.is_empty() {
+        bail!("{}", report.text());
+    }
+    Ok(())
+}
+
+/// Keeps other processes out of a folder as long as the result lives.
+fn lock(dir: &Path) -> Result<File> {
+    fs::create_dir_all(dir)?;
+    let file = File::create(dir.join("lock"))?;
+    rustix::fs::flock(&file, rustix::fs::FlockOperation::LockExclusive)?;
+    Ok(file)
+}
+
+/// Builds images into a folder, with whatever `prepare` adds to the command.
+fn images_in(dir: &Path, names: &[&str], prepare: impl FnOnce(&mut Command), how: &str) -> Result<()> {
     if names.is_empty() {
-        return Ok(dir);
+        return Ok(());
     }
     let mut command = Toolchain::find()?.cargo("build");
+    prepare(&mut command);
     for name in names {
         command.args(["--package", name]);
     }
-    let report = cargo::build(&mut command, &format!("building {}", names.join(", ")))?;
+    let report = cargo::build(&mut command, &format!("building {}{how}", names.join(", ")))?;
     eprint!("{}", report.text());
     if !report.ok {
-        bail!("the build of {} failed", names.join(", "));
+        bail!("the build of {}{how} failed", names.join(", "));
     }
-    fs::create_dir_all(&dir)?;
+    fs::create_dir_all(dir)?;
     for name in names {
         let found = report.executables.iter().find(|(target, _)| target == name);
         let (_, file) = found.with_context(|| format!("package {name} builds no program of that name"))?;
-        install(file, &dir, name)?;
+        install(file, dir, name)?;
     }
-    Ok(dir)
+    Ok(())
 }
 
 fn install(file: &Path, dir: &Path, name: &str) -> Result<()> {
@@ -67,8 +155,9 @@ fn install(file: &Path, dir: &Path, name: &str) -> Result<()> {
 }
 
 /// Writes `file` such that an emulator that reads it at the same time sees the old or the new one.
-fn replace(file: &Path, bytes: &[u8]) -> Result<()> {
+pub fn replace(file: &Path, bytes: &[u8]) -> Result<()> {
     let dir = file.parent().context("the file has no folder")?;
+    let dir = if dir.as_os_str().is_empty() { Path::new(".") } else { dir };
     let mut new = Builder::new().permissions(Permissions::from_mode(0o644)).tempfile_in(dir)?;
     new.write_all(bytes)?;
     new.persist(file).with_context(|| format!("cannot write {}", file.display()))?;

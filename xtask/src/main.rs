@@ -4,6 +4,7 @@
 mod bench;
 mod build;
 mod cargo;
+mod config;
 mod elf;
 mod foreign;
 mod fuzz;
@@ -48,6 +49,8 @@ enum Command {
     Fuzz(fuzz::Args),
     /// Build the images below target/marcona/, bootable by hand
     Build(build::Args),
+    /// Choose what the kernel is built with: a menu, or `set`, `check`, `default` and more without a terminal
+    Config(config::Args),
     /// Check formatting, lints, crate arrows, the unsafe list, links, the map of the specification
     Tidy(tidy::Args),
 }
@@ -93,6 +96,7 @@ fn main() -> ExitCode {
         Some(Command::Bench(args)) => bench::run(&args),
         Some(Command::Fuzz(args)) => fuzz::run(&args),
         Some(Command::Build(args)) => build::run(&args),
+        Some(Command::Config(args)) => config::run(&args),
         Some(Command::Tidy(args)) => tidy::run(&args),
         None => Cli::command().print_help().map(|()| ExitCode::SUCCESS).map_err(Into::into),
     };

@@ -124,6 +124,8 @@ pub struct Machine {
     pub gdb: Option<u16>,
     /// Open a window.
     pub display: bool,
+    /// Have a screen, be it shown or not.
+    pub has_screen: bool,
     /// Load this plugin, with its arguments behind commas; only with [`Accel::Tcg`].
     pub plugin: Option<String>,
     /// Open a monitor for programs at this socket ([`crate::monitor`]).
@@ -147,6 +149,7 @@ impl Machine {
             modules: vec![kernel, sigma0, root],
             gdb: None,
             display: false,
+            has_screen: false,
             plugin: None,
             monitor: None,
         }
@@ -170,9 +173,11 @@ impl Machine {
             add("-rtc", "base=2000-01-01,clock=vm");
         }
         add(EXIT_DEVICE[0], EXIT_DEVICE[1]);
-        match self.display {
-            true => add("-vga", "std"),
-            false => add("-display", "none"),
+        if self.display || self.has_screen {
+            add("-vga", "std");
+        }
+        if !self.display {
+            add("-display", "none");
         }
         add("-serial", if console.input == Input::Terminal { "mon:stdio" } else { "stdio" });
         if let Some(plugin) = &self.plugin {

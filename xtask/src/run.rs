@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 
+use crate::config::Chosen;
 use crate::project::{self, Arch, Kind};
 use crate::qemu::{self, Accel, Console, End, Input, Machine, Module, Typing};
 use crate::{build, kvm, usage};
@@ -37,6 +38,9 @@ pub struct Args {
     /// Options of the kernel, such as ioflexpages=yes
     #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
     kernel_args: Option<String>,
+    /// Kernel configuration, by name or file [default: the current one]
+    #[arg(long, value_name = "NAME|FILE")]
+    config: Option<String>,
     /// Architecture
     #[arg(long, value_enum, default_value = "x86_64", hide_possible_values = true, value_name = "x86_64|x86_32")]
     arch: Arch,
@@ -117,7 +121,8 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     if let Some(port) = args.gdb {
-        let symbols = project::image_dir().join("kernel.debug");
+        let ours = machine.modules[0].file.with_extension("debug");
+        let symbols = if args.kernel.is_none() { ours } else { project::image_dir().join("kernel.debug") };
         eprintln!("waiting: type `gdb {} -ex 'target remote localhost:{port}'`", symbols.display());
     }
     let ended = machine.boot(&console, timeout(args, &console))?;
@@ -135,6 +140,8 @@ fn status(end: &End) -> u8 {
 
 /// Checked options: nothing is built before they are all found right.
 struct Plan {
+    /// What our kernel is built with.
+    config: Chosen,
     /// The name of the root task, unless it is a file from elsewhere.
     program: Option<String>,
     root: Option<PathBuf>,
@@ -160,6 +167,13 @@ impl Plan {
         if args.plugin.is_some() && args.accel == Wanted::Kvm {
             usage!("--plugin watches the translator of --accel tcg: leave out --accel kvm");
         }
+        if args.config.is_some() && args.kernel.is_some() {
+            usage!("--kernel is built already: leave out --config");
+        }
+        let config = match args.kernel {
+            Some(_) => Chosen::by_default()?,
+            None => Chosen::of(args.config.as_deref())?,
+        };
         let program = match (&args.program, &args.root) {
             (Some(name), Some(_)) => usage!("{name} and --root are two root tasks: leave out one"),
             (None, Some(_)) => None,
@@ -170,6 +184,7 @@ impl Plan {
         }
         let file = |file: &Option<PathBuf>| file.as_deref().map(existing).transpose();
         Ok(Self {
+            config,
             program,
             root: file(&args.root)?,
             kernel: file(&args.kernel)?,
@@ -189,7 +204,7 @@ impl Plan {
         let ours = [("kernel", &self.kernel), ("sigma0", &self.sigma0)];
         let ours = ours.into_iter().filter(|(_, file)| file.is_none()).map(|(name, _)| name);
         let names: Vec<&str> = ["kickstart"].into_iter().chain(ours).chain(self.program.as_deref()).collect();
-        let dir = without_space(build::images(&names)?)?;
+        let dir = without_space(build::images(&names, &self.config)?)?;
         let or_ours = |file: &Option<PathBuf>, name: &str| file.clone().unwrap_or_else(|| dir.join(name));
         let root = Module {
             file: or_ours(&self.root, self.program.as_deref().unwrap_or_default()),
@@ -211,6 +226,7 @@ impl Plan {
             modules: [kernel, sigma0, root].into_iter().chain(self.modules.iter().cloned()).collect(),
             gdb: args.gdb,
             display: args.display,
+            has_screen: false,
             plugin: self.plugin.clone(),
             monitor: None,
         })
@@ -371,6 +387,8 @@ mod tests {
         check(&["--plugin", "/dev/null", "--accel", "kvm"], "leave out --accel kvm");
         check(&["--plugin", "/no/such.so,out=/dev/null"], "there is no file /no/such.so:");
         check(&["pingpong", "--root", "/dev/null"], "leave out one");
+        check(&["--config", "nosuch"], "there are bench, debug, default");
+        check(&["--config", "small", "--kernel", "/dev/null"], "leave out --config");
         check(&["--kernel", "/no/such"], "there is no file /no/such");
         check(&["--module", "/no/such with arguments"], "there is no file /no/such:");
         check(&["--input", "\\x"], "there are \\n, \\e and \\\\");

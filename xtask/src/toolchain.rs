@@ -65,7 +65,7 @@ impl Toolchain {
         let mut command = project::cargo(subcommand);
         // A rustup proxy leaves the folders of its own libraries there, which the system's compiler must not load.
         command.env_remove("LD_LIBRARY_PATH").env("CARGO_ENCODED_RUSTFLAGS", self.flags().join("\u{1f}"));
-        command.args(["--release", "--target", TARGET, "--target-dir", TARGET_DIR]);
+        command.args(["--release", "--target", TARGET]).env("CARGO_TARGET_DIR", project::root().join(TARGET_DIR));
         if let Some(rustc) = self.rustc {
             command.env("RUSTC", rustc);
         }

@@ -12,6 +12,7 @@ use tempfile::TempDir;
 
 use super::region::{self, Counts};
 use super::symbols::Symbols;
+use crate::config::Chosen;
 use crate::progress::Progress;
 use crate::qemu::{Accel, Console, End, Ended, Machine, Module};
 use crate::toolchain::Toolchain;
@@ -29,9 +30,6 @@ const OPTIONS: &str = "apps/bench/src/options.rs";
 
 /// The time after which a boot counts as hanging.
 const PATIENCE: Duration = Duration::from_secs(300);
-
-/// The name of the kernel's configuration.
-const CONFIG: &str = "default";
 
 /// A row that a program prints.
 #[derive(Deserialize)]
@@ -128,7 +126,7 @@ impl Figure {
     }
 
     /// The object for scripts.
-    pub fn json(&self, commit: &str) -> Result<String> {
+    pub fn json(&self, config: &str, commit: &str) -> Result<String> {
         let operation = self.counts.as_ref().map(|Seen { counts, .. }| Operation {
             entries: counts.entries,
             kernel_instructions: counts.kernel,
@@ -141,7 +139,7 @@ impl Figure {
             privileged: &counts.privileged,
         });
         let Self { bench, mode, mrs, value, arch, cpus, unit, mitigations, .. } = self;
-        let (mrs, value, cpus, accel, config) = (*mrs, *value, *cpus, Accel::Tcg.name(), CONFIG);
+        let (mrs, value, cpus, accel) = (*mrs, *value, *cpus, Accel::Tcg.name());
         let json = Json { bench, arch, cpus, accel, mode, mrs, unit, value, config, mitigations, commit, operation };
         Ok(serde_json::to_string(&json)?)
     }
@@ -170,9 +168,9 @@ pub struct Rig {
 }
 
 impl Rig {
-    /// Builds all parts.
-    pub fn build() -> Result<Self> {
-        let images = build::images(&["kickstart", "kernel", "sigma0", "pingpong", "bench"])?;
+    /// Builds all parts, the kernel with this configuration.
+    pub fn build(config: &Chosen) -> Result<Self> {
+        let images = build::images(&["kickstart", "kernel", "sigma0", "pingpong", "bench"], config)?;
         Self::of_images(images)
     }
 
@@ -341,7 +339,7 @@ pub mod tests {
     fn figures_are_objects_with_the_keys_of_all_benches() {
         let figure = Figure { mrs: Some(0), counts: None, ..figure(61.0, &[]) };
         let expected = r#"{"bench":"ipc","arch":"x86_64","cpus":1,"accel":"tcg","mode":"inter","mrs":0,"unit":"instructions","value":61.0,"config":"default","mitigations":"auto","commit":"abc"}"#;
-        assert_eq!(figure.json("abc").expect("plain data"), expected);
+        assert_eq!(figure.json("default", "abc").expect("plain data"), expected);
         assert_eq!(figure.name(), "ipc inter 0 words");
         assert_eq!(Figure { mrs: None, mode: String::new(), ..figure }.name(), "ipc");
     }

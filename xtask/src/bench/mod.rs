@@ -21,6 +21,7 @@ use anyhow::{Context, Result};
 
 pub use figures::{Figure, Rig, Seen};
 
+use crate::config::Chosen;
 use crate::project::{self, Arch};
 use crate::{qemu, usage};
 
@@ -53,6 +54,9 @@ pub struct Args {
     /// Accept the figures: writes xtask/baseline.json, which tests compare with
     #[arg(long)]
     bless: bool,
+    /// Kernel configuration, by name or file
+    #[arg(long, value_name = "NAME|FILE", default_value = "default")]
+    config: String,
     /// Architecture
     #[arg(long, value_enum, default_value = "x86_64", hide_possible_values = true, value_name = "x86_64|x86_32")]
     arch: Arch,
@@ -67,9 +71,14 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     if args.bless && args.cpus > 1 {
         usage!("--bless accepts the figures of one processor: leave out --cpus");
     }
+    let config = Chosen::of(Some(&args.config))?;
+    if args.bless && !config.is_default() {
+        usage!("--bless accepts the figures of the default configuration: leave out --config");
+    }
     if args.name.as_deref() == Some(scale::NAME) {
         let (json, plot) = (args.json.as_deref(), args.plot.as_deref());
-        let plan = scale::Plan { cpus: args.cpus, sockets: args.sockets, clock: args.clock, json, plot };
+        let plan =
+            scale::Plan { cpus: args.cpus, sockets: args.sockets, clock: args.clock, config: &config, json, plot };
         return plan.run().map(|()| ExitCode::SUCCESS);
     }
     if args.sockets > 1 || args.clock != scale::Clock::Icount {
@@ -87,7 +96,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         None => None,
     };
     qemu::ensure()?;
-    let rig = Rig::build()?.with_cpus(args.cpus);
+    let rig = Rig::build(&config)?.with_cpus(args.cpus);
     let figures = rig.measure(args.name.as_deref())?;
     if !rig.has_plugin() {
         eprintln!("this QEMU takes no plugins of version 1: only instructions in all are counted");
@@ -102,9 +111,9 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     }
     if let Some(mut json) = json {
         let commit = commit();
-        figures
-            .iter()
-            .try_for_each(|figure| writeln!(json, "{}", figure.json(&commit)?).map_err(anyhow::Error::from))?;
+        figures.iter().try_for_each(|figure| {
+            writeln!(json, "{}", figure.json(&config.name, &commit)?).map_err(anyhow::Error::from)
+        })?;
         json.flush().context("cannot write the JSON file")?;
     }
     if let Some(dir) = &args.plot {

@@ -11,6 +11,7 @@ use serde::Deserialize;
 
 use super::figures::mitigations;
 use super::plot;
+use crate::config::Chosen;
 use crate::progress::Progress;
 use crate::qemu::{Accel, Console, End, Ended, Machine, Module};
 use crate::{build, kvm, usage};
@@ -97,6 +98,8 @@ pub struct Plan<'a> {
     pub sockets: u32,
     /// By what time is measured.
     pub clock: Clock,
+    /// What the kernel is built with.
+    pub config: &'a Chosen,
     /// Where the rows go.
     pub json: Option<&'a Path>,
     /// Where the pictures go.
@@ -120,7 +123,7 @@ impl Plan<'_> {
             None => None,
         };
         crate::qemu::ensure()?;
-        let dir = build::images(&["kickstart", "kernel", "sigma0", NAME])?;
+        let dir = build::images(&["kickstart", "kernel", "sigma0", NAME], self.config)?;
         let progress = Progress::start("measuring");
         progress.note(format!("{NAME} on {} processors", self.cpus));
         let ended = self.machine(&dir).boot(&Console::none(), Some(PATIENCE))?;
@@ -217,6 +220,7 @@ fn print(out: &mut impl Write, plan: &Plan<'_>, rows: &[Row]) -> io::Result<()> 
 #[cfg(test)]
 mod tests {
     use super::{Clock, Plan, Row, by_relation, print, rows};
+    use crate::config::Chosen;
     use crate::qemu::{End, Ended};
 
     const CONSOLE: &str = r#"marcona: 2 processors
@@ -249,7 +253,8 @@ mod tests {
     #[test]
     fn the_summary_says_what_the_figures_mean() {
         for (clock, word) in [(Clock::Icount, "added up"), (Clock::Tcg, "meaningless"), (Clock::Kvm, "cycles")] {
-            let plan = Plan { cpus: 2, sockets: 1, clock, json: None, plot: None };
+            let config = Chosen::by_default().expect("the options are sound");
+            let plan = Plan { cpus: 2, sockets: 1, clock, config: &config, json: None, plot: None };
             let mut text = Vec::new();
             print(&mut text, &plan, &sample()).expect("memory takes all");
             let text = String::from_utf8(text).expect("it prints UTF-8");

@@ -387,6 +387,9 @@ fn drivers(lab: &Lab, kernel_args: &str) -> Result<()> {
 
 /// All processors are found and started, and threads of two of them call each other.
 fn on_processors(lab: &Lab, cpu: &str, cpus: u32, sockets: u32) -> Result<()> {
+    if cpus > lab.config.processors {
+        return Err(Skipped("the kernel was built for fewer processors").into());
+    }
     let modes: &[&str] = if cpus > 1 { &["inter", "xcpu"] } else { &["inter"] };
     let mut machine = pingpong(lab, cpu, 512, &format!("{} mrs=0..0 rounds=100 json", modes.join(" ")));
     (machine.cpus, machine.sockets) = (cpus, sockets);

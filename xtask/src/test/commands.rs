@@ -1,13 +1,14 @@
 //! The command line itself: what a wrong word, file or value gets to hear, and what status comes out.
 
-use std::env;
 use std::fs;
+use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
 use anyhow::{Result, ensure};
 use tempfile::TempDir;
 
 use super::{Case, Lab};
+use crate::config;
 
 /// Wrong arguments: the test's name, the arguments, words of the mend.
 const WRONG: &[(&str, &[&str], &str)] = &[
@@ -43,6 +44,16 @@ const WRONG: &[(&str, &[&str], &str)] = &[
     ("figures_in_a_file_nowhere", &["bench", "--json", "no/such/folder/file"], "name another file"),
     ("a_missing_plugin", &["run", "--plugin", "no/such/plugin.so,out=x"], "name one that exists"),
     ("a_plugin_on_kvm", &["run", "--plugin", "Cargo.toml", "--accel", "kvm"], "leave out --accel kvm"),
+    ("an_unknown_configuration", &["run", "--config", "nosuch"], "there are bench, debug, default"),
+    ("a_configuration_of_a_kernel_that_is_built", &["run", "--config", "small", "--kernel", "Cargo.toml"], "leave out"),
+    ("figures_of_another_configuration", &["bench", "--config", "small", "--bless"], "leave out --config"),
+    ("an_unknown_option_of_the_kernel", &["config", "set", "SMPP=y"], "there is SMP"),
+    ("a_number_beyond_its_range", &["config", "set", "VERBOSE_INIT=y", "SMP_MAX_PROCS=256"], "it takes 1 to 255"),
+    ("a_wish_without_a_value", &["config", "set", "SMP"], "type KEY=VALUE"),
+    ("another_mapping_database", &["config", "set", "NEW_MDB=n"], "This kernel has no other"),
+    ("a_speed_that_no_line_has", &["config", "set", "KDB_COMSPEED=9601"], "9600"),
+    ("a_configuration_that_is_none", &["config", "check", "nosuch"], "or name a file"),
+    ("a_configuration_with_a_strange_name", &["config", "save", "a/b"], "letters, digits and dashes"),
     ("an_unknown_option_of_tidy", &["tidy", "--no-such-option"], "cargo xtask tidy --help"),
 ];
 
@@ -55,15 +66,26 @@ pub fn cases() -> Vec<Case> {
         Case::new("command::help_fits_on_a_screen", "", help),
         Case::new("command::run_prints_the_emulator_s_command_line", "", prints),
         Case::new("command::run_ends_with_the_program_s_status", "", status),
+        Case::new("command::config_keeps_what_is_chosen", "", configures),
+        Case::new("command::config_repairs_files_and_loses_nothing", "", repairs),
+        Case::new("command::named_configurations_are_sound", "", named),
         Case::new("command::run_over_its_time_has_status_124", "", overrun),
         Case::new("command::run_says_that_a_boot_was_refused", "", refused_boot),
     ];
     wrong.chain(others).collect()
 }
 
-/// Starts this tool anew.
+/// Starts this tool anew, without a current configuration.
 fn xtask(arguments: &[&str]) -> Result<Output> {
-    Ok(Command::new(env::current_exe()?).args(arguments).stdin(Stdio::null()).output()?)
+    xtask_with(Path::new("/nonexistent/.config"), arguments)
+}
+
+/// Starts this tool anew, with this file for the current configuration.
+fn xtask_with(current: &Path, arguments: &[&str]) -> Result<Output> {
+    // The file of this tool may be another one by now: tests of the tool build it, too.
+    let mut command = Command::new("/proc/self/exe");
+    command.env(config::VARIABLE, current).args(arguments);
+    Ok(command.stdin(Stdio::null()).output()?)
 }
 
 fn describe(output: &Output) -> String {
@@ -82,13 +104,14 @@ fn refused(arguments: &[&str], mend: &str) -> Result<()> {
 }
 
 fn help(_: &Lab) -> Result<()> {
-    let all: [&[&str]; 7] = [
+    let all: [&[&str]; 8] = [
         &[],
         &["--help"],
         &["run", "--help"],
         &["test", "--help"],
         &["bench", "--help"],
         &["build", "--help"],
+        &["config", "--help"],
         &["tidy", "--help"],
     ];
     for arguments in all {
@@ -120,6 +143,76 @@ fn status(_: &Lab) -> Result<()> {
 fn overrun(_: &Lab) -> Result<()> {
     let output = xtask(&["run", "--gdb", "0", "--timeout", "1"])?;
     ensure!(output.status.code() == Some(124), "expected status 124: {}", describe(&output));
+    Ok(())
+}
+
+/// Several at once or none; what does not count now is kept; back to the default; from and to names.
+fn configures(_: &Lab) -> Result<()> {
+    let dir = TempDir::new()?;
+    let file = dir.path().join(".config");
+    let run = |arguments: &[&str], expected: &str| -> Result<()> {
+        let output = xtask_with(&file, arguments)?;
+        let is_said = String::from_utf8_lossy(&output.stdout).contains(expected);
+        ensure!(output.status.success() && is_said, "expected `{expected}`: {}", describe(&output));
+        Ok(())
+    };
+    let has = |text: &str| -> Result<()> {
+        let found = fs::read_to_string(&file)?;
+        ensure!(found == text, "expected {text:?}: {found:?}");
+        Ok(())
+    };
+    run(&["config", "set", "SMP_MAX_PROCS=40", "KDB_COMSPEED=9600", "NEW_MDB=y"], "SMP_MAX_PROCS=40")?;
+    has("SMP_MAX_PROCS=40\nKDB_COMSPEED=9600\n")?;
+    run(&["config", "set", "SMP=n"], "SMP=n")?;
+    run(&["config", "set", "SMP_MAX_PROCS=41"], "does not count now: it needs SMP=y")?;
+    has("SMP_MAX_PROCS=41\nKDB_COMSPEED=9600\nSMP=n\n")?;
+    let refused = xtask_with(&file, &["config", "set", "SMP=y", "SMP_MAX_PROCS=0"])?;
+    ensure!(refused.status.code() == Some(2), "{}", describe(&refused));
+    has("SMP_MAX_PROCS=41\nKDB_COMSPEED=9600\nSMP=n\n")?;
+    run(&["config", "show"], "SMP_MAX_PROCS=1")?;
+    run(&["config", "set", "SMP=y"], "SMP=y")?;
+    run(&["config", "show"], "SMP_MAX_PROCS=41")?;
+    run(&["config"], "KDB_COMSPEED=9600")?;
+    run(&["config", "default"], "is as default")?;
+    run(&["config", "show"], "SMP_MAX_PROCS=255")?;
+    ensure!(
+        fs::read_to_string(dir.path().join(".config.old"))?.contains("SMP_MAX_PROCS=41"),
+        "what was chosen is lost"
+    );
+    run(&["config", "load", "forty-cores"], "is as forty-cores")?;
+    run(&["config", "show"], "SPIN_WHEELS=y")?;
+    run(&["config", "check"], "sound")
+}
+
+fn repairs(_: &Lab) -> Result<()> {
+    const DAMAGED: &[u8] =
+        b"CONFIG_SMP=y\r\nSMP_MAX_PROCS=4000\n# CONFIG_VERBOSE_INIT is not set\nX_SCHED_HS=y\n\xFF\n";
+    let dir = TempDir::new()?;
+    let file = dir.path().join("old");
+    let name = file.display().to_string();
+    fs::write(&file, DAMAGED)?;
+    let found = xtask(&["config", "check", &name])?;
+    ensure!(found.status.code() == Some(1) && fs::read(&file)? == DAMAGED, "{}", describe(&found));
+    let changed = xtask(&["config", "set", "PERFMON=y", "--config", &name])?;
+    ensure!(changed.status.success() && !changed.stderr.is_empty(), "{}", describe(&changed));
+    ensure!(fs::read(dir.path().join("old.old"))? == DAMAGED, "the damaged file is not beside");
+    let text = fs::read_to_string(&file)?;
+    for line in
+        ["SMP=y\n", "\nSMP_MAX_PROCS=255\n", "=4000\n", "VERBOSE_INIT=n\n", "X_SCHED_HS=y\n", "\\xff\n", "PERFMON=y\n"]
+    {
+        ensure!(text.contains(line), "no {line:?} in {text}");
+    }
+    let sound = xtask(&["config", "check", &name])?;
+    ensure!(sound.status.success(), "{}", describe(&sound));
+    Ok(())
+}
+
+/// Files that come with the sources need no repair, and nothing in them is in vain.
+fn named(_: &Lab) -> Result<()> {
+    let output = xtask(&["config", "check"])?;
+    let text = String::from_utf8_lossy(&output.stdout);
+    let is_sound = output.status.success() && text.lines().all(|line| line.ends_with(": sound"));
+    ensure!(is_sound && text.contains("forty-cores"), "{}", describe(&output));
     Ok(())
 }
 

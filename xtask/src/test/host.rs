@@ -9,6 +9,7 @@ use anyhow::{Result, anyhow, ensure};
 use super::{Filter, Outcome, Tally, Verdict};
 use crate::build;
 use crate::cargo;
+use crate::config::Chosen;
 use crate::progress::Progress;
 use crate::project::{self, CRATES, Crate, HostTests};
 
@@ -96,7 +97,7 @@ fn run_suite(suite: Suite, draw: Draw, filter: &Filter, tally: &mut Tally) -> Re
     let mut command = command(suite, draw);
     if suite.executes_the_kernel() {
         if names.is_empty() || names.iter().any(|name| name.contains(EXECUTES_THE_KERNEL.1)) {
-            let built = build::images(&["kernel"]).map(drop);
+            let built = Chosen::by_default().and_then(|config| build::images(&["kernel"], &config)).map(drop);
             tally.enter(Outcome::of_build("build::kernel", built, started))?;
         }
         command.env("KCORE_IMAGE", project::image_dir().join("kernel.debug"));

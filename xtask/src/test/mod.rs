@@ -5,6 +5,7 @@
 mod bench;
 mod boots;
 mod commands;
+pub mod configurations;
 mod foreign;
 mod fuzz;
 mod host;
@@ -31,6 +32,7 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 
+use crate::config::Chosen;
 use crate::progress::Progress;
 use crate::project::{self, Arch, CRATES};
 use crate::{build, qemu, tidy, usage};
@@ -55,6 +57,9 @@ pub struct Args {
     /// Interleavings to explore at random, of worlds and again of meetings [default: a few thousand]
     #[arg(long, value_name = "N")]
     schedules: Option<u64>,
+    /// Kernel configuration, by name or file
+    #[arg(long, value_name = "NAME|FILE", default_value = "default")]
+    config: String,
     /// Architecture
     #[arg(long, value_enum, default_value = "x86_64", hide_possible_values = true, value_name = "x86_64|x86_32")]
     arch: Arch,
@@ -139,6 +144,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         },
         None => None,
     };
+    let config = Chosen::of(Some(&args.config))?;
     let filter = Filter(args.filter.clone());
     let mut tally = Tally {
         progress: Progress::start("testing"),
@@ -150,7 +156,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     };
     let seed = args.seed.unwrap_or_else(fresh_seed);
     host::run(&filter, host::Draw { seed, schedules: args.schedules }, &mut tally)?;
-    emulator(&filter, seed, &mut tally)?;
+    emulator(&filter, seed, &config, &mut tally)?;
     for (name, check) in tidy::CHECKS {
         let name = format!("tidy::{name}");
         if filter.takes(&name) {
@@ -241,6 +247,8 @@ pub struct Lab {
     dir: PathBuf,
     /// What tests draw from that are not the same each time.
     seed: u64,
+    /// What the kernel was built with.
+    config: Chosen,
 }
 
 impl Lab {
@@ -256,7 +264,7 @@ type Job = Box<dyn FnOnce(&Lab) -> Vec<Outcome> + Send>;
 type Check = Box<dyn FnOnce(&Lab) -> Result<()> + Send>;
 
 /// A job that is one test.
-struct Case {
+pub struct Case {
     name: String,
     clause: &'static str,
     check: Check,
@@ -289,7 +297,8 @@ fn cases() -> impl Iterator<Item = Case> {
         .chain(storm::cases())
         .chain(fuzz::cases())
         .chain(mitigations::cases())
-        .chain(isolation::cases());
+        .chain(isolation::cases())
+        .chain(configurations::cases());
     boots.chain(commands::cases()).chain(bench::cases()).chain(servers::cases())
 }
 
@@ -312,7 +321,7 @@ pub fn fresh_seed() -> u64 {
 }
 
 /// Builds the images and runs what boots them.
-fn emulator(filter: &Filter, seed: u64, tally: &mut Tally) -> Result<()> {
+fn emulator(filter: &Filter, seed: u64, config: &Chosen, tally: &mut Tally) -> Result<()> {
     let cases = cases().filter(|case| filter.takes(&case.name));
     let jobs: VecDeque<Job> = l4test::jobs(filter).into_iter().chain(cases.map(Case::into_job)).collect();
     if jobs.is_empty() {
@@ -322,11 +331,13 @@ fn emulator(filter: &Filter, seed: u64, tally: &mut Tally) -> Result<()> {
     tally.progress.println(&format!("what is drawn is drawn with --seed {seed}"));
     tally.progress.note("building images");
     let started = Instant::now();
-    let built = build::images(&project::images());
-    let is_built = built.is_ok();
-    tally.enter(Outcome::of_build("build::x86_64", built.map(drop), started))?;
+    let (lab, result) = match build::images(&project::images(), config) {
+        Ok(dir) => (Some(Lab { dir, seed, config: config.clone() }), Ok(())),
+        Err(error) => (None, Err(error)),
+    };
+    tally.enter(Outcome::of_build("build::x86_64", result, started))?;
     // Older images would tell nothing about these sources.
-    if is_built { work(jobs, &Lab { dir: project::image_dir(), seed }, tally) } else { Ok(()) }
+    lab.map_or(Ok(()), |lab| work(jobs, &lab, tally))
 }
 
 /// Runs `jobs`, some at a time.
