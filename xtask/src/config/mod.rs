@@ -1,7 +1,9 @@
 //! `cargo xtask config`: what the kernel is built with. Options are in `config/Kconfig`, named configurations beside it.
 
 mod chosen;
+mod terminal;
 
+use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -81,6 +83,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         Some(Command::Show { config }) => show(&options, config.as_deref()),
         Some(Command::List) => list(),
         Some(Command::Cover) => cover(),
+        None if std::io::stdin().is_terminal() && std::io::stdout().is_terminal() => terminal::run(&options),
         None => show(&options, None),
     }
 }
