@@ -10,7 +10,7 @@ use serde::Deserialize;
 
 use super::boots::{self, PATIENCE};
 use super::ktap::{self, Verdict as Ktap};
-use super::{Case, Filter, Job, Lab, Outcome, Verdict};
+use super::{Case, Filter, Job, Lab, NOTE, Outcome, Verdict};
 use crate::qemu::{Console, End, Ended, Module};
 use crate::tidy;
 
@@ -94,7 +94,11 @@ fn job(machine: Boot, args: String, kernel_args: &'static str) -> Job {
             }
             Err(error) => (Vec::new(), Err(error)),
         };
-        outcomes.push(Outcome::of(whole, result, started));
+        let mut end = Outcome::of(whole, result, started);
+        if let Some(spread) = spread {
+            end.details = format!("{NOTE}{spread}\n{}", end.details);
+        }
+        outcomes.push(end);
         outcomes
     })
 }
