@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 
+use crate::config::Chosen;
 use crate::qemu::{self, Console, End, Ended, Machine, Module};
 use crate::{build, test};
 
@@ -26,6 +27,9 @@ pub struct Args {
     /// Processors
     #[arg(long, value_name = "N", default_value = "4", value_parser = clap::value_parser!(u32).range(1..=qemu::MAX_CPUS))]
     cpus: u32,
+    /// Kernel configuration, by name or file; `debug` keeps the kernel's assertions
+    #[arg(long, value_name = "NAME|FILE")]
+    config: Option<String>,
     /// Processors that truly run in parallel: more happens, but not the same in every run
     #[arg(long)]
     parallel: bool,
@@ -36,7 +40,8 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     let seed = args.seed.unwrap_or_else(test::fresh_seed);
     println!("seed {seed}");
     qemu::ensure()?;
-    let dir = build::images(&["kickstart", "kernel", "sigma0", "fuzz"])?;
+    let config = Chosen::of(args.config.as_deref())?;
+    let dir = build::images(&["kickstart", "kernel", "sigma0", "fuzz"], &config)?;
     let boot = |calls: u64, is_shown: bool| {
         let machine = Machine { icount: !args.parallel, ..machine(&dir, seed, calls, args.cpus) };
         machine.boot(&Console { is_shown, ..Console::none() }, Some(patience(calls)))

@@ -54,7 +54,7 @@ pub struct Args {
     /// Seed of what is drawn afresh each time [default: from the clock]
     #[arg(long, value_name = "N")]
     seed: Option<u64>,
-    /// Interleavings to explore at random, of worlds and again of meetings [default: a few thousand]
+    /// Interleavings to draw, of worlds and of meetings [default: a few thousand]
     #[arg(long, value_name = "N")]
     schedules: Option<u64>,
     /// Kernel configuration, by name or file
