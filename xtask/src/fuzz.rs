@@ -66,12 +66,12 @@ pub fn machine(dir: &std::path::Path, seed: u64, calls: u64, cpus: u32) -> Machi
 }
 
 /// How long a run of so many calls may take.
-pub fn patience(calls: u64) -> Duration {
+fn patience(calls: u64) -> Duration {
     PATIENCE + Duration::from_secs(calls / CALLS_A_SECOND)
 }
 
 /// Whether the run came to its end, and the program found nothing.
-pub fn is_well(ended: &Ended) -> bool {
+fn is_well(ended: &Ended) -> bool {
     ended.end == End::Program(0) && ended.console.contains("; nothing is lost")
 }
 

@@ -15,7 +15,7 @@ use kcore::var::Var;
 use khal::desc::{Gdt, Selector};
 use l4_abi::ThreadId;
 
-use crate::{layout, mitigations};
+use crate::{config, layout, mitigations};
 
 /// The words and tables of one processor.
 #[repr(C, align(64))]
