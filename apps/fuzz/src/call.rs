@@ -35,10 +35,10 @@ const DIRECTION_FLAG: Word = 1 << 10;
 const SP_AND_IP: Word = 3 << 3;
 
 /// A control word for threads that share memory with what the program depends on: a stack comes with the place where a thread
-/// goes on, and the other way round.
+/// goes on, and the other way round; flags would change what it decides, in the middle of something.
 /// Whoever became their pager could put anything anywhere in root's space.
 fn for_natives(control: Word) -> Word {
-    let control = control & !ExregsControl::PAGER.raw();
+    let control = control & !(ExregsControl::PAGER.raw() | ExregsControl::FLAGS.raw());
     if control & SP_AND_IP == SP_AND_IP { control } else { control & !SP_AND_IP }
 }
 
