@@ -9,6 +9,7 @@ use crate::machine::{Machine, SpaceRef, TcbRef};
 use crate::mapdb::Progress;
 use crate::sched::{DEFAULT_PRIORITY, DEFAULT_TIME_SLICE_US, NEVER_ENDS, period_us};
 use crate::space::SpaceKind;
+use crate::sync::{Ordering, fence};
 use crate::thread::{Purpose, Status, Work};
 use crate::var::AsWord;
 
@@ -150,6 +151,8 @@ impl<M: Machine> Here<'_, M> {
     /// Creates `dest`, whose slot is claimed.
     fn create_thread(&mut self, caller: TcbRef, dest: TcbRef, args: ThreadControlArgs) -> Result<(), SysError> {
         let scheduler = args.scheduler().ok_or(SysError::InvalidThread)?;
+        // Somebody may be deleting it just now.
+        fence(Ordering::Acquire);
         if self.k.tcb(dest).is_dying.get() {
             return Err(SysError::InvalidThread);
         }
@@ -529,9 +532,10 @@ impl<M: Machine> Here<'_, M> {
         if matches!(tcb.work(), Work::Unmap | Work::MemoryControl | Work::Redirect | Work::Print | Work::Preemption) {
             tcb.work.set(Work::None);
         }
+        // Whoever finds that it is nobody finds that it is dying.
+        tcb.is_dying.set(true);
         tcb.set_id(ThreadId::NIL);
         tcb.set_status(Status::Inactive);
-        tcb.is_dying.set(true);
         if self.cpu.slice_owner.get() == Some(victim) {
             self.charge();
             self.cpu.slice_owner.set(None);

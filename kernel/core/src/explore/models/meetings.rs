@@ -17,7 +17,7 @@ use crate::sync::Look;
 use crate::syscall::{Exregs, ScheduleArgs};
 use crate::tests::machine::THREADS;
 use crate::tests::schedule::nothing;
-use crate::tests::world::{A, B, Q, R, Who, World, X, Y, deletion, no_registers, tag};
+use crate::tests::world::{A, B, Q, R, Who, World, X, Y, activation, deletion, no_registers, tag};
 
 /// Executions of each case in a usual run.
 const EXECUTIONS: usize = 1500;
@@ -62,6 +62,10 @@ fn exregs(who: Who, dest: Who, control: ExregsControl) -> Call {
 
 fn delete(who: Who, victim: Who) -> Call {
     Box::new(move |w| _ = w.trap(who, |here, thread| here.thread_control(thread, deletion(victim))))
+}
+
+fn create(who: Who, newcomer: Who) -> Call {
+    Box::new(move |w| _ = w.trap(who, |here, thread| here.thread_control(thread, activation(newcomer))))
 }
 
 fn move_to(who: Who, dest: Who, cpu: u16) -> Call {
@@ -169,7 +173,17 @@ const MOVED_AWAY: Case = Case {
     outcomes: &[(&[A, X], &["waits for x; got 7 from a"])],
 };
 
-const CASES: [Case; 10] = [LEAVES, MOVED, CANCELLED, DELETED, DELETERS, TWICE, CROSSING, MEETING, RETURNS, MOVED_AWAY];
+const RECREATED: Case = Case {
+    name: "a thread is created where one is deleted",
+    // A keeps the space.
+    world: || world(&[Q, A, B], &[R]),
+    calls: || vec![(0, delete(Q, B)), (1, create(R, B))],
+    words: 900,
+    outcomes: &[(&[Q, R], &["ready; ready"])],
+};
+
+const CASES: [Case; 11] =
+    [LEAVES, MOVED, CANCELLED, DELETED, DELETERS, TWICE, CROSSING, MEETING, RETURNS, MOVED_AWAY, RECREATED];
 
 impl Case {
     fn crew(&self) -> &'static Crew {
