@@ -102,9 +102,9 @@ pub const CRATES: &[Crate] = &[
     entry("bench", Kind::Program, HostTests::Library, &["l4", "l4-rt", "measure"]),
     entry("scale", Kind::Program, HostTests::Library, &["l4", "l4-rt", "measure"]),
     // It takes whatever others send to it.
-    with_unsafe(entry("storm", Kind::Program, HostTests::Library, &["dice", "l4", "l4-rt", "measure"])),
+    with_unsafe(entry("storm", Kind::Program, HostTests::No, &["dice", "l4", "l4-rt", "measure"])),
     // Its calls are what hostile programs make.
-    with_unsafe(entry("fuzz", Kind::Program, HostTests::Library, &["dice", "l4", "l4-rt", "measure"])),
+    with_unsafe(entry("fuzz", Kind::Program, HostTests::No, &["dice", "l4", "l4-rt", "measure"])),
     entry("drivers", Kind::Program, HostTests::No, &["l4", "l4-rt"]),
     // The emulator's interface is one of pointers.
     with_unsafe(entry("plugin", Kind::Tool, HostTests::Library, &[])),

@@ -20,11 +20,13 @@ mod table;
 mod watch;
 
 use dice::mix;
-use fuzz::options::Options;
+use dice::options::CommandLine;
 use l4::kip;
 use l4_rt::{exit, println};
 use measure::room::Room;
 
+/// `seed=N`, and `calls=N`: system calls in all.
+const COMMAND_LINE: CommandLine = CommandLine { program: "fuzz", count: "calls", default_count: 100_000 };
 /// Exit status for a bad command line.
 const STATUS_USAGE: u8 = 2;
 /// System calls before memory is measured.
@@ -33,7 +35,7 @@ const WARM_UP_CALLS: u64 = 2000;
 l4_rt::entry!(main);
 
 fn main() {
-    let options = Options::parse(l4_rt::args("fuzz")).unwrap_or_else(|unknown| {
+    let options = COMMAND_LINE.parse(l4_rt::args("fuzz")).unwrap_or_else(|unknown| {
         println!("{unknown}");
         exit(STATUS_USAGE)
     });
@@ -47,7 +49,7 @@ fn main() {
     watch::touch_interrupts();
     watch::play(WARM_UP_CALLS);
     let before = Room::measure();
-    let done = watch::play(options.calls);
+    let done = watch::play(options.count);
     let after = Room::measure();
     if before != after {
         watch::fail(format_args!("memory is lost: there was room for {before:?}, now for {after:?}"));

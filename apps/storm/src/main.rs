@@ -35,15 +35,17 @@ mod table;
 mod victim;
 
 use dice::mix;
+use dice::options::CommandLine;
 use l4::message::Msg;
 use l4::{IpcErrorKind, Time, Timeouts, ipc, kip, schedule, thread, time};
 use l4_rt::{exit, println};
-use storm::options::Options;
 
 use failure::{check, fail, must};
 use measure::room::Room;
 use table::{Role, Slot, all, all_of, groups};
 
+/// `seed=N`, and `ops=N`: operations in all.
+const COMMAND_LINE: CommandLine = CommandLine { program: "storm", count: "ops", default_count: 20_000 };
 /// Exit status for a bad command line.
 const STATUS_USAGE: u8 = 2;
 /// How long nothing may happen.
@@ -53,12 +55,12 @@ const LOOK_US: u64 = 100_000;
 l4_rt::entry!(main);
 
 fn main() {
-    let options = Options::parse(l4_rt::args("storm")).unwrap_or_else(|unknown| {
+    let options = COMMAND_LINE.parse(l4_rt::args("storm")).unwrap_or_else(|unknown| {
         println!("{unknown}");
         exit(STATUS_USAGE)
     });
     failure::set_seed(options.seed.unwrap_or_else(|| mix(l4::arch::timestamp()) >> 32));
-    println!("storm: seed={} ops={} processors={}", failure::seed(), options.ops, kip::num_processors());
+    println!("storm: seed={} ops={} processors={}", failure::seed(), options.count, kip::num_processors());
     l4_rt::touch_image();
     // The page tables of this space for UTCBs stay: they are made before memory is measured.
     let room = once_and_again(|| {
@@ -68,7 +70,7 @@ fn main() {
     });
     begin_all();
     progress::begin();
-    watch(options.ops);
+    watch(options.count);
     progress::end();
     call_roll();
     messages::compare_books();

@@ -1,9 +1,12 @@
-//! Numbers that look random and follow from a seed, for programs whose choices must come again.
+//! Numbers that look random and follow from a seed, for programs whose choices must come again, and the command line
+//! that tells the seed.
 #![no_std]
 #![forbid(unsafe_code)]
 
 #[cfg(test)]
 extern crate std;
+
+pub mod options;
 
 use core::ops::Range;
 
