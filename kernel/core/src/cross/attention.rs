@@ -41,10 +41,10 @@ impl Attention {
         self.0.swap(DEMANDED, Ordering::AcqRel) == QUIET
     }
 
-    /// The owner reminds itself to look again.
+    /// The owner reminds itself to look again. What others demanded before stays seen: a plain store would hide that they did.
     #[inline]
     pub(crate) fn demand_of_oneself(&self) {
-        self.0.store(DEMANDED, Ordering::Relaxed);
+        self.0.swap(DEMANDED, Ordering::AcqRel);
     }
 
     /// The owner looks now: it sees what was posted before a demand that this ends, and what comes after is a new one.
