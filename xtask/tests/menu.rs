@@ -3,6 +3,7 @@
 use std::fs;
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -23,6 +24,8 @@ struct Terminal {
     _dir: TempDir,
     file: PathBuf,
     screen: Arc<Mutex<vt100::Parser>>,
+    /// Bytes that the menu has drawn.
+    drawn: Arc<AtomicUsize>,
     master: Box<dyn MasterPty + Send>,
     keys: Box<dyn Write + Send>,
     child: Box<dyn Child + Send + Sync>,
@@ -51,14 +54,17 @@ impl Terminal {
         let screen = Arc::new(Mutex::new(vt100::Parser::new(rows, cols, 0)));
         let mut output = pair.master.try_clone_reader().expect("the terminal can be read");
         let shown = Arc::clone(&screen);
+        let drawn = Arc::new(AtomicUsize::new(0));
+        let drawing = Arc::clone(&drawn);
         thread::spawn(move || {
             let mut bytes = [0; 4096];
             while let Ok(count @ 1..) = output.read(&mut bytes) {
                 shown.lock().expect("nobody panics with the screen").process(&bytes[..count]);
+                drawing.fetch_add(count, Ordering::Release);
             }
         });
         let keys = pair.master.take_writer().expect("the terminal can be typed on");
-        Self { _dir: dir, file, screen, master: pair.master, keys, child }
+        Self { _dir: dir, file, screen, drawn, master: pair.master, keys, child }
     }
 
     fn text(&self) -> String {
@@ -91,9 +97,13 @@ impl Terminal {
         self.keys.flush().expect("the terminal takes keys");
     }
 
+    /// Changes the size, and waits until the menu has drawn something for it.
+    #[track_caller]
     fn resize(&self, rows: u16, cols: u16) {
+        let before = self.drawn.load(Ordering::Acquire);
         self.screen.lock().expect("nobody panics with the screen").set_size(rows, cols);
         self.master.resize(PtySize { rows, cols, pixel_width: 0, pixel_height: 0 }).expect("the terminal has a size");
+        self.wait(|_| self.drawn.load(Ordering::Acquire) > before, "something new");
     }
 
     /// Waits for the end; the status must be 0.
@@ -282,7 +292,6 @@ fn any_size_of_the_terminal_will_do() {
         terminal.press("/");
         terminal.press("s");
         terminal.press(INTERRUPT);
-        thread::sleep(Duration::from_millis(100));
     }
     terminal.resize(24, 80);
     terminal.see("Processors and interrupts");
