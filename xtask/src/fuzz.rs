@@ -1,5 +1,6 @@
 //! `cargo xtask fuzz`: random system calls from a seed, and the shortest run that still fails.
 
+use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -60,7 +61,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
 
 /// A machine that boots the fuzzer. Its command line is as long for every number of calls: so what happens is the same, but
 /// for how long it goes on.
-pub fn machine(dir: &std::path::Path, seed: u64, calls: u64, cpus: u32) -> Machine {
+pub fn machine(dir: &Path, seed: u64, calls: u64, cpus: u32) -> Machine {
     let root = Module { file: dir.join("fuzz"), args: format!("seed={seed} calls={calls:020}") };
     Machine { cpus, boot_args: KERNEL_MEMORY.to_owned(), ..Machine::new(dir, root) }
 }
