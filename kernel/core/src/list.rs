@@ -12,16 +12,28 @@ pub type Head = Var<Option<TcbRef>>;
 
 /// The links of one thread on one kind of list; `next` is `None` while it is on none.
 #[derive(Default)]
+#[repr(C)]
 pub struct Link {
     next: Var<Option<TcbRef>>,
     prev: Var<Option<TcbRef>>,
 }
 
 impl Link {
+    /// Where the thread behind stands, for the fast path of the image: a number and one.
+    pub const NEXT_OFFSET: usize = core::mem::offset_of!(Self, next);
+    /// The same of the thread before.
+    pub const PREV_OFFSET: usize = core::mem::offset_of!(Self, prev);
+
     /// Whether the thread is on a list of this kind.
     #[inline]
     pub fn is_linked(&self) -> bool {
         self.next.get().is_some()
+    }
+
+    /// The words as the fast path of the image finds them: next and previous.
+    #[cfg(test)]
+    pub fn words(&self) -> [&Head; 2] {
+        [&self.next, &self.prev]
     }
 
     fn next(&self) -> TcbRef {

@@ -10,6 +10,7 @@ use core::mem::offset_of;
 use kcore::cross::shootdown::Batch;
 use kcore::machine::{CpuId, TcbRef};
 use kcore::sched::Cpu;
+use kcore::sched::ready_queue::ReadyQueue;
 use kcore::thread::plain_name;
 use kcore::var::Var;
 use khal::desc::{Gdt, Selector};
@@ -80,6 +81,8 @@ global_asm!(
     "area_word plain_mark, {plain_mark}",
     "area_word plain_any, {plain_any}",
     "area_word number, {number}",
+    "area_word ready_heads, {ready} + {heads}",
+    "area_word ready_occupied, {ready} + {occupied}",
     current = const offset_of!(Area, cpu.current),
     space_word = const offset_of!(Area, space_word),
     user_stack = const offset_of!(Area, user_stack),
@@ -87,6 +90,9 @@ global_asm!(
     plain_mark = const offset_of!(Area, plain_mark),
     plain_any = const offset_of!(Area, plain_any),
     number = const offset_of!(Area, number),
+    ready = const offset_of!(Area, cpu.ready),
+    heads = const ReadyQueue::HEADS_OFFSET,
+    occupied = const ReadyQueue::OCCUPIED_OFFSET,
 );
 
 /// No selector is this.

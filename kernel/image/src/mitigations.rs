@@ -74,6 +74,7 @@ pub unsafe fn prepare(options: Options) {
             (entry::ipc_exit, entry::ipc_exit_isolated),
             (entry::fast_exit_other_space, entry::fast_exit_isolated),
             (entry::fast_exit_same_space, entry::fast_exit_isolated),
+            (entry::fast_exit_after_send, entry::fast_exit_isolated),
         ]);
         // SAFETY: by contract the code can be written and was not executed; an instruction of that length is there.
         unsafe { write_code(address(entry::fast_path_space_load), NOTHING) };
@@ -90,6 +91,7 @@ pub unsafe fn prepare(options: Options) {
                 (entry::general_exit, entry::general_exit_clearing),
                 (entry::fast_exit_other_space, entry::fast_exit_clearing),
                 (entry::fast_exit_same_space, entry::fast_exit_clearing),
+                (entry::fast_exit_after_send, entry::fast_exit_clearing),
                 (entry::ipc_exit, entry::fast_exit_clearing),
             ]
         };

@@ -78,7 +78,8 @@ pub struct Cpu {
     pub(crate) delaying: Var<Option<TcbRef>>,
     /// When it has to stop, microseconds on the clock.
     pub(crate) delay_end: Var64,
-    pub(crate) ready: ReadyQueue,
+    /// Who is ready and does not run.
+    pub ready: ReadyQueue,
     pub(crate) timeouts: Timeouts,
     /// Threads that come here from other processors.
     pub(crate) mailbox: Mailbox,

@@ -11,6 +11,7 @@ pub const PRIORITIES: usize = 256;
 const WORD_BITS: usize = usize::BITS as usize;
 
 /// Threads that are ready to run and not running, by priority. The running thread is in no queue.
+#[repr(C)]
 pub struct ReadyQueue {
     heads: [Head; PRIORITIES],
     /// Bit p is set while queue p has members.
@@ -23,6 +24,11 @@ fn ready_link(tcb: &Tcb) -> &Link {
 
 #[allow(clippy::new_without_default, reason = "for statics")]
 impl ReadyQueue {
+    /// Where the beginnings of the queues stand, four bytes each by priority, for the fast path of the image.
+    pub const HEADS_OFFSET: usize = core::mem::offset_of!(Self, heads);
+    /// Where the words with the bits of occupied queues stand.
+    pub const OCCUPIED_OFFSET: usize = core::mem::offset_of!(Self, occupied);
+
     /// No thread is ready.
     pub const fn new() -> Self {
         Self { heads: [const { Head::zero() }; PRIORITIES], occupied: [const { Var::zero() }; PRIORITIES / WORD_BITS] }
@@ -78,6 +84,18 @@ impl ReadyQueue {
     /// The first thread of the highest priority; it stays queued.
     pub fn first(&self) -> Option<TcbRef> {
         self.heads[usize::from(self.highest()?)].get()
+    }
+
+    /// The beginning of a queue, as the fast path of the image finds it.
+    #[cfg(test)]
+    pub fn head(&self, priority: usize) -> &Head {
+        &self.heads[priority]
+    }
+
+    /// The bits of 64 queues, likewise.
+    #[cfg(test)]
+    pub fn occupied(&self, word: usize) -> &Var<usize> {
+        &self.occupied[word]
     }
 
     /// Everybody who is queued.

@@ -8,7 +8,7 @@ use super::world::{A, B, D, EVERYBODY, START_SP, Who, World, no_registers, tag};
 use crate::machine::{Machine, PhysAddr};
 use crate::sched::Current;
 use crate::syscall::Exregs;
-use crate::thread::plain_name;
+use crate::thread::{Purpose, plain_name};
 
 /// What the fast path leaves as instruction pointer of a thread that waits.
 const UNDEFINED_IP: usize = 0xDEAD_0000;
@@ -22,22 +22,30 @@ pub fn fast_ipc(w: World, who: Who, to: ThreadId, from: ThreadId, timeouts: Time
     let dest = w.k.tcb(thread);
     let any = plain_name(ThreadId::ANY, tcb.affinity());
     let is_expected = [tcb.plain_name.get(), any].contains(&dest.waits_for.get());
-    let is_alone = match from {
+    let may_be = match from {
+        ThreadId::NIL => dest.priority() <= tcb.priority(),
         ThreadId::ANY => tcb.send_queue.get().is_none(),
         _ => from == to,
     };
-    if !is_expected || !is_alone {
+    if !is_expected || !may_be {
         return false;
     }
-    tcb.waits_for.set(plain_name(from, tcb.affinity()));
-    tcb.ip.set(UNDEFINED_IP);
+    let here = w.at_home_of(who).here();
     w.k.machine.saved(who.tcb()).from.set(None);
     for index in 0..=tag.untyped() {
         w.k.utcb(thread).set_mr(index, w.utcb(who).mr(index));
     }
     dest.waits_for.set(ThreadId::NIL);
+    dest.purpose.set(Purpose::User);
     dest.ip.set(IPC_RETURN_IP);
-    w.at_home_of(who).here().cpu.current.set(Current::running(thread));
+    if from.is_nil() {
+        here.cpu.ready.push_back(w.k.tcbs, thread);
+        w.k.machine.ipc_return(who.tcb(), tcb, ThreadId::NIL);
+    } else {
+        tcb.waits_for.set(plain_name(from, tcb.affinity()));
+        tcb.ip.set(UNDEFINED_IP);
+        here.cpu.current.set(Current::running(thread));
+    }
     w.k.machine.ipc_return(thread, dest, w.k.id_seen_from(who.tcb(), dest.space()));
     true
 }
@@ -66,7 +74,10 @@ fn fast_path_does_what_the_general_path_does() {
         ("b wait; c halt b", B.id(), B.id(), false),
         ("b wait", B.local(), B.id(), false),
         ("b wait", B.id(), D.id(), false),
-        ("b wait", B.id(), ThreadId::NIL, false),
+        ("b wait", B.id(), ThreadId::NIL, true),
+        ("b wait a", B.id(), ThreadId::NIL, true),
+        ("b wait; c send a 1 as=b", B.id(), ThreadId::NIL, false),
+        ("b wait c", B.id(), ThreadId::NIL, false),
         ("", B.id(), B.id(), false),
         ("b send a 1", B.id(), B.id(), false),
     ];

@@ -282,13 +282,15 @@ pub struct Tcb {
     pub affinity: Var<u16>,
     pub(crate) timeout_link: Link,
     pub(crate) status: Var<Status>,
-    pub(crate) purpose: Var<Purpose>,
+    /// On whose behalf the thread is in an IPC; undefined during a plain wait, which is its own.
+    pub purpose: Var<Purpose>,
     pub(crate) halted: Var<bool>,
     pub(crate) work: Var<Work>,
     pub(crate) arrival: Var<Arrival>,
     /// The thread owes its exception handler a preemption message.
     pub(crate) owes_fault: Var<bool>,
-    pub(crate) priority: Var<u8>,
+    /// The scheduling priority.
+    pub priority: Var<u8>,
     /// The kernel's message in the name of the thread is redirected; it is for `partner`.
     pub(crate) kernel_is_redirected: Var<bool>,
 
@@ -317,7 +319,8 @@ pub struct Tcb {
     /// How far the map, unmap or release operation in progress got.
     pub(crate) cursor: MapCursor,
 
-    pub(crate) ready_link: Link,
+    /// Its place among those that are ready.
+    pub ready_link: Link,
     pub(crate) send_link: Link,
     /// The next thread that was posted to the same processor.
     pub(crate) mail_link: Var<Option<TcbRef>>,

@@ -46,6 +46,8 @@ unsafe extern "C" {
     /// See [`fast_exit_other_space`].
     pub fn fast_exit_same_space();
     /// See [`fast_exit_other_space`].
+    pub fn fast_exit_after_send();
+    /// See [`fast_exit_other_space`].
     pub fn fast_exit_clearing();
     /// The end of [`resume_from_ipc`].
     pub fn ipc_exit();
@@ -89,7 +91,7 @@ unsafe extern "C" {
     pub fn ipc_exit_isolated_clearing();
     /// On the fast path, the instruction that loads the receiver's space.
     pub fn fast_path_space_load();
-    /// Instead of [`fast_exit_other_space`] and [`fast_exit_same_space`].
+    /// Instead of [`fast_exit_other_space`], [`fast_exit_same_space`] and [`fast_exit_after_send`].
     pub fn fast_exit_isolated();
     /// See above. What is done instead is [`fast_exit_clearing`].
     pub fn fast_exit_isolated_end();

@@ -1,4 +1,4 @@
-//! The IPC fast path: a call or reply-and-wait with untyped words to a thread that is already waiting.
+//! The IPC fast path: a call, reply-and-wait or send with untyped words to a thread that is already waiting.
 //!
 //! It accepts exactly this state, and leaves every other one, untouched, to the general path:
 //!
@@ -6,7 +6,8 @@
 //!   receiver is there);
 //! - `to` is the exact global id of a thread in a *plain* wait ([`kcore::thread::Tcb::waits_for`]) for the caller or for
 //!   anythread;
-//! - the caller's receive phase is closed on that same thread, or open with no sender queued;
+//! - the caller's receive phase is closed on that same thread, or open with no sender queued; or it has none, and the receiver
+//!   is not above it in priority;
 //! - no floating-point state is live in the processor, nobody is queued on the caller in another's name (a closed wait
 //!   might be for that name), the caller's space has no redirector, the caller is not delaying a preemption, and `gs` is
 //!   what the kernel left there.
@@ -14,7 +15,8 @@
 //! A thread of the caller's own space may be named by its local id, too, for both phases, if its UTCB is in the page of the
 //! caller's.
 //!
-//! Then the effects are those of the general path: the caller waits plainly, the message is the receiver's, and the
+//! Then the effects are those of the general path. Who only sends goes on: the receiver becomes ready, behind its equals, with
+//! the message in its saved registers. Else the caller waits plainly, the message is the receiver's, and the
 //! receiver runs on the caller's time slice. Everything stays in registers but what the two threads need later: the
 //! caller's stack pointer and flags in its TCB, and its own MR1 to MR7 in its UTCB, because words that a message does not
 //! carry must come back to the receiver as they were. Both return to the same place, the stub of Ipc.
@@ -29,12 +31,15 @@
 use core::arch::global_asm;
 use core::mem::offset_of;
 
-use kcore::thread::{TCB_SIZE_LOG2, Tcb};
+use kcore::list::Link;
+use kcore::sched::ready_queue::ReadyQueue;
+use kcore::thread::{Purpose, TCB_SIZE_LOG2, Tcb};
 use khal::desc::Selector;
 use l4_abi::{MsgTag, THREAD_ID_BITS, THREAD_NO_SHIFT, ThreadId, UTCB_MR0_OFFSET, UTCB_MY_GLOBAL_ID_OFFSET, UTCB_SIZE};
 
 use crate::area::{Area, Porch};
 use crate::config;
+use crate::frame::Frame;
 use crate::layout;
 use crate::stubs;
 
@@ -46,10 +51,29 @@ const LOCAL_IDS_IN_PAGE: i64 = 4096 - UTCB_SIZE as i64;
 const OFFSET_MASK: u64 = ((1 << THREAD_ID_BITS) - 1) << TCB_SIZE_LOG2;
 
 global_asm!(
+    // To label 80 and the number of words in edx, which are at least one, 87 at most: past what is done for words that a message
+    // has not. Goes on behind where there are more words than registers. The number is taken apart by its parity first, which
+    // the "and" has left: that way no number takes more than seven steps. An indirect jump would take three, but could be
+    // led astray.
+    ".macro skip_words",
+    "jp 71f",
+    "cmp edx, 2",
+    "jb 81b",
+    "je 82b",
+    "cmp edx, 7",
+    "jb 84b",
+    "je 87b",
+    "jmp 72f",
+    "71:",
+    "cmp edx, 5",
+    "jb 83b",
+    "je 85b",
+    "cmp edx, 6",
+    "je 86b",
+    "72:",
+    ".endm",
     // The way out to the receiver at rcx: its pointer to the UTCB, its stack and flags, its own words where the message has
-    // none, or the words beyond the registers. rbp is still the sender; rsi is set. The number of words is taken apart by
-    // its parity first, which the "and" has left: that way no number takes more than seven steps. An indirect jump
-    // would take three, but could be led astray.
+    // none, or the words beyond the registers. rbp is still the sender; rsi is set.
     ".macro leave_to_receiver which",
     "mov rdi, [rcx + {tcbs} + {local_id}]",
     "mov [rip + area_utcb_slot], rdi",
@@ -72,21 +96,7 @@ global_asm!(
     "87: mov rcx, {ipc_return}",
     "sysretq",
     "70:",
-    "jp 71f",
-    "cmp edx, 2",
-    "jb 81b",
-    "je 82b",
-    "cmp edx, 7",
-    "jb 84b",
-    "je 87b",
-    "jmp 72f",
-    "71:",
-    "cmp edx, 5",
-    "jb 83b",
-    "je 85b",
-    "cmp edx, 6",
-    "je 86b",
-    "72:",
+    "skip_words",
     "mov r8, rsi",
     "mov rsi, [rbp + {tcbs} + {utcb}]",
     "add rsi, {mr} + 8*8",
@@ -107,6 +117,11 @@ global_asm!(
     "mov [r11 + {mr} + 5*8], r13",
     "mov [r11 + {mr} + 6*8], r14",
     "mov [r11 + {mr} + 7*8], r15",
+    ".endm",
+    // Word `number` of the UTCB at r11 into the frame at rdi.
+    ".macro own_word number, place",
+    "mov rsi, [r11 + {mr} + \\number*8]",
+    "mov [rdi + \\place], rsi",
     ".endm",
     ".pushsection .area_code, \"ax\"",
     ".balign 64",
@@ -195,7 +210,7 @@ global_asm!(
     // The caller does not wait for the receiver by name.
     "4:",
     "cmp rdx, {anythread}",
-    "jne 8f",
+    "jne 30f",
     "cmp dword ptr [rbp + {tcbs} + {send_queue}], 0",
     "je 5b",
     "jmp 8f",
@@ -230,13 +245,105 @@ global_asm!(
     "cmp rdx, rsi",
     "je 21f",
     "cmp rdx, {anythread}",
-    "jne 8f",
+    "jne 31f",
     "cmp dword ptr [rbp + {tcbs} + {send_queue}], 0",
     "je 7b",
     "jmp 8f",
     "21:",
     "mov rdx, [rcx + {tcbs} + {id}]",
     "jmp 7b",
+    // The caller receives from nobody, or from another one.
+    ".global fast_path_send",
+    "fast_path_send:",
+    "30:",
+    "mov r11d, gs",
+    "cmp r11d, [rip + area_data + {fast_gs}]",
+    "jne 8f",
+    "31:",
+    "test rdx, rdx",
+    "jnz 8f",
+    // It goes on, unless the receiver is above it.
+    "movzx r11d, byte ptr [rcx + {tcbs} + {priority}]",
+    "cmp byte ptr [rbp + {tcbs} + {priority}], r11b",
+    "jb 8f",
+    // From here on it happens. The receiver waits no more, and is ready: behind the last of its priority, which the first
+    // knows, or alone. In lists a thread is its number and one: so much further is its TCB, too.
+    "mov qword ptr [rcx + {tcbs} + {waits_for}], 0",
+    "mov byte ptr [rcx + {tcbs} + {purpose}], {purpose_user}",
+    "mov qword ptr [rcx + {tcbs} + {ip}], {ipc_return}",
+    "lea rdi, [rip + area_data + {ready}]",
+    "lea esi, [rcx + {tcb_bytes}]",
+    "shr esi, {tcb_size_log2}",
+    "mov edx, [rdi + r11*4 + {heads}]",
+    "test edx, edx",
+    "jz 32f",
+    "mov r8d, edx",
+    "shl rdx, {tcb_size_log2}",
+    "mov edi, [rdx + {tcbs} - {tcb_bytes} + {ready_prev}]",
+    "mov [rdx + {tcbs} - {tcb_bytes} + {ready_prev}], esi",
+    "mov [rcx + {tcbs} + {ready_next}], r8d",
+    "mov [rcx + {tcbs} + {ready_prev}], edi",
+    "shl rdi, {tcb_size_log2}",
+    "mov [rdi + {tcbs} - {tcb_bytes} + {ready_next}], esi",
+    "33:",
+    // Its registers: the sender, itself, the tag, the words of the message, and its own where the message has none. Those beyond
+    // the registers go from UTCB to UTCB.
+    "lea rdi, [rcx*2 + {frames}]",
+    "mov r11, [rcx + {tcbs} + {utcb}]",
+    "mov rsi, [rbp + {tcbs} + {id}]",
+    "mov rdx, [rcx + {tcbs} + {space_word}]",
+    "cmp rdx, [rip + area_data + {space}]",
+    "cmove rsi, [rbp + {tcbs} + {local_id}]",
+    "mov [rdi + {frame_rsi}], rsi",
+    "mov rsi, [rcx + {tcbs} + {local_id}]",
+    "mov [rdi + {frame_rdi}], rsi",
+    "mov [rdi + {frame_r9}], r9",
+    "mov [rdi + {frame_rax}], rax",
+    "mov [rdi + {frame_rbx}], rbx",
+    "mov [rdi + {frame_r10}], r10",
+    "mov [rdi + {frame_r12}], r12",
+    "mov [rdi + {frame_r13}], r13",
+    "mov [rdi + {frame_r14}], r14",
+    "mov [rdi + {frame_r15}], r15",
+    "mov edx, r9d",
+    "and edx, 63",
+    "jnz 70f",
+    "own_word 1, {frame_rax}",
+    "81: own_word 2, {frame_rbx}",
+    "82: own_word 3, {frame_r10}",
+    "83: own_word 4, {frame_r12}",
+    "84: own_word 5, {frame_r13}",
+    "85: own_word 6, {frame_r14}",
+    "86: own_word 7, {frame_r15}",
+    // The caller goes on with its own words, and with no address of the kernel.
+    "87:",
+    "xor esi, esi",
+    "mov rdi, [rbp + {tcbs} + {local_id}]",
+    "mov r11, [rbp + {tcbs} + {flags}]",
+    "xor r8d, r8d",
+    ".global fast_exit_after_send",
+    "fast_exit_after_send:",
+    "mov rcx, {ipc_return}",
+    "sysretq",
+    "70:",
+    "skip_words",
+    "mov rsi, [rbp + {tcbs} + {utcb}]",
+    "add rsi, {mr} + 8*8",
+    "lea rdi, [r11 + {mr} + 8*8]",
+    "lea ecx, [rdx - 7]",
+    "rep movsq",
+    "jmp 87b",
+    // Nobody of its priority is ready.
+    "32:",
+    "mov [rdi + r11*4 + {heads}], esi",
+    "mov [rcx + {tcbs} + {ready_next}], esi",
+    "mov [rcx + {tcbs} + {ready_prev}], esi",
+    "mov edx, r11d",
+    "shr edx, 6",
+    "mov rsi, [rdi + rdx*8 + {occupied}]",
+    "bts rsi, r11",
+    "mov [rdi + rdx*8 + {occupied}], rsi",
+    "jmp 33b",
     "8:",
     "mov r11, [rbp + {tcbs} + {flags}]",
     "mov rcx, {ipc_return}",
@@ -285,6 +392,9 @@ global_asm!(
     kernel_word = const offset_of!(Porch, kernel_word),
     porch_user_stack = const offset_of!(Porch, user_stack),
     tcbs = const layout::TCB_TABLE as isize,
+    frames = const layout::FRAME_TABLE as isize,
+    tcb_bytes = const 1 << TCB_SIZE_LOG2,
+    tcb_size_log2 = const TCB_SIZE_LOG2,
     id = const offset_of!(Tcb, id),
     waits_for = const offset_of!(Tcb, waits_for),
     plain_name = const offset_of!(Tcb, plain_name),
@@ -296,6 +406,24 @@ global_asm!(
     flags = const offset_of!(Tcb, flags),
     local_id = const offset_of!(Tcb, local_id),
     send_queue = const offset_of!(Tcb, send_queue),
+    priority = const offset_of!(Tcb, priority),
+    purpose = const offset_of!(Tcb, purpose),
+    purpose_user = const Purpose::User as u8,
+    ready_next = const offset_of!(Tcb, ready_link) + Link::NEXT_OFFSET,
+    ready_prev = const offset_of!(Tcb, ready_link) + Link::PREV_OFFSET,
+    ready = const offset_of!(Area, cpu.ready),
+    heads = const ReadyQueue::HEADS_OFFSET,
+    occupied = const ReadyQueue::OCCUPIED_OFFSET,
+    frame_rax = const offset_of!(Frame, rax),
+    frame_rbx = const offset_of!(Frame, rbx),
+    frame_rsi = const offset_of!(Frame, rsi),
+    frame_rdi = const offset_of!(Frame, rdi),
+    frame_r9 = const offset_of!(Frame, r9),
+    frame_r10 = const offset_of!(Frame, r10),
+    frame_r12 = const offset_of!(Frame, r12),
+    frame_r13 = const offset_of!(Frame, r13),
+    frame_r14 = const offset_of!(Frame, r14),
+    frame_r15 = const offset_of!(Frame, r15),
     mr = const UTCB_MR0_OFFSET,
     my_global_id = const UTCB_MY_GLOBAL_ID_OFFSET,
     not_in_page = const !LOCAL_IDS_IN_PAGE,

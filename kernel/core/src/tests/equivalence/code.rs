@@ -37,7 +37,10 @@ pub enum Action {
     Add,
     And,
     Xor,
+    Shl,
     Shr,
+    /// Sets a bit of a register.
+    Bts,
     Cmp,
     Test,
     Push,
@@ -98,6 +101,10 @@ pub struct AreaWords {
     pub plain_mark: u64,
     pub plain_any: u64,
     pub number: u64,
+    /// The beginnings of the ready queues.
+    pub ready_heads: u64,
+    /// The bits of those that are occupied.
+    pub ready_occupied: u64,
 }
 
 /// The code.
@@ -162,6 +169,8 @@ impl Map {
                 plain_mark: word("plain_mark"),
                 plain_any: word("plain_any"),
                 number: word("number"),
+                ready_heads: word("ready_heads"),
+                ready_occupied: word("ready_occupied"),
             },
             stack_top: symbol("area_stack_top"),
         }
@@ -238,7 +247,9 @@ fn action(instruction: &Instruction) -> Action {
         Mnemonic::Add => Action::Add,
         Mnemonic::And => Action::And,
         Mnemonic::Xor => Action::Xor,
+        Mnemonic::Shl => Action::Shl,
         Mnemonic::Shr => Action::Shr,
+        Mnemonic::Bts if instruction.op0_register().size() == 8 => Action::Bts,
         Mnemonic::Cmp => Action::Cmp,
         Mnemonic::Test => Action::Test,
         Mnemonic::Push => Action::Push,
@@ -256,10 +267,12 @@ fn action(instruction: &Instruction) -> Action {
     }
 }
 
-/// The number of a general register in instructions, and its bytes.
+/// The number of a general register in instructions, and its bytes, the lowest.
 fn register(register: Register) -> (usize, u32) {
-    assert!(register.is_gpr() && register.size() != 1, "{register:?} is a whole register");
-    (register.number(), register.size() as u32)
+    let is_second_byte = matches!(register, Register::AH | Register::BH | Register::CH | Register::DH);
+    assert!(register.is_gpr() && !is_second_byte, "{register:?} is the lower part of a register");
+    // Numbers of bytes count the second ones, too.
+    (register.full_register().number(), register.size() as u32)
 }
 
 fn operand(instruction: &Instruction, index: u32) -> Operand {

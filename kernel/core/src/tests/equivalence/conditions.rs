@@ -29,11 +29,12 @@ pub enum Bar {
     SenderInOthersName,
     Redirector,
     DelayedPreemption,
+    HigherReceiver,
 }
 
 impl Bar {
     /// All of them.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::Flags,
         Self::TypedWords,
         Self::ReceiveTimeout,
@@ -49,6 +50,7 @@ impl Bar {
         Self::SenderInOthersName,
         Self::Redirector,
         Self::DelayedPreemption,
+        Self::HigherReceiver,
     ];
 }
 
@@ -61,8 +63,8 @@ fn partners<M: Machine>(k: &Kernel<'_, M>, caller: TcbRef, call: &Call) -> (Thre
     let is_named =
         |tcb: &&Tcb| tcb.utcb.get() != 0 && tcb.space.get() == caller.space.get() && tcb.local_id.get() == to;
     match k.tcbs.iter().filter(|_| is_in_page).find(is_named).map(|tcb| tcb.id.get()) {
-        // Whoever is named in both ways is the general path's.
-        Some(id) if from == id => (id, ThreadId::NIL),
+        // Whoever is named in both ways is the general path's, as is a wait for anybody in the space.
+        Some(id) if from == id => (id, ThreadId::ANY_LOCAL),
         Some(id) => (id, if from == to { id } else { from }),
         None => (to, from),
     }
@@ -92,13 +94,17 @@ pub fn bars(side: &Side, cpu: usize, call: &Call) -> u32 {
         (Bar::Flags, tag.raw() & MsgTag::FLAGS != 0),
         (Bar::TypedWords, tag.typed() > 0),
         (Bar::ReceiveTimeout, !call.timeouts().rcv().is_never()),
-        (Bar::OtherFrom, from != to && from != ThreadId::ANY),
+        (Bar::OtherFrom, from != to && from != ThreadId::ANY && !from.is_nil()),
         (Bar::SomebodyQueued, from == ThreadId::ANY && tcb.send_queue.get().is_some()),
         (Bar::Gs, processor.gs != KERNELS_GS),
         (Bar::FloatingPoint, processor.fpu_is_live),
         (Bar::SenderInOthersName, tcb.propagated_senders.get() > 0),
         (Bar::Redirector, k.spaces.get(tcb.space()).bars_fast_path()),
         (Bar::DelayedPreemption, k.cpus[cpu].delaying.get().is_some()),
+        (
+            Bar::HigherReceiver,
+            from.is_nil() && k.thread(to).is_some_and(|dest| k.tcb(dest).priority() > tcb.priority()),
+        ),
     ];
     let others = others.into_iter().filter(|&(_, is_so)| is_so).map(|(bar, _)| bar);
     others.chain(receivers).fold(0, |bars, bar| bars | 1 << bar as usize)
@@ -109,7 +115,7 @@ pub fn bars(side: &Side, cpu: usize, call: &Call) -> u32 {
 pub struct Kind(usize);
 
 /// Kinds of calls.
-pub const KINDS: usize = 2 * 2 * 2 * 3;
+pub const KINDS: usize = 2 * 2 * 3 * 3;
 
 impl Kind {
     /// The kind of `call`, which nothing bars.
@@ -120,13 +126,17 @@ impl Kind {
         let (caller, dest) = (k.tcb(caller), k.tcb(k.thread(to).expect("nothing bars it")));
         let is_open = dest.waiting_for() == Some(ThreadId::ANY);
         let is_within = caller.space.get() == dest.space.get();
-        let waits_openly = from == ThreadId::ANY;
+        let then = match from {
+            ThreadId::NIL => 2,
+            ThreadId::ANY => 1,
+            _ => 0,
+        };
         let words = match call.tag().untyped() {
             0 => 0,
             1..8 => 1,
             _ => 2,
         };
-        Self(usize::from(is_open) + 2 * usize::from(is_within) + 4 * usize::from(waits_openly) + 8 * words)
+        Self(usize::from(is_open) + 2 * usize::from(is_within) + 4 * (then + 3 * words))
     }
 
     /// Its number.
@@ -143,10 +153,10 @@ impl Kind {
 impl fmt::Display for Kind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let pick = |bit: usize, words: [&'static str; 2]| words[self.0 >> bit & 1];
-        let words = ["no words", "1 to 7 words", "8 to 63 words"][self.0 >> 3];
+        let words = ["no words", "1 to 7 words", "8 to 63 words"][(self.0 >> 2) / 3];
         let awaited = pick(0, ["awaited by name", "awaited by an open wait"]);
         let space = pick(1, ["other space", "same space"]);
-        let then = pick(2, ["call", "reply and open wait"]);
+        let then = ["call", "reply and open wait", "send alone"][(self.0 >> 2) % 3];
         write!(f, "{then}, {awaited}, {space}, {words}")
     }
 }

@@ -293,8 +293,8 @@ impl Twins {
         Call { registers }
     }
 
-    /// Somebody who waits for what `thread` sends: mostly so that the fast path might serve, and half of the time in the same
-    /// space. Nilthread if there is nobody.
+    /// Somebody who waits for what `thread` sends: mostly so that the fast path might serve, and most of the time in the same
+    /// space, if there is somebody. Nilthread if there is nobody.
     fn partner(&mut self, thread: TcbRef) -> ThreadId {
         let tcb = self.w().k.tcb(thread);
         let (own, cpu) = (tcb.id.get(), tcb.home());
@@ -303,7 +303,7 @@ impl Twins {
         let is_near = |other: &Tcb| other.space.get() == tcb.space.get();
         let found = match self.random.below(8) {
             0 => None,
-            1..4 => self.who_is(|tcb| awaits(tcb) && is_plain(tcb) && is_near(tcb)),
+            1..6 => self.who_is(|tcb| awaits(tcb) && is_plain(tcb) && is_near(tcb)),
             _ => self.who_is(|tcb| awaits(tcb) && is_plain(tcb)),
         };
         found.or_else(|| self.who_is(awaits)).map_or(ThreadId::NIL, |who| self.w().tcb(who).id.get())
@@ -317,9 +317,10 @@ impl Twins {
             13 | 14 => ThreadId::NIL,
             _ => self.id(),
         };
-        let from = match self.random.below(16) {
+        let from = match self.random.below(22) {
             0..=7 if !to.is_nil() => to,
             0..=13 => ThreadId::ANY,
+            16..=21 if !to.is_nil() => ThreadId::NIL,
             14 => self.who_is(|tcb| tcb.send_link.is_linked()).map_or(ThreadId::ANY, |who| self.w().tcb(who).id.get()),
             _ => self.id(),
         };

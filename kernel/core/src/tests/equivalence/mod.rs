@@ -25,7 +25,7 @@ const SEED: u64 = 1;
 const PROCESSORS: [usize; 4] = [1, 2, 1, 3];
 
 /// Of a thousand calls, how many are of each kind that the fast path takes at least, and of each that one thing bars.
-const SHARES: (u64, u64) = (3, 1);
+const SHARES: (u64, u64) = (1, 1);
 
 /// A number from the environment.
 fn own(name: &str) -> Option<u64> {

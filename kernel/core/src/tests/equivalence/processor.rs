@@ -151,6 +151,12 @@ impl<M: Memory> Core<'_, M> {
                 self.memory.store(self.general[reg::RSP], 8, value);
             }
             Action::RepMovsq => self.move_words(),
+            Action::Bts => {
+                let bit = self.value(from) % u64::from(u64::BITS);
+                let value = self.value(to) | 1 << bit;
+                self.put(to, value);
+                self.flags = None;
+            }
             _ => self.compute(step),
         }
     }
@@ -165,6 +171,7 @@ impl<M: Memory> Core<'_, M> {
             Action::Cmp => (a.wrapping_sub(b), a < b),
             Action::And | Action::Test => (a & b, false),
             Action::Xor => (a ^ b, false),
+            Action::Shl => (a << b, b > 0 && a >> (u64::from(8 * bytes) - b) & 1 != 0),
             Action::Shr => (a >> b, b > 0 && a >> (b - 1) & 1 != 0),
             other => unreachable!("{other:?} is handled elsewhere"),
         };

@@ -15,11 +15,14 @@ use l4_abi::{ThreadId, Timeouts, UTCB_MR0_OFFSET, UTCB_MY_GLOBAL_ID_OFFSET, UTCB
 use super::code::Code;
 use super::processor::{Exit, Memory, Registers, execute, reg};
 use crate::kernel::Here;
+use crate::list::Head;
 use crate::machine::{Machine, TcbRef};
 use crate::sched::Current;
+use crate::sched::ready_queue::PRIORITIES;
 use crate::tests::machine::{FRAME_MRS, FRAME_REGISTERS, FRAME_RSI, Fake};
 use crate::tests::world::World;
-use crate::thread::{Work, plain_name};
+use crate::thread::{Purpose, Work, plain_name};
+use crate::var::{AsWord, Var};
 
 /// The selector that the kernel leaves in `gs`.
 pub const KERNELS_GS: u32 = 0x2B;
@@ -338,6 +341,7 @@ const WORD: usize = size_of::<u64>();
 mod tcb {
     use core::mem::offset_of;
 
+    use crate::list::Link;
     use crate::thread::Tcb;
 
     pub const ID: usize = offset_of!(Tcb, id);
@@ -351,6 +355,24 @@ mod tcb {
     pub const SEND_QUEUE: usize = offset_of!(Tcb, send_queue);
     pub const IP: usize = offset_of!(Tcb, ip);
     pub const AFFINITY: usize = offset_of!(Tcb, affinity);
+    pub const PRIORITY: usize = offset_of!(Tcb, priority);
+    pub const PURPOSE: usize = offset_of!(Tcb, purpose);
+    pub const READY_NEXT: usize = offset_of!(Tcb, ready_link) + Link::NEXT_OFFSET;
+    pub const READY_PREV: usize = offset_of!(Tcb, ready_link) + Link::PREV_OFFSET;
+}
+
+/// A word of a ready queue.
+enum ReadyWord {
+    /// The beginning of the queue of a priority.
+    Head(&'static Head),
+    /// Which queues are occupied, 64 of them.
+    Occupied(&'static Var<usize>),
+}
+
+/// Which of `count` elements of so many bytes, which begin at `start`, is at `address`.
+fn index_of(address: u64, start: u64, bytes: usize, count: usize) -> Option<usize> {
+    let offset = address.checked_sub(start)? as usize;
+    (offset.is_multiple_of(bytes) && offset / bytes < count).then_some(offset / bytes)
 }
 
 impl Bus<'_> {
@@ -404,6 +426,8 @@ impl Bus<'_> {
             (tcb::SEND_QUEUE, 4) => tcb.send_queue.get().map_or(0, |first| first.index() + 1),
             (tcb::IP, 8) => tcb.ip.get(),
             (tcb::AFFINITY, 2) => tcb.affinity.get().into(),
+            (tcb::PRIORITY, 1) => tcb.priority.get().into(),
+            (tcb::READY_PREV, 4) => tcb.ready_link.words()[1].get().to_word(),
             _ => panic!("the code reads {bytes} bytes of a TCB at {offset:#x}"),
         };
         word as u64
@@ -416,6 +440,9 @@ impl Bus<'_> {
             (tcb::IP, 8) => tcb.ip.set(value as usize),
             (tcb::SP, 8) => tcb.sp.set(value as usize),
             (tcb::FLAGS, 8) => tcb.flags.set(value as usize),
+            (tcb::PURPOSE, 1) => tcb.purpose.set(Purpose::from_word(value as usize)),
+            (tcb::READY_NEXT, 4) => tcb.ready_link.words()[0].set(Option::from_word(value as usize)),
+            (tcb::READY_PREV, 4) => tcb.ready_link.words()[1].set(Option::from_word(value as usize)),
             _ => panic!("the code writes {bytes} bytes of a TCB at {offset:#x}"),
         }
     }
@@ -435,12 +462,30 @@ impl Bus<'_> {
             8 if address == words.plain_mark => mark(ThreadId::NIL),
             8 if address == words.plain_any => mark(ThreadId::ANY),
             2 if address == words.number => here.id.index() as u64,
-            _ => panic!("the code reads {bytes} bytes of an area at {address:#x}"),
+            _ => match (bytes, self.ready_word(address)) {
+                (4, Some(ReadyWord::Head(head))) => head.get().to_word() as u64,
+                (8, Some(ReadyWord::Occupied(bits))) => bits.get() as u64,
+                _ => panic!("the code reads {bytes} bytes of an area at {address:#x}"),
+            },
         }
+    }
+
+    /// The word at `address`, if it is one of the ready queue.
+    fn ready_word(&self, address: u64) -> Option<ReadyWord> {
+        let (words, ready) = (&self.code.map.words, &self.w.k.cpus[self.cpu].ready);
+        let head = index_of(address, words.ready_heads, size_of::<u32>(), PRIORITIES);
+        let bits = index_of(address, words.ready_occupied, WORD, PRIORITIES / u64::BITS as usize);
+        head.map(|queue| ReadyWord::Head(ready.head(queue)))
+            .or_else(|| bits.map(|word| ReadyWord::Occupied(ready.occupied(word))))
     }
 
     fn store_to_area(&mut self, address: u64, bytes: u32, value: u64) {
         let words = &self.code.map.words;
+        match (bytes, self.ready_word(address)) {
+            (4, Some(ReadyWord::Head(head))) => return head.set(Option::from_word(value as usize)),
+            (8, Some(ReadyWord::Occupied(bits))) => return bits.set(value as usize),
+            _ => {}
+        }
         assert_eq!(bytes, 8, "the code writes whole words of an area");
         match address {
             _ if address == words.current => {
