@@ -1,4 +1,4 @@
-//! The client: the other side of what goes on between two spaces. It does what root's messages say, and answers each.
+//! The client: the other side of what goes on between two spaces. It does what root's messages say, and answers each but notes.
 
 use core::sync::atomic::{AtomicU8, Ordering::Relaxed};
 
@@ -19,6 +19,9 @@ pub const TOUCH: Word = 1;
 pub const FAULT: Word = 2;
 /// Answers at once, then calls ThreadSwitch to root MR1 times, and once more at the end of all turns.
 pub const SWITCH: Word = 3;
+
+/// Nothing is done about it, and nothing answered.
+pub const NOTE: Word = 4;
 
 /// The longest string that the client takes.
 pub const STRING_BYTES: usize = 64 << 10;
@@ -71,6 +74,7 @@ fn carry_out(tag: MsgTag, word: Word) -> Option<Word> {
             (0..=word).for_each(|_| schedule::thread_switch(root()));
             return None;
         }
+        NOTE => return None,
         _ => {}
     }
     Some(0)

@@ -49,6 +49,7 @@ const RUNS: [fn(&Bench); BENCHES.len()] = [
     calls::exchange_registers,
     calls::schedule,
     messages::ipc_general,
+    messages::send,
     messages::string_copy,
     memory::page_fault,
     memory::unmap,

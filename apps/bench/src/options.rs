@@ -5,13 +5,14 @@ use core::fmt;
 use measure::figure::Tick;
 
 /// What can be measured, with what an operation is.
-pub const BENCHES: [(&str, &str); 15] = [
+pub const BENCHES: [(&str, &str); 16] = [
     ("null_call", "ThreadSwitch to oneself: entry and exit"),
     ("thread_switch", "ThreadSwitch to another thread and back"),
     ("system_clock", "SystemClock"),
     ("exchange_registers", "ExchangeRegisters of a waiting thread"),
     ("schedule", "Schedule of a waiting thread"),
     ("ipc_general", "a call and its reply that the fast path does not take"),
+    ("send", "a send without receive phase to a thread that waits and is not above the sender"),
     ("string_copy", "a string to another space and the reply; the value is per KiB"),
     ("page_fault", "a fault, the pager's mapping of 4 KiB into a table that is there, resumption"),
     ("unmap", "Unmap; the value is per page"),
