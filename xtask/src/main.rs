@@ -15,6 +15,7 @@ mod progress;
 mod project;
 mod qemu;
 mod run;
+mod simulate;
 mod test;
 mod tidy;
 mod toolchain;
@@ -47,6 +48,8 @@ enum Command {
     Bench(bench::Args),
     /// Make random system calls from a seed; a failure comes with the shortest run that shows it
     Fuzz(fuzz::Args),
+    /// Let the core run as a simulation of a machine; a failure comes with the shortest trace that shows it
+    Simulate(simulate::Args),
     /// Build the images below target/marcona/, bootable by hand
     Build(build::Args),
     /// Choose what the kernel is built with: a menu, or `set`, `check`, `default` and more without a terminal
@@ -95,6 +98,7 @@ fn main() -> ExitCode {
         Some(Command::Test(args)) => test::run(&args),
         Some(Command::Bench(args)) => bench::run(&args),
         Some(Command::Fuzz(args)) => fuzz::run(&args),
+        Some(Command::Simulate(args)) => simulate::run(&args),
         Some(Command::Build(args)) => build::run(&args),
         Some(Command::Config(args)) => config::run(&args),
         Some(Command::Tidy(args)) => tidy::run(&args),

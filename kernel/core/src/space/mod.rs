@@ -36,6 +36,8 @@ mod map_page;
 mod ports;
 mod release;
 mod roots;
+#[cfg(test)]
+mod sight;
 mod tables;
 #[cfg(all(test, not(feature = "explore")))]
 mod tests;

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::OnceLock;
 
 use kformats::paging::Amd64;
-use l4_abi::{ThreadId, USER_FLAGS_MASK, UTCB_SIZE, Utcb, Word};
+use l4_abi::{Rights, ThreadId, USER_FLAGS_MASK, UTCB_SIZE, Utcb, Word};
 
 use super::backing::{Backing, Kind};
 use super::shared::Shared;
@@ -17,6 +17,7 @@ use crate::machine::{
     CpuId, EXCEPTION_IMAGE_WORDS, Machine, Mmu, NoMemory, NodeRef, PhysAddr, PhysMem, SpaceRef, TcbRef, Tlb, UserRegs,
 };
 use crate::mapdb::Node;
+use crate::space::Mapping;
 use crate::sync::{
     AtomicBool, AtomicUsize,
     Ordering::{AcqRel, Acquire, Relaxed, Release},
@@ -30,7 +31,7 @@ pub const KMEM_BEGIN: PhysAddr = PhysAddr(0x10_0000);
 pub const KMEM_END: PhysAddr = PhysAddr(KMEM_BEGIN.0 + KMEM_FRAMES as u64 * FRAME_SIZE);
 const KMEM_FRAMES: usize = 1024;
 /// Processors at most.
-pub const CPUS: usize = 4;
+pub const CPUS: usize = 16;
 /// Slots for threads.
 pub const THREADS: usize = 96;
 /// Slots for mapping nodes, in whole pages.
@@ -89,11 +90,18 @@ pub struct Fake {
     pub backing: Backing,
     /// Spaces of which processors may have something cached.
     known: Shared<BTreeSet<(CpuId, SpaceRef)>>,
+    /// The translations that processors have cached.
+    cached: Shared<BTreeMap<Page, (PhysAddr, Rights)>>,
+    /// What they are being told to forget: space, address, size.
+    forgetting: Shared<Vec<(SpaceRef, usize, u32)>>,
     /// What was printed.
     pub console: Shared<String>,
     /// Characters that the console still takes.
     pub console_room: Shared<usize>,
 }
+
+/// A page as a processor knows it.
+type Page = (CpuId, SpaceRef, usize);
 
 /// An interrupt line.
 #[derive(Clone, Copy)]
@@ -188,6 +196,8 @@ impl Fake {
             cache_flushes: Shared::new(0),
             backing: Backing::default(),
             known: Shared::default(),
+            cached: Shared::default(),
+            forgetting: Shared::default(),
             console: Shared::default(),
             console_room: Shared::new(usize::MAX),
         }
@@ -208,6 +218,25 @@ impl Fake {
     /// Whether others know that it may.
     pub fn knows_space(&self, cpu: CpuId, space: SpaceRef) -> bool {
         self.known.borrow().contains(&(cpu, space))
+    }
+
+    /// Processor `cpu` has the translation of `address` in `space` cached.
+    pub fn cache(&self, cpu: CpuId, space: SpaceRef, address: usize, page: &Mapping) {
+        let offset = address % FRAME_SIZE as usize;
+        let translation = (PhysAddr(page.phys.0 - offset as u64), page.rights);
+        self.cached.borrow().insert((cpu, space, address - offset), translation);
+    }
+
+    /// The translations that are cached, and of which nobody was told to forget them.
+    pub fn cached(&self) -> Vec<(Page, (PhysAddr, Rights))> {
+        let (cached, forgetting) = (self.cached.borrow(), self.forgetting.borrow());
+        let is_kept = |page: &Page| !forgetting.iter().any(|range| is_in(range, page));
+        cached.iter().filter(|(page, _)| is_kept(page)).map(|(page, translation)| (*page, *translation)).collect()
+    }
+
+    /// Whether processors have forgotten all that they were told to forget.
+    pub fn has_forgotten(&self) -> bool {
+        self.forgetting.borrow().is_empty()
     }
 
     /// Writes to user memory at a physical address, within a page.
@@ -318,13 +347,25 @@ impl PhysMem for Fake {
     }
 }
 
+/// Whether a page is in a range.
+fn is_in(&(of, at, size_log2): &(SpaceRef, usize, u32), &(_, space, page): &Page) -> bool {
+    of == space && page >> size_log2 == at >> size_log2
+}
+
 impl Tlb for Fake {
-    fn invalidate(&self, _space: SpaceRef, _at: usize, _size_log2: u32) {}
+    fn invalidate(&self, space: SpaceRef, at: usize, size_log2: u32) {
+        self.forgetting.borrow().push((space, at, size_log2));
+    }
     fn invalidate_all(&self, space: SpaceRef) {
         self.known.borrow().retain(|&(_, known)| known != space);
+        self.cached.borrow().retain(|&(_, known, _), _| known != space);
     }
     fn complete(&self) {
         stage::may_pause();
+        let ranges = self.forgetting.take();
+        if !ranges.is_empty() {
+            self.cached.borrow().retain(|page, _| !ranges.iter().any(|range| is_in(range, page)));
+        }
     }
     fn flush_caches(&self) {
         *self.cache_flushes.borrow() += 1;

@@ -31,6 +31,7 @@ mod exchange_registers;
 mod fast_path;
 #[cfg(not(feature = "explore"))]
 mod faults;
+mod fingerprint;
 #[cfg(not(feature = "explore"))]
 mod halt;
 #[cfg(not(feature = "explore"))]

@@ -1,12 +1,16 @@
-//! Random calls from random threads, on one processor or several. After each of them the invariants must hold; in the end
+//! The core as a simulation of a machine: random calls from random threads, page faults, accesses to memory, interrupts and
+//! time, on one processor or several, all of it from one seed. After each step the invariants must hold; in the end
 //! everybody can be deleted, and all memory has returned.
 //!
 //! On several processors each step is one processor's: a call of its running thread, a part of the work, the timer. What
 //! one was told by another it does in a later step of its own, and a call that waits for others stands still meanwhile. In
-//! half of the runs processors also stop in the middle of the core's code ([`super::stage`]). With `KCORE_TRACE` in the
-//! environment the last events are printed with what they changed.
+//! half of the runs processors also stop in the middle of the core's code ([`super::stage`]).
+//!
+//! A [`Step`] is what happens and nothing else, so the steps of a run can be carried out again, and so can a part of them,
+//! as whatever cannot happen where it stands is left out. [`runs`] runs and checks, and looks for the shortest part that
+//! still fails.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 
 use l4_abi::{
     ExregsControl, Fpage, MsgTag, PreemptFlags, PreemptionControl, PrioControl, ProcessorControl, Rights, ThreadId,
@@ -14,7 +18,7 @@ use l4_abi::{
 };
 
 use super::fast_path::fast_ipc;
-use super::invariants;
+use super::fingerprint::Fingerprint;
 use super::memory::ledger;
 use super::schedule::nothing;
 use super::space_control::areas;
@@ -32,6 +36,10 @@ use crate::var::Var;
 
 #[cfg(feature = "explore")]
 pub mod explored;
+#[cfg(not(feature = "explore"))]
+pub mod runs;
+#[cfg(not(feature = "explore"))]
+pub mod shrink;
 
 /// A generator of numbers (Steele, Lea, Flood: SplitMix).
 pub struct Random(pub u64);
@@ -61,6 +69,13 @@ impl Random {
     }
 }
 
+/// What happens, and what the places follow from where processors pause meanwhile.
+#[derive(Clone, Copy, Debug)]
+struct Step {
+    event: Event,
+    pauses: u64,
+}
+
 /// What happens in a step.
 #[derive(Clone, Copy, Debug)]
 enum Event {
@@ -74,6 +89,12 @@ enum Event {
     GoOn(usize),
     /// A device raises this line.
     Raise(u32),
+    /// A thread in user mode reads or writes memory.
+    Access { who: Who, address: usize, writes: bool },
+    /// All entries come to their ends.
+    Finish,
+    /// The same, and whatever one was told of it does without being told again. Then nothing is on its way.
+    Settle,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -122,44 +143,31 @@ enum Act {
 /// A world in which things happen at random.
 pub struct Chaos {
     w: World,
+    /// What is chosen follows from.
     random: Random,
-    /// The last events, printed when an invariant breaks.
-    trace: VecDeque<(Event, Vec<String>)>,
-    /// The states of all threads, if the trace is to tell how they change.
-    states: Option<Vec<String>>,
-    seed: u64,
+    /// Where processors pause follows from.
+    pauses: Random,
     stage: Stage,
     /// What was seen, and how often.
     sights: BTreeMap<&'static str, usize>,
     /// Processors stop in the middle once in so many places; 0: never.
     often: u64,
-}
-
-impl Drop for Chaos {
-    fn drop(&mut self) {
-        if std::thread::panicking() {
-            println!("seed {}, {} processors, the last events:", self.seed, self.w.cpus().len());
-            for (event, changes) in &self.trace {
-                println!("{event:?}");
-                changes.iter().for_each(|change| println!("    {change}"));
-            }
-        }
-    }
+    /// What goes wrong behind each step, to see that it is found.
+    mistake: Option<fn(World, Event)>,
 }
 
 impl Chaos {
+    /// A fresh world. Whether processors pause is the seed's choice, too.
     fn new(seed: u64, processors: usize) -> Self {
-        let w = World::of_processors(processors);
         let often = if processors > 1 && seed.is_multiple_of(2) { 30 } else { 0 };
         Self {
-            w,
+            w: World::of_processors(processors),
             random: Random(seed),
-            trace: VecDeque::new(),
-            states: std::env::var("KCORE_TRACE").is_ok().then(Vec::new),
-            seed,
+            pauses: Random(0),
             stage: Stage::new(processors),
             sights: BTreeMap::new(),
             often,
+            mistake: None,
         }
     }
 
@@ -437,10 +445,11 @@ impl Chaos {
         if !self.is_free(cpu) {
             return Event::GoOn(cpu);
         }
-        match self.random.below(if self.w.cpus().len() > 1 { 26 } else { 16 }) {
+        match self.random.below(if self.w.cpus().len() > 1 { 28 } else { 18 }) {
             0 => Event::Clock(self.random.below(4000)),
-            1 | 2 | 17.. => Event::Work(cpu, 9),
             16 => Event::Raise(4 + self.random.below(12) as u32),
+            17 => self.access(),
+            1 | 2 | 18.. => Event::Work(cpu, 9),
             _ => {
                 let Some(who) = self.actor() else { return Event::Work(cpu, 9) };
                 let fail_nth = if self.random.once_in(8) { 1 + self.random.below(4) as usize } else { 0 };
@@ -454,24 +463,51 @@ impl Chaos {
         }
     }
 
+    /// Somebody reads or writes where others may have mapped something.
+    fn access(&mut self) -> Event {
+        let Some(who) = self.actor() else { return Event::Clock(1) };
+        let address = 0x100_0000 + (self.random.below(1024) << 12) as usize;
+        Event::Access { who, address, writes: self.random.once_in(2) }
+    }
+
     /// Lets a processor do something.
     fn enter(&mut self, cpu: usize, entry: impl FnOnce() + Send + 'static) {
         if self.w.cpus().len() == 1 {
             return entry();
         }
-        let seed = self.random.next();
+        let seed = self.pauses.next();
         self.stage.begin(cpu, seed, self.often, entry);
     }
 
-    fn step(&mut self) {
-        let event = self.event();
-        if self.trace.len() == 60 {
-            self.trace.pop_front();
+    /// What happens next.
+    fn next_step(&mut self) -> Step {
+        Step { event: self.event(), pauses: self.random.next() }
+    }
+
+    /// It happens, if it can.
+    fn take(&mut self, step: Step) {
+        self.pauses = Random(step.pauses);
+        if self.is_possible(step.event) {
+            self.carry_out(step.event);
+            self.note_sights();
+            if let Some(mistake) = self.mistake {
+                mistake(self.w, step.event);
+            }
         }
-        self.trace.push_back((event, Vec::new()));
-        self.carry_out(event);
-        self.note_changes();
-        self.note_sights();
+    }
+
+    fn is_possible(&self, event: Event) -> bool {
+        match event {
+            Event::Work(cpu, _) => self.is_free(cpu),
+            Event::GoOn(cpu) => !self.is_free(cpu),
+            Event::Act { who, .. } | Event::Access { who, .. } => self.can_act(who),
+            Event::Clock(_) | Event::Raise(_) | Event::Finish | Event::Settle => true,
+        }
+    }
+
+    /// Whether no processor is in an entry.
+    fn is_quiet(&self) -> bool {
+        self.w.cpus().all(|cpu| self.is_free(cpu))
     }
 
     /// Counts what happens between processors.
@@ -510,15 +546,6 @@ impl Chaos {
         }
     }
 
-    /// Notes how the last event has changed threads.
-    fn note_changes(&mut self) {
-        let (Some(before), Some((_, changes))) = (&mut self.states, self.trace.back_mut()) else { return };
-        let now: Vec<String> = EVERYBODY.into_iter().map(|who| state(who, self.w.tcb(who))).collect();
-        let changed = now.iter().enumerate().filter(|&(i, state)| before.get(i) != Some(state));
-        changes.extend(changed.map(|(_, state)| state.clone()));
-        *before = now;
-    }
-
     fn carry_out(&mut self, event: Event) {
         let w = self.w;
         match event {
@@ -546,14 +573,29 @@ impl Chaos {
             }
             Event::Act { who, act, fail_nth, steps } => {
                 let cpu = w.tcb(who).home().index();
+                // To look at everything takes long, and others may change something on several processors.
+                let is_compared = w.cpus().len() == 1 && act.can_be_refused() && self.pauses.once_in(8);
                 self.enter(cpu, move || {
+                    w.make_run(who);
+                    prepare(w, who, act);
+                    let before = is_compared.then(|| Fingerprint::of(w));
                     w.k.kmem.fail_nth(fail_nth);
-                    let is_done = spares_root(act) && carry_out(w, who, act);
+                    let came = if spares_root(act) { carry_out(w, who, act) } else { Came::Through };
                     w.k.kmem.fail_nth(0);
-                    if !is_done {
+                    if let Some(before) = before.filter(|_| came == Came::Refused) {
+                        let difference = before.difference(&Fingerprint::of(w));
+                        assert_eq!(difference, None, "{act:?} of {} is refused", who.name());
+                    }
+                    if came != Came::Fast {
                         w.on(cpu).dispatch_steps(steps);
                     }
                 });
+            }
+            Event::Access { who, address, writes } => _ = w.access(who, address, writes),
+            Event::Finish => self.finish_entries(),
+            Event::Settle => {
+                self.finish_entries();
+                w.settle();
             }
         }
     }
@@ -562,13 +604,13 @@ impl Chaos {
     fn finish_entries(&mut self) {
         let w = self.w;
         for _ in 0..10_000 {
-            if w.cpus().all(|cpu| self.is_free(cpu)) {
+            if self.is_quiet() {
                 return;
             }
             for cpu in w.cpus() {
                 if !self.is_free(cpu) {
                     self.stage.go_on(cpu);
-                } else if w.k.machine.take_kick(CpuId::new(cpu as u32)) {
+                } else if w.k.machine.take_kick(CpuId::new(cpu as u32)) || w.on(cpu).here().is_behind() {
                     self.enter(cpu, move || w.on(cpu).dispatch_steps(0));
                 }
             }
@@ -587,14 +629,58 @@ impl Chaos {
         }
         let census = ledger(w).census;
         let servers = if w.tcb(S).exists() { 2 } else { 1 };
-        assert_eq!(census.spaces, servers, "seed {}", self.seed);
+        assert_eq!(census.spaces, servers, "spaces that are left");
         let timeouts: usize = w.k.cpus.iter().map(|cpu| cpu.timeouts.count()).sum();
         assert_eq!(timeouts, w.tcb(S).timeout_link.is_linked().into());
     }
 }
 
-/// Lets somebody act. True if that was it, without dispatcher.
-fn carry_out(w: World, who: Who, act: Act) -> bool {
+impl Act {
+    /// Whether it is a system call that has errors.
+    fn can_be_refused(self) -> bool {
+        matches!(
+            self,
+            Self::Exregs(_)
+                | Self::ThreadControl(_)
+                | Self::SpaceControl(_)
+                | Self::Schedule(_)
+                | Self::MemoryControl { .. }
+        )
+    }
+}
+
+/// What came of an act.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Came {
+    /// The fast path took it: there is nothing for the dispatcher to do.
+    Fast,
+    /// It was an error.
+    Refused,
+    /// Anything else.
+    Through,
+}
+
+impl<T, E> From<Result<T, E>> for Came {
+    fn from(result: Result<T, E>) -> Self {
+        if result.is_ok() { Self::Through } else { Self::Refused }
+    }
+}
+
+/// What user code does before a call that is compared with what was before it.
+fn prepare(w: World, who: Who, act: Act) {
+    match act {
+        Act::MemoryControl { fpages, .. } => w.set_mrs(who, &fpages.map(Fpage::raw)),
+        Act::Exregs(args) if who == ROOT => {
+            // As their pager it can help everybody.
+            let active = w.k.thread(args.dest).filter(|&thread| w.k.tcb(thread).is_active());
+            active.inspect(|&thread| w.k.utcb(thread).set_pager(ROOT.id()));
+        }
+        _ => {}
+    }
+}
+
+/// Lets somebody act who is prepared.
+fn carry_out(w: World, who: Who, act: Act) -> Came {
     match act {
         Act::Ipc { to, from, timeouts, message, buffers, xfer, virtual_sender, pager } => {
             w.set_mrs(who, &message);
@@ -604,20 +690,14 @@ fn carry_out(w: World, who: Who, act: Act) -> bool {
             w.utcb(who).set_pager(pager);
             w.make_run(who);
             if fast_ipc(w, who, to, from, timeouts) {
-                return true;
+                return Came::Fast;
             }
             w.trap_ipc(who, to, from, timeouts);
         }
-        Act::Exregs(args) if who == ROOT => {
-            // As their pager it can help everybody.
-            let active = w.k.thread(args.dest).filter(|&thread| w.k.tcb(thread).is_active());
-            active.inspect(|&thread| w.k.utcb(thread).set_pager(ROOT.id()));
-            _ = w.trap(who, |here, t| here.exchange_registers(t, args));
-        }
-        Act::Exregs(args) => _ = w.trap(who, |here, t| here.exchange_registers(t, args)),
-        Act::ThreadControl(args) => _ = w.trap(who, |here, t| here.thread_control(t, args)),
-        Act::SpaceControl(args) => _ = w.trap(who, |here, t| here.space_control(t, args)),
-        Act::Schedule(args) => _ = w.trap(who, |here, t| here.schedule(t, args)),
+        Act::Exregs(args) => return w.trap(who, |here, t| here.exchange_registers(t, args)).into(),
+        Act::ThreadControl(args) => return w.trap(who, |here, t| here.thread_control(t, args)).into(),
+        Act::SpaceControl(args) => return w.trap(who, |here, t| here.space_control(t, args)).into(),
+        Act::Schedule(args) => return w.trap(who, |here, t| here.schedule(t, args)).into(),
         Act::Switch(dest) => w.trap(who, |here, t| here.thread_switch(t, dest)),
         Act::Flags(flags) => {
             w.make_run(who);
@@ -628,9 +708,8 @@ fn carry_out(w: World, who: Who, act: Act) -> bool {
             w.set_mrs(who, &fpages.map(Fpage::raw));
             w.trap(who, |here, t| here.unmap(t, control));
         }
-        Act::MemoryControl { attributes, fpages } => {
-            w.set_mrs(who, &fpages.map(Fpage::raw));
-            _ = w.trap(who, |here, t| here.memory_control(t, 1, attributes));
+        Act::MemoryControl { attributes, .. } => {
+            return w.trap(who, |here, t| here.memory_control(t, 1, attributes)).into();
         }
         Act::PageFault { address, pager } => {
             w.utcb(who).set_pager(pager);
@@ -646,7 +725,7 @@ fn carry_out(w: World, who: Who, act: Act) -> bool {
         }
         Act::Input => w.trap(who, |here, t| here.sleep_for_input(t)),
     }
-    false
+    Came::Through
 }
 
 /// What the trace tells of somebody.
@@ -674,76 +753,5 @@ fn spares_root(act: Act) -> bool {
         Act::Schedule(args) => (!is_root(args.dest) && !is_sigma0(args.dest)) || args.time.is_no_change(),
         Act::Flags(_) => true,
         _ => true,
-    }
-}
-
-/// Returns what was seen.
-fn run(seed: u64, steps: usize, processors: usize) -> BTreeMap<&'static str, usize> {
-    println!("seed {seed}, {processors} processors");
-    let mut chaos = Chaos::new(seed, processors);
-    for step in 0..steps {
-        chaos.step();
-        if step % 512 == 0 {
-            chaos.finish_entries();
-        }
-        if chaos.w.cpus().any(|cpu| !chaos.is_free(cpu)) {
-            continue;
-        }
-        match step % 4 {
-            0 => invariants::check(chaos.w.k),
-            _ => invariants::check_threads(chaos.w.k),
-        }
-        if step % 512 == 0 {
-            // Whatever one was told of it does without being told again.
-            chaos.w.settle();
-            invariants::check(chaos.w.k);
-            invariants::check_rest(chaos.w.k);
-            let census = chaos.w.k.spaces.check_invariants(Rest::Revoking).expect("all is well");
-            assert_eq!(census.frames, chaos.w.frames_used(), "no frame is lost");
-        }
-    }
-    let sights = std::mem::take(&mut chaos.sights);
-    println!("{sights:?}");
-    chaos.end();
-    sights
-}
-
-/// A number from the environment.
-fn own(name: &str) -> Option<u64> {
-    std::env::var(name).ok().and_then(|number| number.parse().ok())
-}
-
-/// 100,000 events, in a few worlds. `KCORE_SEED` adds a seed of one's own.
-#[test]
-fn random_calls_keep_the_invariants() {
-    for seed in [1, 2, 3, 4].into_iter().chain(own("KCORE_SEED")) {
-        run(seed, 25_000, 1);
-    }
-}
-
-/// 120,000 events on 2 to 4 processors. `KCORE_SEED` adds a seed of one's own, `KCORE_STEPS` events for each seed.
-#[test]
-fn random_calls_on_several_processors_keep_the_invariants() {
-    let steps = own("KCORE_STEPS").map_or(20_000, |steps| steps as usize);
-    let mut seen = BTreeMap::new();
-    for seed in [11, 12, 13, 14, 27, 34].into_iter().chain(own("KCORE_SEED")) {
-        for (sight, count) in run(seed, steps, 2 + seed as usize % 3) {
-            *seen.entry(sight).or_insert(0) += count;
-        }
-    }
-    for sight in [
-        "goes on",
-        "goes to send",
-        "comes to receive",
-        "goes to end a string",
-        "goes on with a string",
-        "goes to whom it sent for",
-        "was moved",
-        "orphan",
-        "put off",
-        "asks",
-        "with a fault elsewhere",
-    ] {
-        assert!(seen.get(sight).is_some_and(|&count| count >= 3), "{sight}: {seen:?}");
     }
 }

@@ -1,13 +1,14 @@
-//! Processors as threads of the host, of which one runs at a time.
+//! Processors as coroutines, of which one runs at a time.
 //!
 //! A kernel entry that waits for another processor cannot come back to the test before it has its answer. So it runs on a
-//! thread of the host, which hands back to the test where it waits ([`pause`]), and, if the test wants so, at any other
+//! stack of its own, and hands back to the test where it waits ([`pause`]), and, if the test wants so, at any other
 //! place where the core asks the machine for something ([`may_pause`]). The test says who goes on: what happens is a
 //! function of what it says.
 
-use std::cell::{Cell, RefCell};
-use std::sync::mpsc::{Receiver, Sender, channel};
-use std::thread::{self, JoinHandle};
+use std::cell::Cell;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+
+use generator::{Generator, Gn};
 
 use super::random::Random;
 
@@ -15,8 +16,10 @@ use super::random::Random;
 type Entry = Box<dyn FnOnce() + Send>;
 
 enum Command {
-    Begin { entry: Entry, seed: u64, often: u64 },
+    Begin(Entry),
     GoOn,
+    /// The test is over.
+    End,
 }
 
 /// Where a processor has come to.
@@ -30,38 +33,50 @@ pub enum Place {
     Paused,
 }
 
-/// The side of a processor.
-struct Own {
-    commands: Receiver<Command>,
-    places: Sender<Place>,
+/// How a processor pauses of its own accord.
+#[derive(Clone, Copy, Default)]
+struct Pauses {
+    /// What the places follow from.
+    random: u64,
+    /// Once in so many times; 0: never.
+    often: u64,
 }
 
-impl Own {
-    fn hand_back(&self, place: Place) {
-        self.places.send(place).expect("the test goes on");
-        match self.commands.recv() {
-            Ok(Command::GoOn) => {}
-            Ok(Command::Begin { .. }) => panic!("it is in the middle of an entry"),
-            // The test is over, as something else failed.
-            Err(_) => std::panic::resume_unwind(Box::new("the test is over")),
-        }
-    }
-}
+/// Words of a stack: room for the report of a failed invariant, too.
+const STACK_WORDS: usize = 64 << 10;
 
 thread_local! {
-    static OWN: RefCell<Option<Own>> = const { RefCell::new(None) };
-    /// How often it pauses of its own accord: once in so many times; 0: never.
-    static OFTEN: Cell<u64> = const { Cell::new(0) };
-    static RANDOM: Cell<u64> = const { Cell::new(0) };
+    /// Of the processor that runs on this thread of the host; `None`: the test itself.
+    static RUNNING: Cell<Option<Pauses>> = const { Cell::new(None) };
 }
 
 /// Hands back to the test if this is a processor of a stage; returns when it shall go on. Else `false`.
 pub fn pause() -> bool {
-    hand_back(Place::Waits)
+    let is_on_stage = RUNNING.get().is_some();
+    if is_on_stage {
+        hand_back(Place::Waits);
+    }
+    is_on_stage
 }
 
-fn hand_back(place: Place) -> bool {
-    OWN.with_borrow(|own| own.as_ref().map(|own| own.hand_back(place)).is_some())
+fn hand_back(place: Place) {
+    match told(place) {
+        Some(Command::GoOn) => {}
+        Some(Command::Begin(_)) => panic!("it is in the middle of an entry"),
+        Some(Command::End) | None => resume_unwind(Box::new("the test is over")),
+    }
+}
+
+/// Hands back to the test and returns what that says next.
+#[allow(deprecated, reason = "who pauses is deep in the core, to which a scope cannot be passed")]
+fn told(place: Place) -> Option<Command> {
+    generator::yield_(place)
+}
+
+/// What the test said first.
+#[allow(deprecated, reason = "as `told`")]
+fn told_first() -> Option<Command> {
+    generator::get_yield()
 }
 
 /// As [`pause`], now and then.
@@ -69,50 +84,51 @@ fn hand_back(place: Place) -> bool {
 pub fn may_pause() {
     #[cfg(feature = "explore")]
     crate::explore::point();
-    let often = OFTEN.get();
-    if often > 0 {
-        let mut random = Random(RANDOM.get());
-        let is_now = random.once_in(often);
-        RANDOM.set(random.0);
-        if is_now {
-            hand_back(Place::Paused);
-        }
+    let Some(mut pauses) = RUNNING.get().filter(|pauses| pauses.often > 0) else { return };
+    let mut random = Random(pauses.random);
+    let is_now = random.once_in(pauses.often);
+    pauses.random = random.0;
+    RUNNING.set(Some(pauses));
+    if is_now {
+        hand_back(Place::Paused);
     }
 }
 
 /// A processor.
 struct Actor {
-    commands: Option<Sender<Command>>,
-    places: Receiver<Place>,
+    coroutine: Generator<'static, Command, Place>,
     place: Place,
-    thread: Option<JoinHandle<()>>,
+    pauses: Pauses,
+}
+
+/// Says who runs for as long as it is there.
+struct Turn;
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        RUNNING.set(None);
+    }
 }
 
 impl Actor {
     fn new() -> Self {
-        let ((commands, own_commands), (own_places, places)) = (channel(), channel());
-        let thread = thread::spawn(move || {
-            OWN.set(Some(Own { commands: own_commands, places: own_places }));
-            loop {
-                let command = OWN.with_borrow(|own| own.as_ref().and_then(|own| own.commands.recv().ok()));
-                let Some(Command::Begin { entry, seed, often }) = command else { return };
-                RANDOM.set(seed);
-                OFTEN.set(often);
+        let coroutine = Gn::new_opt(STACK_WORDS, || {
+            let mut command = told_first();
+            while let Some(Command::Begin(entry)) = command {
                 entry();
-                OFTEN.set(0);
-                let report = |own: &Option<Own>| own.as_ref().is_some_and(|own| own.places.send(Place::Done).is_ok());
-                if !OWN.with_borrow(report) {
-                    return;
-                }
+                command = told(Place::Done);
             }
+            Place::Done
         });
-        Self { commands: Some(commands), places, place: Place::Done, thread: Some(thread) }
+        Self { coroutine, place: Place::Done, pauses: Pauses::default() }
     }
 
     fn command(&mut self, command: Command) -> Place {
-        let commands = self.commands.as_ref().expect("the stage is open");
-        commands.send(command).expect("the processor runs");
-        self.place = self.places.recv().expect("the processor does not fail");
+        let turn = Turn;
+        RUNNING.set(Some(self.pauses));
+        self.place = self.coroutine.send(command);
+        self.pauses = RUNNING.get().expect("it was set");
+        drop(turn);
         self.place
     }
 }
@@ -129,7 +145,8 @@ impl Stage {
     /// Lets processor `cpu` do `entry`, up to where it waits or, once in `often` places, pauses.
     pub fn begin(&mut self, cpu: usize, seed: u64, often: u64, entry: impl FnOnce() + Send + 'static) -> Place {
         assert_eq!(self.0[cpu].place, Place::Done, "one entry at a time");
-        self.0[cpu].command(Command::Begin { entry: Box::new(entry), seed, often })
+        self.0[cpu].pauses = Pauses { random: seed, often };
+        self.0[cpu].command(Command::Begin(Box::new(entry)))
     }
 
     /// Lets processor `cpu` go on.
@@ -146,10 +163,13 @@ impl Stage {
 
 impl Drop for Stage {
     fn drop(&mut self) {
+        // Who fails leaves all stacks as they are.
+        if std::thread::panicking() {
+            return;
+        }
         for actor in &mut self.0 {
-            actor.commands = None;
-            let ended = actor.thread.take().map(JoinHandle::join);
-            assert!(thread::panicking() || matches!(ended, Some(Ok(()))), "a processor failed");
+            let ended = catch_unwind(AssertUnwindSafe(|| actor.command(Command::End)));
+            assert_eq!(ended.is_ok(), actor.place == Place::Done, "a processor ends where it is");
         }
     }
 }

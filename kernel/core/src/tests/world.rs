@@ -419,6 +419,8 @@ impl World {
 
     /// The way to user mode settles whether the fast path is free.
     fn leave(self, thread: TcbRef) {
+        let is_alone = self.cpus().len() == 1;
+        assert!(!is_alone || self.k.machine.has_forgotten(), "what was revoked is forgotten before user code runs");
         self.k.machine.note_space(self.cpu, thread);
         self.k.machine.allows_fast_path[self.cpu()].set(self.here().may_call_fast(thread));
     }
@@ -489,6 +491,23 @@ impl World {
         for cpu in self.cpus() {
             self.on(cpu).here().timer_interrupt();
             self.on(cpu).dispatch();
+        }
+    }
+
+    /// Somebody in user mode reads or writes memory. Whether that is a page fault is up to the page tables; if it is none, the
+    /// processor has the translation cached from then on, and says in the entry that it used it.
+    pub fn access(self, who: Who, address: usize, writes: bool) -> bool {
+        let space = self.k.space_of(who.tcb());
+        let used = self.k.spaces.access(space, address, writes);
+        used.inspect(|page| self.k.machine.cache(self.tcb(who).home(), space, address, page)).is_some()
+    }
+
+    /// Checks that no processor has a translation cached that is gone or says less now, unless it is being told.
+    pub fn check_translations(self) {
+        for ((cpu, space, page), (frame, rights)) in self.k.machine.cached() {
+            let now = self.k.spaces.lookup_if_any(space, page);
+            let is_right = now.is_some_and(|now| now.phys == frame && now.rights.contains(rights));
+            assert!(is_right, "{cpu:?} still knows {page:#x} of {space:?}, which is {now:?}");
         }
     }
 

@@ -16,12 +16,11 @@ impl Chaos {
         Self {
             w,
             random: Random(seed),
-            trace: VecDeque::new(),
-            states: None,
-            seed,
+            pauses: Random(0),
             stage: Stage::new(0),
             sights: BTreeMap::new(),
             often: 0,
+            mistake: None,
         }
     }
 
@@ -67,7 +66,10 @@ impl Chaos {
             act if !spares_root(act) => {}
             // Others may delete the thread before anybody helped it.
             Act::Exregs(args) => _ = self.w.trap(who, |here, thread| here.exchange_registers(thread, args)),
-            act => _ = carry_out(self.w, who, act),
+            act => {
+                prepare(self.w, who, act);
+                carry_out(self.w, who, act);
+            }
         }
     }
 
