@@ -11,6 +11,7 @@ mod fuzz;
 mod kvm;
 mod monitor;
 mod packages;
+mod planted;
 mod progress;
 mod project;
 mod qemu;
@@ -50,6 +51,8 @@ enum Command {
     Fuzz(fuzz::Args),
     /// Let the core run as a simulation of a machine; a failure comes with the shortest trace that shows it
     Simulate(simulate::Args),
+    /// Plant bugs in the core and tell which test catches each
+    Planted(planted::Args),
     /// Build the images below target/marcona/, bootable by hand
     Build(build::Args),
     /// Choose what the kernel is built with: a menu, or `set`, `check`, `default` and more without a terminal
@@ -99,6 +102,7 @@ fn main() -> ExitCode {
         Some(Command::Bench(args)) => bench::run(&args),
         Some(Command::Fuzz(args)) => fuzz::run(&args),
         Some(Command::Simulate(args)) => simulate::run(&args),
+        Some(Command::Planted(args)) => planted::run(&args),
         Some(Command::Build(args)) => build::run(&args),
         Some(Command::Config(args)) => config::run(&args),
         Some(Command::Tidy(args)) => tidy::run(&args),

@@ -14,6 +14,7 @@ mod isolation;
 mod ktap;
 mod l4test;
 mod mitigations;
+mod planted;
 mod servers;
 mod storm;
 
@@ -297,6 +298,7 @@ fn cases() -> impl Iterator<Item = Case> {
         .chain(storm::cases())
         .chain(fuzz::cases())
         .chain(mitigations::cases())
+        .chain(planted::cases())
         .chain(isolation::cases())
         .chain(configurations::cases());
     boots.chain(commands::cases()).chain(bench::cases()).chain(servers::cases())

@@ -1,0 +1,265 @@
+//! `cargo xtask planted`: bugs that are put into the kernel on purpose, to see which test catches each.
+//!
+//! The sources stay as they are. A copy of them gets all bugs at once, each behind a number ([`weave`]), and is built once
+//! with its tests; then these run once for each bug, up to the first that fails. So what is shipped has nothing of it, and
+//! a bug costs seconds.
+
+pub mod bugs;
+mod suite;
+mod weave;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+
+use anyhow::{Context, Result, bail, ensure};
+
+use crate::progress::Progress;
+use crate::{cargo, project, usage};
+use bugs::BUGS;
+use suite::{End, Suite};
+
+pub use suite::Effort;
+
+/// Of a hundred bugs so many must be caught.
+const ENOUGH_PERCENT: usize = 95;
+
+/// What a bug is an example of.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Kind {
+    /// A bound is one too far or too near.
+    OffByOne,
+    /// An id of the past is taken for one of now.
+    StaleId,
+    /// A translation is not forgotten.
+    ShootDown,
+    /// Something is not given back.
+    Leak,
+    /// Somebody who should go on does not.
+    LostWakeUp,
+    /// Somebody may do what he must not.
+    Rights,
+    /// Somebody sees what is another's.
+    Registers,
+    /// The wrong thread runs.
+    Priority,
+    /// There is more than there is room for.
+    Overflow,
+    /// Any other.
+    Mutation,
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::OffByOne => "off by one",
+            Self::StaleId => "stale id",
+            Self::ShootDown => "missing shoot-down",
+            Self::Leak => "leak",
+            Self::LostWakeUp => "lost wake-up",
+            Self::Rights => "wrong rights",
+            Self::Registers => "what is another's",
+            Self::Priority => "wrong thread runs",
+            Self::Overflow => "overflow",
+            Self::Mutation => "mutation",
+        })
+    }
+}
+
+/// A bug.
+#[derive(Debug)]
+pub struct Bug {
+    /// What it is called.
+    pub name: &'static str,
+    /// What it is an example of.
+    pub kind: Kind,
+    /// The file, from the root of the workspace.
+    pub file: &'static str,
+    /// A text of the file behind which it stands.
+    pub after: &'static str,
+    /// What is right: an expression or statements.
+    pub old: &'static str,
+    /// What stands there instead.
+    pub new: &'static str,
+    /// What goes wrong.
+    pub story: &'static str,
+}
+
+/// Options of `planted`.
+#[derive(clap::Args, Debug)]
+pub struct Args {
+    /// Plant these bugs alone [default: all]
+    names: Vec<String>,
+    /// Bugs at a time
+    #[arg(long, value_name = "N", default_value = "1", value_parser = clap::value_parser!(u64).range(1..=64))]
+    jobs: u64,
+    /// Say what bugs there are, and stop
+    #[arg(long)]
+    list: bool,
+}
+
+/// Runs the command.
+pub fn run(args: &Args) -> Result<ExitCode> {
+    if let Some(name) = args.names.iter().find(|name| BUGS.iter().all(|bug| bug.name != **name)) {
+        usage!("there is no bug `{name}`: `cargo xtask planted --list` names all");
+    }
+    if args.list {
+        BUGS.iter().for_each(|bug| println!("{:32} {:20} {}", bug.name, bug.kind, bug.story));
+        return Ok(ExitCode::SUCCESS);
+    }
+    let is_wanted = |bug: &Bug| args.names.is_empty() || args.names.iter().any(|name| name == bug.name);
+    let wanted: Vec<usize> = (0..BUGS.len()).filter(|&index| is_wanted(&BUGS[index])).collect();
+    let suite = build()?;
+    let progress = Progress::start("looking for bugs");
+    let ends = look_for_all(&suite, &wanted, Effort::All, args.jobs as usize, |bug, end| {
+        let word = if *end == End::Missed { "MISSED" } else { "caught" };
+        progress.println(&format!("{word} {:32} {:20} {end}", bug.name, bug.kind));
+    })?;
+    drop(progress);
+    let missed: Vec<&Bug> =
+        ends.iter().filter(|(_, end)| **end == End::Missed).map(|(index, _)| &BUGS[*index]).collect();
+    missed.iter().for_each(|bug| println!("missed: {}, {}: {}", bug.name, bug.file, bug.story));
+    let caught = ends.len() - missed.len();
+    println!("{caught} of {} caught", ends.len());
+    let is_enough = caught * 100 >= ends.len() * ENOUGH_PERCENT;
+    Ok(if is_enough { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// One bug of each kind is caught by tests that are soon over.
+pub fn check_one_of_each_kind() -> Result<()> {
+    let mut chosen = BTreeMap::new();
+    for (index, bug) in BUGS.iter().enumerate() {
+        chosen.entry(bug.kind).or_insert(index);
+    }
+    let suite = build()?;
+    let chosen: Vec<usize> = chosen.into_values().collect();
+    let ends = look_for_all(&suite, &chosen, Effort::Short, 2, |_, _| {})?;
+    for (index, end) in ends {
+        ensure!(end != End::Missed, "nothing found {}: {}", BUGS[index].name, BUGS[index].story);
+    }
+    Ok(())
+}
+
+/// Looks for some bugs, a few at a time; what came of each.
+fn look_for_all(
+    suite: &Suite,
+    wanted: &[usize],
+    effort: Effort,
+    jobs: usize,
+    tell: impl Fn(&Bug, &End) + Sync,
+) -> Result<BTreeMap<usize, End>> {
+    let without = suite.look_for(0, Effort::Short)?;
+    ensure!(without == End::Missed, "without any bug something is found {without}: mend that first");
+    let (next, ends) = (AtomicUsize::new(0), Mutex::new(Ok(BTreeMap::new())));
+    thread::scope(|scope| {
+        for _ in 0..jobs {
+            scope.spawn(|| {
+                while let Some(&index) = wanted.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    // A bug has the number of its row, from 1 on.
+                    let end = suite.look_for(index + 1, effort);
+                    if let Ok(end) = &end {
+                        tell(&BUGS[index], end);
+                    }
+                    let mut ends = ends.lock().expect("nobody panics with the list");
+                    match (&mut *ends, end) {
+                        (Ok(all), Ok(end)) => _ = all.insert(index, end),
+                        (Ok(_), Err(error)) => *ends = Err(error),
+                        (Err(_), _) => {}
+                    }
+                }
+            });
+        }
+    });
+    ends.into_inner().expect("nobody panics with the list")
+}
+
+/// The folder of everything that is made here.
+fn dir() -> PathBuf {
+    project::root().join("target/planted")
+}
+
+/// Copies the sources, plants all bugs, and builds the tests.
+fn build() -> Result<Suite> {
+    let tree = dir().join("tree");
+    copy(&tree)?;
+    let mut command = project::cargo("test");
+    command.args(["--no-run", "--package", "kcore", "--lib"]).current_dir(&tree);
+    command.env("CARGO_TARGET_DIR", dir().join("target")).env("CARGO_PROFILE_DEV_DEBUG", "0");
+    let report = cargo::build(&mut command, "planting bugs")?;
+    if !report.ok {
+        bail!("cannot build the core with its bugs:\n{}", report.text());
+    }
+    let program = report.executables.into_iter().find(|(name, _)| name == "kcore");
+    let program = program.context("cargo built no tests of the core")?.1;
+    Ok(Suite { program, dir: tree.join("kernel/core") })
+}
+
+/// Copies all files of the project, with bugs in them. What is the same as before keeps its time.
+fn copy(tree: &Path) -> Result<()> {
+    let mut modules = BTreeMap::new();
+    for bug in BUGS {
+        let (folder, _) = bug.file.split_once("/src/").context("a bug is in the source of a crate")?;
+        modules.insert(format!("{folder}/src/lib.rs"), weave::MODULE);
+    }
+    for file in files()? {
+        let from = project::root().join(&file);
+        // Deleted and not committed.
+        let Ok(mut bytes) = fs::read(&from) else { continue };
+        let of_file = || (1..).zip(BUGS).filter(|(_, bug)| bug.file == file);
+        if of_file().next().is_some() {
+            let text = String::from_utf8(bytes).with_context(|| format!("{file} is no text"))?;
+            bytes = weave::weave(&text, of_file())?.into_bytes();
+        }
+        if let Some(module) = modules.get(&file) {
+            bytes.extend(module.bytes());
+        }
+        let to = tree.join(&file);
+        if fs::read(&to).is_ok_and(|old| old == bytes) {
+            continue;
+        }
+        fs::create_dir_all(to.parent().context("a file is in a folder")?)?;
+        fs::write(&to, bytes).with_context(|| format!("cannot write {}", to.display()))?;
+    }
+    Ok(())
+}
+
+/// The files of the project, from its root.
+fn files() -> Result<Vec<String>> {
+    let mut git = Command::new("git");
+    git.args(["ls-files", "-z", "--cached", "--others", "--exclude-standard"]);
+    let output = git.current_dir(project::root()).output().context("git names the files of the project")?;
+    ensure!(output.status.success(), "git ls-files: {}", String::from_utf8_lossy(&output.stderr).trim());
+    let names = String::from_utf8(output.stdout).context("names of files are text")?;
+    Ok(names.split_terminator('\0').map(str::to_owned).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    /// All bugs are where the sources have changed under them, too.
+    #[test]
+    fn each_bug_stands_in_its_file() {
+        for bug in BUGS {
+            let text = fs::read_to_string(project::root().join(bug.file)).expect("the file is there");
+            weave::place(&text, bug).expect("the bug can be planted");
+            assert_ne!(bug.old, bug.new, "{} changes something", bug.name);
+        }
+    }
+
+    #[test]
+    fn bugs_have_names_and_are_of_all_kinds() {
+        let names: BTreeSet<&str> = BUGS.iter().map(|bug| bug.name).collect();
+        let kinds: BTreeSet<Kind> = BUGS.iter().map(|bug| bug.kind).collect();
+        assert!(names.len() == BUGS.len() && BUGS.len() >= 60, "{} names for {} bugs", names.len(), BUGS.len());
+        assert_eq!(kinds.len(), 10);
+        assert!(BUGS.iter().all(|bug| !bug.story.is_empty()));
+    }
+}
