@@ -134,6 +134,6 @@ impl<M: Machine> Here<'_, M> {
         debug_assert!(tcb.affinity() == self.id && !tcb.is_halted() && !tcb.owes_message(), "and may do so here");
         debug_assert!(!cpu.must_choose.get() && cpu.donee.get().is_none(), "the dispatcher has decided that");
         debug_assert!(cpu.slice_owner.get().is_some(), "somebody pays");
-        cpu.delaying.get().is_none()
+        self.may_pass_on()
     }
 }

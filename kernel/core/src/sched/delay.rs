@@ -30,10 +30,16 @@ pub(super) enum Preemption {
 }
 
 impl<M: Machine> Here<'_, M> {
-    /// Whether `thread`, the running one, may take the IPC fast path, which does not end a delay.
+    /// Whether `thread`, the running one, may take the IPC fast path, which neither ends a delay nor compares anybody.
     #[inline(always)]
     pub fn may_call_fast(&self, thread: TcbRef) -> bool {
-        self.k.may_call_fast(thread) && self.cpu.delaying.get().is_none()
+        self.k.may_call_fast(thread) && self.may_pass_on()
+    }
+
+    /// Whether the running thread may give the processor to whom it likes, with nothing to be decided.
+    #[inline(always)]
+    pub(crate) fn may_pass_on(&self) -> bool {
+        self.cpu.delaying.get().is_none() && !self.cpu.must_compare.get()
     }
 
     /// What comes of the preemption of `running` by `other`, which has a higher priority.

@@ -4,6 +4,8 @@
 //! the processor by donation. A thread that becomes ready with a strictly higher priority than the running one preempts
 //! it; the preempted thread goes to the head of its queue and keeps the rest of its slice. At the end of a slice the
 //! running thread goes to the tail, its donor, if that is ready, behind it, and the owner's next slice is a full one.
+//! A slice without end is its owner's while that runs. Who runs on it by donation while others are ready is weighed against
+//! them after a default slice at the latest.
 //!
 //! Besides slices there is the *total quantum* of a thread, which all its slices use up. At its end the thread owes its
 //! scheduler a preemption message, which it sends before it is in user mode again ([`Work::Preemption`]); who runs on its
@@ -70,6 +72,8 @@ pub struct Cpu {
     pub(crate) donee: Var<Option<TcbRef>>,
     /// The running thread must not simply go on: someone better may be ready.
     pub(crate) must_choose: Var<bool>,
+    /// Who gets the processor from the running thread is compared with who is ready: the time of both has no end.
+    pub(crate) must_compare: Var<bool>,
     /// Who pays for the time: `None` when idle.
     pub(crate) slice_owner: Var<Option<TcbRef>>,
     /// When the current charge began.
@@ -103,6 +107,7 @@ impl Cpu {
             current: Var::zero(),
             donee: Var::zero(),
             must_choose: Var::zero(),
+            must_compare: Var::zero(),
             slice_owner: Var::zero(),
             charged_until: Var64::zero(),
             delaying: Var::zero(),
@@ -301,9 +306,10 @@ impl<M: Machine> Here<'_, M> {
 
     fn choose_thread(&self) -> Option<TcbRef> {
         let running = self.running();
-        let must_choose = self.cpu.must_choose.replace(false);
+        let mut must_choose = self.cpu.must_choose.replace(false);
         let running = match self.cpu.donee.replace(None) {
             Some(donee) => {
+                must_choose |= self.cpu.must_compare.replace(false);
                 self.put_back(running);
                 self.take_over(donee);
                 Some(donee)
@@ -426,6 +432,19 @@ impl<M: Machine> Here<'_, M> {
             self.cpu.must_choose.set(true);
         } else if self.k.tcb(owner).slice_left_us.get() == 0 {
             self.end_slice(owner, running);
+        } else if self.k.tcb(owner).slice_left_us.get() == NEVER_ENDS && !self.cpu.ready.is_empty() {
+            self.bound_donation(owner, running);
+        }
+    }
+
+    /// Others are ready, and the slice of `owner` has no end. That is its right while it runs. Who runs on such time goes on on
+    /// its own; else two threads that hand the processor to each other could keep everybody else from it for ever.
+    fn bound_donation(&self, owner: TcbRef, running: Option<TcbRef>) {
+        if running == Some(owner) {
+            self.cpu.must_compare.set(true);
+        } else {
+            self.cpu.slice_owner.set(None);
+            self.cpu.must_choose.set(true);
         }
     }
 
@@ -517,7 +536,7 @@ impl<M: Machine> Here<'_, M> {
     fn time_is_up(&self, owner: TcbRef, is_delaying: bool) -> u64 {
         let tcb = self.k.tcb(owner);
         // The end of a slice that comes while a preemption is delayed changes nothing until the delay is over.
-        let slice = if is_delaying { NEVER_ENDS } else { tcb.slice_left_us.get() };
+        let slice = if is_delaying { NEVER_ENDS } else { self.slice_left(tcb) };
         let mut quantum = tcb.quantum_left_us.get();
         if quantum == 0 && self.running() == Some(owner) {
             // Who is about to stop needs no reminder.
@@ -525,5 +544,14 @@ impl<M: Machine> Here<'_, M> {
         }
         // What never ends stays at the end of time.
         self.cpu.charged_until.get().saturating_add(slice.min(quantum))
+    }
+
+    /// What is left of the slice of `tcb`, who pays, before something has to be decided.
+    #[inline(always)]
+    fn slice_left(&self, tcb: &Tcb) -> u64 {
+        match tcb.slice_left_us.get() {
+            NEVER_ENDS if !self.cpu.ready.is_empty() => DEFAULT_TIME_SLICE_US,
+            left => left,
+        }
     }
 }

@@ -351,6 +351,39 @@ fn donee_of_a_deleted_donor_has_its_own_slice() {
     check(&threads, &format!("{deleted}; clock 13000"), "b runs");
 }
 
+/// X.2, Scheduling: a thread whose slice has no end lends it to others, but not for ever while better ones are ready: neither
+/// to one that keeps it nor to one that always gives it back.
+#[test]
+fn time_without_end_is_lent_for_a_slice() {
+    let endless = |threads: &[(Who, u8)]| {
+        let w = ready(threads);
+        w.tcb(A).time_slice.set(Time::NEVER);
+        w.here().refill_slice(A.tcb());
+        w
+    };
+    // The donee keeps it: somebody below goes on waiting, somebody above does not.
+    for (other, at, runs) in
+        [(60, 9_999, "b"), (60, 10_000, "c"), (40, 1_000_000, "b"), (50, 19_999, "b"), (50, 20_000, "c")]
+    {
+        let w = endless(&[(B, 200), (A, 100), (C, other)]);
+        play(w, "b wait");
+        lower(w, B, 50);
+        check_scheduled(w, &format!("a call b 1; clock {at}"), &format!("{runs} runs; b got 1 from 'a"));
+    }
+    // A server, as high as who waits, is there whenever the timer fires.
+    let w = endless(&[(B, 200), (A, 100), (C, 100)]);
+    play(w, "b wait");
+    lower(w, B, 50);
+    check_scheduled(w, "a call b 1; b reply a 2", "a runs; a got 2 from 'b");
+    check_scheduled(w, "clock 1000000; a call b 3", "c runs; b got 3 from 'a");
+    // It is asked once: with nobody better the next hand-over is as any other.
+    let w = endless(&[(B, 200), (A, 100), (C, 40)]);
+    play(w, "b wait");
+    lower(w, B, 50);
+    check_scheduled(w, "clock 10000; a call b 1; b reply a 2", "a runs; a got 2 from 'b");
+    assert!(w.here().may_pass_on());
+}
+
 /// Without anybody ready the processor idles until a timeout; without timeouts no timer is needed.
 #[test]
 fn idle_processor_wakes_for_timeouts() {
@@ -378,10 +411,12 @@ fn timer_fires_once_for_a_sleeper() {
         play(w, "a wait");
         assert_eq!(w.here().next_event(), None, "nothing is due");
     }
-    // A thread without end of its slice needs no timer either.
+    // A thread without end of its slice needs no timer either, while nobody could want what it lends to others.
     let w = ready(&[(A, 100), (B, 100)]);
     w.tcb(A).time_slice.set(Time::NEVER);
     w.here().refill_slice(A.tcb());
+    assert_eq!((w.running(), w.here().next_event()), (Some(A), Some(10_000)));
+    w.wait(B, ThreadId::ANY);
     assert_eq!((w.running(), w.here().next_event()), (Some(A), None));
 }
 
