@@ -7,7 +7,7 @@ use dice::Dice;
 use l4::arch::{self, RawExregs};
 use l4::{
     Acceptor, ExregsControl, Fpage, MsgTag, PreemptionControl, PrioControl, ProcessorControl, SpaceControl, ThreadId,
-    Time, TimeControl, Timeouts, UnmapControl, Word, kip, schedule, utcb,
+    Time, TimeControl, Timeouts, UnmapControl, Word, kip, schedule, thread, utcb,
 };
 
 use crate::player::play;
@@ -45,6 +45,8 @@ fn for_natives(control: Word) -> Word {
 /// Who makes the calls.
 pub struct Caller {
     player: Player,
+    /// It is in root's space. A stranger can be: who deletes it there can make it here.
+    is_native: bool,
     dice: Dice,
 }
 
@@ -54,6 +56,7 @@ impl Caller {
         let player = Player::me()?;
         Some(Self {
             player,
+            is_native: thread::my_local_id() != table::local_id_of_strangers(),
             dice: Dice::new(seed, (player.index() as u64) << 48 | player.life() << 24 | player.calls()),
         })
     }
@@ -79,8 +82,8 @@ impl Caller {
         self.player.note(kind, words);
     }
 
-    fn is_native(&self) -> bool {
-        self.player.is_native()
+    const fn is_native(&self) -> bool {
+        self.is_native
     }
 
     // --- values ---
@@ -173,12 +176,20 @@ impl Caller {
         Timeouts::new(self.time(), self.time())
     }
 
-    /// An fpage. That of a native lies in the arena: root's space must keep the rest.
+    /// An fpage of a place that is as large as the arena.
+    fn fpage_in(&mut self, place: Word) -> Word {
+        let size_log2 = self.dice.within(12..ARENA_LOG2 as usize + 1);
+        let base = place + (self.dice.within(0..16) as Word) * 4096;
+        base >> size_log2 << size_log2 | (size_log2 as Word) << 4 | self.dice.next() & 7
+    }
+
+    /// An fpage. That of a native lies in arena or lagoon: root's space must keep the rest.
     fn fpage(&mut self) -> Word {
+        if self.is_native() && self.dice.is(30) {
+            return self.fpage_in(table::lagoon());
+        }
         if self.is_native() || self.dice.is(50) {
-            let size_log2 = self.dice.within(12..ARENA_LOG2 as usize + 1);
-            let base = table::arena() + (self.dice.within(0..16) as Word) * 4096;
-            return base >> size_log2 << size_log2 | (size_log2 as Word) << 4 | self.dice.next() & 7;
+            return self.fpage_in(table::arena());
         }
         match self.dice.within(0..6) {
             0 => Fpage::COMPLETE.raw() | 7,
@@ -282,9 +293,9 @@ impl Caller {
         }
     }
 
-    /// What is taken besides words. Natives take into the arena and their buffer alone.
+    /// What is taken besides words. Natives take into the lagoon and their buffer alone.
     fn load_buffers(&mut self) {
-        let window = self.fpage();
+        let window = if self.is_native() { self.fpage_in(table::lagoon()) } else { self.fpage() };
         let acceptor = match self.dice.within(0..4) {
             0 => 0,
             1 => window & !0xF | 1,

@@ -1,6 +1,8 @@
 //! The pager: it gives strangers what they need of the program's image. Whom it does not answer has made a mistake that
 //! cannot be mended, and is begun anew some time later.
 
+use core::hint::spin_loop;
+
 use l4::ipc::{self, Outcome};
 use l4::message::Msg;
 use l4::protocol::PAGE_FAULT;
@@ -17,6 +19,8 @@ pub extern "C" fn serve() -> ! {
         l4::message::accept_untyped();
         let timeouts = Timeouts::new(Time::ZERO, Time::NEVER);
         let outcome = ipc::ipc(answer_to, ThreadId::ANY, timeouts).result();
+        // As for players: pager and thread could go on between them for ever.
+        spin_loop();
         answer_to = outcome.ok().filter(|outcome| load_answer(*outcome)).map_or(ThreadId::NIL, |outcome| outcome.from);
     }
 }

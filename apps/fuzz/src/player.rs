@@ -1,5 +1,6 @@
 //! Players: they make system calls until they cannot any more.
 
+use core::hint::spin_loop;
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use crate::call::Caller;
@@ -22,5 +23,7 @@ pub extern "C" fn play() -> ! {
     let Some(mut caller) = Caller::new(seed()) else { l4::time::sleep_forever() };
     loop {
         caller.step();
+        // An emulator that counts instructions goes on with another processor here. Without a word it may forget one for ever.
+        spin_loop();
     }
 }

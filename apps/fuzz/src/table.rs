@@ -60,7 +60,7 @@ static BLOCKS: [Block; PLAYERS_MAX] = [const {
 /// Lives of the players so far.
 static LIVES: [AtomicU64; PLAYERS_MAX] = [const { AtomicU64::new(0) }; PLAYERS_MAX];
 
-/// Pages that everybody may have, map, grant and lose.
+/// Pages that everybody may have and map, and strangers grant and lose.
 #[repr(C, align(65536))]
 pub struct Arena([AtomicU64; 8192]);
 
@@ -72,6 +72,14 @@ pub const ARENA_LOG2: u32 = 16;
 /// Its address.
 pub fn arena() -> Word {
     (&raw const ARENA).expose_provenance() as Word
+}
+
+/// Where natives take what they are sent: of what lies in the arena nothing may get lost, as strangers live on it.
+static LAGOON: Arena = Arena([const { AtomicU64::new(0) }; 8192]);
+
+/// The address of the lagoon, which is as large as the arena.
+pub fn lagoon() -> Word {
+    (&raw const LAGOON).expose_provenance() as Word
 }
 
 /// The first thread of the root task.
@@ -87,6 +95,11 @@ pub fn pager() -> ThreadId {
 /// Wild thread `n` with one of the versions.
 pub fn wild(n: usize, version: usize) -> ThreadId {
     ThreadId::global(root().thread_no() + FIRST_WILD + n as Word, (version as Word) << 6 | 1)
+}
+
+/// The local id that a stranger has in its own space.
+pub fn local_id_of_strangers() -> ThreadId {
+    ThreadId::local(OWN_UTCB + UTCB_MR0_OFFSET as Word)
 }
 
 /// The local id in root's space of the `n`th thread after root.
