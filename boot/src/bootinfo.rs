@@ -1,6 +1,6 @@
 //! The generic boot information for the root task, in words of the root task's width (see [`l4_abi::w64::bootinfo`]).
 
-use l4_abi::w64::bootinfo::{Header, MAGIC, Module as ModuleRecord, Multiboot, SimpleExec, VERSION};
+use l4_abi::w64::bootinfo::{Header, MAGIC, Module as ModuleRecord, Multiboot, RootPointer, SimpleExec, VERSION};
 
 use crate::failure::{Failure, Problem, Subject};
 use crate::kip::Width;
@@ -18,7 +18,7 @@ const fn words<T>() -> usize {
 }
 
 /// Writes the boot information to one free page of `page` bytes and returns the place: a record for each module from
-/// sigma0 on, then one for the copy of the Multiboot information at `mbi`.
+/// sigma0 on, then one for the copy of the Multiboot information at `mbi`, and one for the root pointer of ACPI.
 pub(crate) fn write(
     memory: &mut impl Memory,
     request: &Request,
@@ -49,7 +49,11 @@ fn fill(out: &mut Writer<'_>, request: &Request, mbi: Option<Extent>) -> Option<
     if let Some(mbi) = mbi {
         out.record([Multiboot::KIND, VERSION, 0, mbi.start], &[])?;
     }
-    let records = modules.len() + usize::from(mbi.is_some());
+    let root_pointer = request.root_pointer();
+    if let Some(copy) = root_pointer {
+        out.root_pointer(copy)?;
+    }
+    let records = modules.len() + usize::from(mbi.is_some()) + usize::from(root_pointer.is_some());
     let header: [u64; words::<Header>()] = [MAGIC, VERSION, out.at as u64, first as u64, records as u64, 0, 0, 0];
     out.words_at(0, &header)
 }
@@ -93,6 +97,16 @@ impl Writer<'_> {
     fn module(&mut self, place: Extent, text: &[u8]) -> Option<()> {
         let words: [u64; words::<ModuleRecord>()] = [ModuleRecord::KIND, VERSION, 0, place.start, place.len(), 0];
         self.record(words, text)
+    }
+
+    fn root_pointer(&mut self, copy: &[u8]) -> Option<()> {
+        let size = self.width.bytes() as usize;
+        let offset = words::<RootPointer>() * size;
+        let next = (offset + copy.len()).next_multiple_of(size);
+        kformats::le::put(self.bytes, self.at + offset, copy)?;
+        self.words_at(self.at, &[RootPointer::KIND, VERSION, next as u64, offset as u64, copy.len() as u64])?;
+        self.at += next;
+        (self.at <= self.bytes.len()).then_some(())
     }
 
     fn executable(&mut self, image: &Image, text: &[u8]) -> Option<()> {

@@ -61,12 +61,19 @@ impl Descriptors<'_> {
         for (index, module) in self.request.modules().iter().enumerate() {
             match index {
                 SIGMA0 | ROOT => self.add(&mut list, module.place, MemoryType::BootLoader, MemoryType::BOOT_SERVER),
+                _ if self.request.sigma1 == Some(index) => {
+                    self.add(&mut list, module.place, MemoryType::BootLoader, MemoryType::BOOT_SERVER);
+                }
                 _ if index > ROOT => self.add(&mut list, module.place, MemoryType::BootLoader, MemoryType::BOOT_MODULE),
                 // The kernel describes itself.
                 _ => {}
             }
         }
-        self.add_all(&mut list, self.tables, MemoryType::BootLoader, MemoryType::BOOT_INIT_TABLE);
+        // sigma0 gives what is the boot loader's to the first who asks, and both sigma1 and the root task want to know.
+        match self.request.sigma1 {
+            Some(_) => self.add_all(&mut list, self.tables, MemoryType::Shared, 0),
+            None => self.add_all(&mut list, self.tables, MemoryType::BootLoader, MemoryType::BOOT_INIT_TABLE),
+        }
         list
     }
 

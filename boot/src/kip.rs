@@ -57,6 +57,8 @@ macro_rules! word_of {
 
 /// The words of sigma0: SP, IP, low, high.
 pub const SIGMA0_WORDS: u64 = word_of!(sigma0);
+/// The words of sigma1: SP, IP, low, high.
+pub const SIGMA1_WORDS: u64 = word_of!(sigma1);
 /// The words of the root task: SP, IP, low, high.
 pub const ROOT_WORDS: u64 = word_of!(root_server);
 /// Physical address of the boot information.

@@ -39,10 +39,12 @@ pub use request::{Module, Request};
 use arrayvec::ArrayVec;
 use descriptors::Descriptors;
 use failure::BlameModule;
+use kformats::console::SerialLine;
 use kformats::elf::Class;
-use kformats::multiboot::Physical;
+use kformats::multiboot::{Framebuffer, Physical, Region};
 use kip::{Kip, Width};
 use ram::Ram;
+use screen::Mode;
 
 /// Modules that a boot may have.
 pub const MAX_MODULES: usize = 32;
@@ -80,6 +82,40 @@ pub struct Handoff {
     pub magic: u32,
     /// ebx: physical address of the boot information.
     pub info: u32,
+    /// Whether there is a text screen at its usual place: it counts if the loader says nothing of any screen.
+    pub text_screen: bool,
+}
+
+/// Where the loader says what it does.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Consoles {
+    /// The serial line, if it is to be used.
+    pub serial: Option<SerialLine>,
+    /// The screen, if there is one that can be drawn on, and it is to be used.
+    pub screen: Option<Mode>,
+}
+
+impl Consoles {
+    /// What the command line asks for; all there is if that cannot be read.
+    ///
+    /// A screen that lies where the memory map has RAM, or over the loader's own image, is none.
+    pub fn of(memory: &impl Memory, handoff: Handoff, own: Extent) -> Self {
+        let request = Request::read(memory, handoff).ok();
+        let options = request.as_ref().and_then(|request| Options::parse(request.command_line()).ok());
+        let Options { outputs, serial, .. } = options.unwrap_or_default();
+        let told = match &request {
+            Some(request) => request.framebuffer(),
+            None => handoff.text_screen.then_some(Framebuffer::PC_TEXT),
+        };
+        let regions = request.as_ref().and_then(Request::regions).unwrap_or_default();
+        let is_free = |mode: &Mode| {
+            let extent = Extent::sized(mode.address, mode.bytes() as u64);
+            let ram = regions.iter().filter(|region| region.kind == Region::AVAILABLE);
+            !extent.overlaps(own) && !ram.map(|ram| Extent::sized(ram.start, ram.len)).any(|ram| ram.overlaps(extent))
+        };
+        let screen = told.as_ref().and_then(Mode::new).filter(is_free);
+        Self { serial: outputs.serial.then_some(serial), screen: screen.filter(|_| outputs.screen) }
+    }
 }
 
 /// Where the kernel starts, in 32-bit protected mode without paging.
@@ -95,6 +131,7 @@ pub struct Launch {
 pub fn boot(memory: &mut impl Memory, handoff: Handoff, own: Extent, log: &mut impl Write) -> Result<Launch, Failure> {
     let mut request = Request::read(memory, handoff)?;
     let options = Options::parse(request.command_line())?;
+    request.sigma1 = options.sigma1;
     load::inspect(memory, &mut request, options.decode_all)?;
     let ram = Ram::new(&request, options.max_memory)?;
     load::place(memory, &mut request, &ram, own)?;
@@ -112,7 +149,7 @@ pub fn boot(memory: &mut impl Memory, handoff: Handoff, own: Extent, log: &mut i
 
 /// A 32-bit kernel cannot start 64-bit programs.
 fn check_classes(request: &Request, width: Width) -> Result<(), Failure> {
-    for index in [SIGMA0, ROOT] {
+    for index in [SIGMA0, ROOT].into_iter().chain(request.sigma1) {
         if width == Width::W32 && request.image(index)?.class == Class::Elf64 {
             return Err(request.blame(index, Problem::TooWide));
         }
@@ -142,6 +179,9 @@ fn fill(
     kip.write_descriptors(memory, &list).blame(request, KERNEL)?;
     kip.write_server(memory, kip::SIGMA0_WORDS, request.image(SIGMA0)?);
     kip.write_server(memory, kip::ROOT_WORDS, request.image(ROOT)?);
+    if let Some(index) = request.sigma1 {
+        kip.write_server(memory, kip::SIGMA1_WORDS, request.image(index)?);
+    }
     kip.put(memory, kip::BOOT_INFO, tables.first().map_or(0, |table| table.start));
     Ok(())
 }

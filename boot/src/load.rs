@@ -65,13 +65,13 @@ impl Image {
 
 /// Checks all modules, and for the executables among them fills in [`Module::image`](crate::Module::image).
 pub fn inspect(memory: &impl Physical, request: &mut Request, decode_all: bool) -> Result<(), Failure> {
-    for index in [KERNEL, SIGMA0, ROOT] {
+    for index in [KERNEL, SIGMA0, ROOT].into_iter().chain(request.sigma1) {
         request.module(index)?;
     }
     for index in 0..request.modules().len() {
         let Extent { start, end } = request.modules()[index].place;
         let file = memory.bytes(start, end - start).ok_or(Problem::Unreachable { start, end }).blame(request, index)?;
-        let image = if index <= ROOT {
+        let image = if index <= ROOT || request.sigma1 == Some(index) {
             Some(inspect_executable(file))
         } else {
             decode_all.then(|| inspect_executable(file)).filter(|image| !is_plain_file(image))

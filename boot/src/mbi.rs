@@ -1,7 +1,9 @@
 //! A copy of the Multiboot information for the root task, in the format of Multiboot 1 whatever the loader has.
 //!
 //! One area holds the info structure, the module table, the strings, and the memory map unless the loader's own is
-//! still in place. Fields that point to further structures of the loader are not taken over, as nobody preserves those.
+//! still in place. The screen is described there
+//! whatever told the loader of it. Fields that point to further structures of the loader are not taken over, as nobody
+//! preserves those.
 
 use arrayvec::ArrayVec;
 use kformats::le;
@@ -93,6 +95,7 @@ fn header(request: &Request, layout: &Layout, original_map: Option<Extent>, regi
         modules: low(layout.modules),
         map_len: map.len() as u32,
         map: low(map.start),
+        framebuffer: request.framebuffer(),
     }
 }
 

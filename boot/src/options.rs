@@ -1,7 +1,9 @@
 //! The loader's own command line.
 
-use crate::PAGE;
+use kformats::console::{Outputs, SerialLine};
+
 use crate::failure::{Failure, Name, Problem, Subject};
+use crate::{MAX_MODULES, PAGE, ROOT};
 
 /// What the user chose.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -18,6 +20,12 @@ pub struct Options {
     pub decode_all: bool,
     /// `verbose=WORD`: say where each module went.
     pub verbose: bool,
+    /// `sigma1=N`: module N, counted from the kernel at 0, is an executable, and the kernel starts it as sigma1.
+    pub sigma1: Option<usize>,
+    /// `console=WORD`: where the loader says what it does.
+    pub outputs: Outputs,
+    /// `serial=LINE,BAUD`: its serial line.
+    pub serial: SerialLine,
 }
 
 impl Default for Options {
@@ -29,6 +37,9 @@ impl Default for Options {
             mbi: true,
             decode_all: false,
             verbose: false,
+            sigma1: None,
+            outputs: Outputs::BOTH,
+            serial: SerialLine::FIRST,
         }
     }
 }
@@ -61,6 +72,9 @@ impl Options {
             b"mbi" => self.mbi = truth(value)?,
             b"decode-all" => self.decode_all = truth(value)?,
             b"verbose" => self.verbose = truth(value)?,
+            b"sigma1" => self.sigma1 = Some(further_module(value)?),
+            b"console" => self.outputs = Outputs::parse(value).ok_or(Refusal::Value)?,
+            b"serial" => self.serial = SerialLine::parse(value).ok_or(Refusal::Value)?,
             _ => return Err(Refusal::Unknown),
         }
         Ok(())
@@ -78,6 +92,12 @@ fn truth(value: &[u8]) -> Result<bool, Refusal> {
         b"no" | b"off" | b"disable" => Ok(false),
         _ => Err(Refusal::Value),
     }
+}
+
+/// The index of a module behind the root task.
+fn further_module(value: &[u8]) -> Result<usize, Refusal> {
+    let index = core::str::from_utf8(value).ok().and_then(|text| text.parse().ok()).ok_or(Refusal::Value)?;
+    if (ROOT + 1..MAX_MODULES).contains(&index) { Ok(index) } else { Err(Refusal::Value) }
 }
 
 /// A decimal number, or a hexadecimal one after `0x`, and one of the letters K, M and G if wanted.

@@ -3,7 +3,7 @@
 use core::ops::Range;
 
 use arrayvec::ArrayVec;
-use kformats::multiboot::{BasicMemory, Info, Physical, Region, v1, v2};
+use kformats::multiboot::{BasicMemory, Framebuffer, Info, Physical, Region, v1, v2};
 
 use crate::failure::{Failure, Name, Problem, Subject};
 use crate::load::Image;
@@ -12,6 +12,9 @@ use crate::{Extent, Handoff, KERNEL, MAX_MODULES, MAX_REGIONS, MAX_TEXT_BYTES, R
 /// Most extents that are ever in use at once: the loader, the memory map, each module's place and the place where it is
 /// linked, kernel memory and two tables.
 pub(crate) const MAX_BUSY: usize = 2 * MAX_MODULES + 5;
+
+/// Bytes of the root pointer of ACPI that are kept: all that mean something.
+const ROOT_POINTER_BYTES: usize = 36;
 
 /// A list of extents that are in use.
 pub(crate) type Busy = ArrayVec<Extent, MAX_BUSY>;
@@ -29,36 +32,45 @@ pub struct Module {
 /// All that the Multiboot loader told.
 #[derive(Clone, Debug)]
 pub struct Request {
+    /// The module that is to be sigma1, which the user names.
+    pub(crate) sigma1: Option<usize>,
     text: ArrayVec<u8, MAX_TEXT_BYTES>,
     command_line: Range<usize>,
     modules: ArrayVec<Module, MAX_MODULES>,
     regions: Option<ArrayVec<Region, MAX_REGIONS>>,
     basic: Option<BasicMemory>,
     v1: Option<v1::Header>,
+    framebuffer: Option<Framebuffer>,
+    root_pointer: Option<ArrayVec<u8, ROOT_POINTER_BYTES>>,
 }
 
 impl Request {
     /// Reads the structures that `handoff` points to.
     pub fn read(memory: &impl Physical, handoff: Handoff) -> Result<Self, Failure> {
         let address = u64::from(handoff.info);
-        match handoff.magic {
+        let mut request = match handoff.magic {
             v1::LOADER_MAGIC => {
                 let info = v1::Info::new(memory, address)?;
                 Self::copy(&info, Some(*info.header()))
             }
             v2::LOADER_MAGIC => Self::copy(&v2::Info::new(memory, address)?, None),
             other => Err(Problem::NotMultiboot(other).of(Subject::Loader)),
-        }
+        }?;
+        request.framebuffer = request.framebuffer.or(handoff.text_screen.then_some(Framebuffer::PC_TEXT));
+        Ok(request)
     }
 
     fn copy(info: &impl Info, v1: Option<v1::Header>) -> Result<Self, Failure> {
         let mut request = Self {
+            sigma1: None,
             text: ArrayVec::new(),
             command_line: 0..0,
             modules: ArrayVec::new(),
             regions: None,
             basic: info.basic_memory(),
             v1,
+            framebuffer: info.framebuffer(),
+            root_pointer: info.root_pointer().map(|copy| copy.iter().copied().take(ROOT_POINTER_BYTES).collect()),
         };
         request.command_line = request.keep(info.command_line()?)?;
         for module in info.modules()? {
@@ -139,6 +151,16 @@ impl Request {
     /// The fixed part of Multiboot 1 information, if that is what the loader has.
     pub fn v1_header(&self) -> Option<&v1::Header> {
         self.v1.as_ref()
+    }
+
+    /// The screen, if there is one.
+    pub fn framebuffer(&self) -> Option<Framebuffer> {
+        self.framebuffer
+    }
+
+    /// A copy of the root pointer of ACPI, if the loader has one.
+    pub fn root_pointer(&self) -> Option<&[u8]> {
+        self.root_pointer.as_deref()
     }
 
     /// Where the Multiboot 1 memory map is, as long as no executable is loaded over it.

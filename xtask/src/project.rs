@@ -87,13 +87,15 @@ const fn with_unsafe(mut entry: Crate) -> Crate {
 pub const CRATES: &[Crate] = &[
     entry("l4-abi", Kind::Library, HostTests::All, &[]),
     entry("kformats", Kind::Library, HostTests::All, &[]),
+    entry("screen", Kind::Library, HostTests::All, &["kformats"]),
     entry("kcore", Kind::Library, HostTests::All, &["l4-abi", "kformats"]),
     with_unsafe(entry("khal", Kind::MachineLibrary, HostTests::Library, &["kformats"])),
     with_unsafe(entry("l4", Kind::MachineLibrary, HostTests::Library, &["l4-abi"])),
     with_unsafe(entry("l4-rt", Kind::MachineLibrary, HostTests::No, &["l4-abi", "l4"])),
-    with_unsafe(entry("kickstart", Kind::System, HostTests::Library, &["l4-abi", "kformats"])),
-    with_unsafe(entry("kernel", Kind::System, HostTests::No, &["l4-abi", "kcore", "kformats", "khal"])),
+    with_unsafe(entry("kickstart", Kind::System, HostTests::Library, &["l4-abi", "kformats", "screen"])),
+    with_unsafe(entry("kernel", Kind::System, HostTests::No, &["l4-abi", "kcore", "kformats", "khal", "screen"])),
     entry("sigma0", Kind::System, HostTests::Library, &["l4-abi", "l4", "l4-rt"]),
+    entry("console", Kind::System, HostTests::Library, &["kformats", "l4", "l4-rt", "screen"]),
     entry("dice", Kind::Library, HostTests::All, &[]),
     entry("measure", Kind::MachineLibrary, HostTests::Library, &["l4", "l4-rt"]),
     entry("pingpong", Kind::Program, HostTests::Library, &["l4", "l4-rt", "measure"]),
@@ -109,7 +111,7 @@ pub const CRATES: &[Crate] = &[
     // The emulator's interface is one of pointers.
     with_unsafe(entry("plugin", Kind::Tool, HostTests::Library, &[])),
     entry("kconfig", Kind::Tool, HostTests::All, &[]),
-    entry("xtask", Kind::Tool, HostTests::All, &["kconfig"]),
+    entry("xtask", Kind::Tool, HostTests::All, &["kconfig", "screen"]),
     entry("xtask-launch", Kind::Tool, HostTests::No, &[]),
 ];
 

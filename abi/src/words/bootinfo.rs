@@ -116,6 +116,18 @@ pub struct Multiboot {
     pub address: Word,
 }
 
+/// The root pointer of ACPI, as the boot loader has it: a record of this project's loader, which others pass over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(C)]
+pub struct RootPointer {
+    /// The start of the record.
+    pub header: RecordHeader,
+    /// Offset of a copy of it.
+    pub copy: Word,
+    /// Size of the copy in bytes.
+    pub size_bytes: Word,
+}
+
 impl Module {
     /// [`RecordHeader::kind`] of this record.
     pub const KIND: Word = 0x001;
@@ -136,8 +148,14 @@ impl Multiboot {
     pub const KIND: Word = 0x102;
 }
 
+impl RootPointer {
+    /// [`RecordHeader::kind`] of this record: beyond those that the boot protocol gives out.
+    pub const KIND: Word = 0x4D00_0001;
+}
+
 const _: () = assert!(size_of::<Header>() == 8 * WORD_SIZE);
 const _: () = assert!(size_of::<Module>() == 6 * WORD_SIZE);
 const _: () = assert!(size_of::<SimpleExec>() == 16 * WORD_SIZE);
 const _: () = assert!(size_of::<Efi>() == 8 * WORD_SIZE);
 const _: () = assert!(size_of::<Multiboot>() == 4 * WORD_SIZE);
+const _: () = assert!(size_of::<RootPointer>() == 5 * WORD_SIZE);

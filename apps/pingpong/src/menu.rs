@@ -1,7 +1,7 @@
 //! The interactive menu.
 
 use l4::kdb;
-use l4_rt::{println, serial};
+use l4_rt::{console, println};
 use pingpong::options::{Format, Mode, Options};
 
 use crate::stage;
@@ -16,7 +16,7 @@ pub fn run(mut options: Options) {
             println!("{key}: {}", mode.title());
         }
         println!("s: tables on or off   q: quit   ESC: kernel debugger");
-        match serial::read_byte_blocking() {
+        match console::read_byte_blocking() {
             key @ b'1'..=b'4' => repeat(&options, Mode::ALL[usize::from(key - b'1')]),
             b's' => {
                 let is_table = options.format == Format::Table;
@@ -39,7 +39,7 @@ fn repeat(options: &Options, mode: Mode) {
         stage::run(options, mode);
         println!("g: again   q: menu   ESC: kernel debugger");
         loop {
-            match serial::read_byte_blocking() {
+            match console::read_byte_blocking() {
                 b'g' => break,
                 b'q' => return,
                 ESCAPE => kdb::enter(),

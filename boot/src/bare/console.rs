@@ -1,102 +1,130 @@
-//! Output to the first serial line (16550, 115200 8N1) and to the screen in VGA text mode.
+//! Output to a serial line (16550, 8N1) and to the screen.
 
 use core::fmt;
 use core::ptr;
 
-use kickstart::Extent;
+use kformats::console::SerialLine;
+use kickstart::{Consoles, Extent};
+use screen::{Canvas, Mode, Surface, Terminal};
 
 use super::port;
 
 /// Memory of VGA adapters.
 pub const VGA_WINDOW: Extent = Extent::new(0xA_0000, 0xC_0000);
+/// The last cell of the text screen.
+const LAST_CELL: usize = 0xB_8000 + 2 * (80 * 25 - 1);
 
-const TEXT: usize = 0xB_8000;
-const COLUMNS: usize = 80;
-const ROWS: usize = 25;
-const GREY_ON_BLACK: u16 = 0x0700;
-
-const COM1: u16 = 0x3F8;
-const LINE_STATUS: u16 = COM1 + 5;
+const LINE_STATUS: u16 = 5;
 const TRANSMITTER_EMPTY: u8 = 1 << 5;
-/// Register and value, in order: divisor 1 for 115200 baud, 8 bits without parity, FIFOs on, DTR and RTS.
-const SERIAL_SETUP: [(u16, u8); 7] =
-    [(COM1 + 1, 0), (COM1 + 3, 0x80), (COM1, 1), (COM1 + 1, 0), (COM1 + 3, 3), (COM1 + 2, 7), (COM1 + 4, 3)];
 /// Looks at the line status before a character is given up: some milliseconds, or no serial line there.
 const PATIENCE: u32 = 100_000;
 
-/// Both devices. The screen's lines move up, and output goes to the last one.
+/// First address that is not mapped.
+const LIMIT: u64 = 1 << 32;
+
+/// Both devices, as far as they are there and wanted.
 pub struct Console {
-    column: usize,
+    serial: Option<SerialLine>,
+    screen: Option<Surface<Window>>,
+    terminal: Terminal,
 }
 
 impl Console {
-    /// Sets up the serial line and leaves the screen as it is.
+    /// Sets up the serial line and clears the screen.
     ///
     /// # Safety
-    /// 1. [`VGA_WINDOW`] is mapped one to one and writable from now on.
-    /// 2. Nobody else uses these devices as long as this value is in use.
-    pub unsafe fn new() -> Self {
-        for (register, value) in SERIAL_SETUP {
-            // SAFETY: by 2. the serial line is ours, and it has no access to memory.
-            unsafe { port::write(register, value) };
+    /// 1. The first 4 GiB are mapped one to one and writable from now on.
+    /// 2. Nobody else uses these devices as long as this value is in use, and there is no memory where the screen is.
+    pub unsafe fn new(consoles: Consoles) -> Self {
+        let Consoles { serial, screen } = consoles;
+        serial.iter().for_each(set_up);
+        let screen = screen.filter(|mode| mode.address.saturating_add(mode.bytes() as u64) <= LIMIT);
+        let screen = screen.map(|mode| Surface::new(mode, Window::of(&mode)));
+        let mut console = Self { serial, screen, terminal: Terminal::EMPTY };
+        if let Some(surface) = &mut console.screen {
+            console.terminal.clear(surface);
         }
-        let mut console = Self { column: 0 };
-        console.scroll();
         console
     }
 
     fn put(&mut self, byte: u8) {
-        if byte == b'\n' {
-            self.put_serial(b'\r');
-        }
-        self.put_serial(byte);
-        if byte == b'\n' || self.column == COLUMNS {
-            self.scroll();
-        }
-        if byte != b'\n' {
-            set_cell((ROWS - 1) * COLUMNS + self.column, GREY_ON_BLACK | u16::from(byte));
-            self.column += 1;
-        }
-    }
-
-    fn put_serial(&self, byte: u8) {
-        for _ in 0..PATIENCE {
-            // SAFETY: reading the line status of a serial line that is ours (`new` 2.) clears error bits nobody reads.
-            let status = unsafe { port::read(LINE_STATUS) };
-            if status & TRANSMITTER_EMPTY != 0 {
-                break;
+        if let Some(line) = self.serial {
+            if byte == b'\n' {
+                send(line, b'\r');
             }
+            send(line, byte);
         }
-        // SAFETY: the serial line is ours (`new` 2.) and has no access to memory.
-        unsafe { port::write(COM1, byte) };
-    }
-
-    fn scroll(&mut self) {
-        for index in 0..(ROWS - 1) * COLUMNS {
-            set_cell(index, cell(index + COLUMNS));
+        if let Some(surface) = &mut self.screen {
+            self.terminal.put(surface, byte);
         }
-        for index in (ROWS - 1) * COLUMNS..ROWS * COLUMNS {
-            set_cell(index, GREY_ON_BLACK | u16::from(b' '));
-        }
-        self.column = 0;
     }
 }
 
-fn cell_at(index: usize) -> *mut u16 {
-    assert!(index < ROWS * COLUMNS, "cells are counted from the top left");
-    ptr::with_exposed_provenance_mut::<u16>(TEXT).wrapping_add(index)
+fn set_up(line: &SerialLine) {
+    let [low, high] = line.divisor.to_le_bytes();
+    // Register and value, in order: the divisor, 8 bits without parity, FIFOs on, DTR and RTS.
+    for (register, value) in [(1, 0), (3, 0x80), (0, low), (1, high), (3, 3), (2, 7), (4, 3)] {
+        // SAFETY: by `Console::new` 2. the serial line is ours, and it has no access to memory.
+        unsafe { port::write(line.port + register, value) };
+    }
 }
 
-fn cell(index: usize) -> u16 {
-    let cell = cell_at(index);
-    // SAFETY: by `Console::new` 1. and the check above it is mapped; any value is a cell.
-    unsafe { cell.read_volatile() }
+fn send(line: SerialLine, byte: u8) {
+    for _ in 0..PATIENCE {
+        // SAFETY: reading the line status of a serial line that is ours (`Console::new` 2.) clears error bits nobody reads.
+        let status = unsafe { port::read(line.port + LINE_STATUS) };
+        if status & TRANSMITTER_EMPTY != 0 {
+            break;
+        }
+    }
+    // SAFETY: the serial line is ours (`Console::new` 2.) and has no access to memory.
+    unsafe { port::write(line.port, byte) };
 }
 
-fn set_cell(index: usize, value: u16) {
-    let cell = cell_at(index);
-    // SAFETY: by `Console::new` 1. and the check above it is mapped; by 2. nobody else uses it.
-    unsafe { cell.write_volatile(value) }
+/// The memory of the screen.
+struct Window {
+    start: usize,
+    bytes: usize,
+}
+
+impl Window {
+    fn of(mode: &Mode) -> Self {
+        Self { start: mode.address as usize, bytes: mode.bytes() }
+    }
+
+    fn pointer<T>(&self, offset: usize) -> *mut T {
+        assert!(offset + size_of::<T>() <= self.bytes, "the screen is drawn on inside");
+        ptr::with_exposed_provenance_mut(self.start + offset)
+    }
+}
+
+impl Canvas for Window {
+    fn put_byte(&mut self, offset: usize, byte: u8) {
+        // SAFETY: by `Console::new` and the check it is mapped, below 4 GiB, and nobody else's.
+        unsafe { self.pointer::<u8>(offset).write_volatile(byte) };
+    }
+
+    fn put_word(&mut self, offset: usize, word: u32) {
+        // SAFETY: as above; screens begin at multiples of four, and so does the word.
+        unsafe { self.pointer::<u32>(offset).write_volatile(word) };
+    }
+}
+
+/// Whether there is a text screen: its memory keeps what is written. A cell of it becomes a blank.
+///
+/// # Safety
+/// 1. [`VGA_WINDOW`] is mapped one to one and writable.
+/// 2. Nobody else uses the screen now.
+pub unsafe fn has_text_screen() -> bool {
+    const BLANK: u16 = 0x0720;
+    let cell = ptr::with_exposed_provenance_mut::<u16>(LAST_CELL);
+    let keeps = |value: u16| {
+        // SAFETY: by 1. it is mapped; by 2. it is ours.
+        unsafe { cell.write_volatile(value) };
+        // SAFETY: as above; any value is a cell.
+        unsafe { cell.read_volatile() == value }
+    };
+    keeps(0x0741) && keeps(0x075A) && keeps(BLANK)
 }
 
 impl fmt::Write for Console {

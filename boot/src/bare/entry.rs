@@ -11,9 +11,10 @@ const MULTIBOOT1_MAGIC: u32 = 0x1BAD_B002;
 const MULTIBOOT1_FLAGS: u32 = 1 << 0 | 1 << 1 | 1 << 16;
 
 const MULTIBOOT2_MAGIC: u32 = 0xE852_50D6;
-const MULTIBOOT2_HEADER_BYTES: u32 = 40;
+const MULTIBOOT2_HEADER_BYTES: u32 = 64;
 
-const STACK_BYTES: usize = 64 << 10;
+/// Room for the console, which knows what stands on the screen.
+const STACK_BYTES: usize = 192 << 10;
 
 global_asm!(
     // The headers come first in the file; both are found by their magic at multiples of 8.
@@ -28,6 +29,9 @@ global_asm!(
     // Tag 1, not optional: modules and memory map must be in the information.
     ".short 1, 0",
     ".long 16, 3, 6",
+    // Tag 5, optional: a screen of pixels is welcome, of whatever size. There is no other where there is UEFI.
+    ".short 5, 1",
+    ".long 20, 0, 0, 0, 0",
     // The end tag. GRUB takes entry point and places from the ELF headers.
     ".short 0, 0",
     ".long 8",

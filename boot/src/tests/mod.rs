@@ -5,9 +5,9 @@ mod refused;
 mod started;
 
 use kformats::le::put;
-use kformats::multiboot::{Physical, Region, v1, v2};
+use kformats::multiboot::{Field, Framebuffer, FramebufferKind, Physical, Region, v1, v2};
 
-use crate::{Extent, Handoff, Launch, Memory};
+use crate::{Consoles, Extent, Handoff, Launch, Memory};
 
 /// The loader's own image.
 const OWN: Extent = Extent::new(0x10_0000, 0x12_0000);
@@ -156,6 +156,9 @@ struct Machine {
     map: Option<Vec<Region>>,
     /// Where the modules' files start.
     files: u64,
+    framebuffer: Option<Framebuffer>,
+    /// Tags of Multiboot 2 before the last one.
+    tags: Vec<(u32, Vec<u8>)>,
     /// Bytes that are put to an address at last.
     patches: Vec<(u64, Vec<u8>)>,
 }
@@ -196,6 +199,8 @@ impl Machine {
             modules,
             map: Some(pc_map(64 * MIB)),
             files: FILES,
+            framebuffer: None,
+            tags: vec![],
             patches: vec![],
         }
     }
@@ -239,7 +244,12 @@ impl Machine {
             memory.write(*address, bytes);
         }
         let mut log = String::new();
-        let result = crate::boot(&mut memory, Handoff { magic: self.magic, info: INFO as u32 }, OWN, &mut log);
+        let result = crate::boot(
+            &mut memory,
+            Handoff { magic: self.magic, info: INFO as u32, text_screen: false },
+            OWN,
+            &mut log,
+        );
         Booted { result: result.map_err(|failure| failure.to_string()), memory, log }
     }
 
@@ -271,6 +281,7 @@ impl Machine {
             modules: 0xA000,
             map_len: map.len() as u32,
             map: 0x9100,
+            framebuffer: self.framebuffer,
         };
         memory.write(INFO, &header.to_bytes());
     }
@@ -290,6 +301,7 @@ impl Machine {
         let entry = |region: &Region| [region.start, region.len, region.kind.into()].map(u64::to_le_bytes).concat();
         let map: Vec<u8> = self.map.iter().flatten().flat_map(entry).collect();
         tags.extend(tag(6, &[&24u64.to_le_bytes()[..], &map].concat()));
+        self.tags.iter().for_each(|(kind, body)| tags.extend(tag(*kind, body)));
         tags.extend(tag(0, &[]));
         memory.write(INFO, &[(8 + tags.len() as u32).to_le_bytes(), [0; 4]].concat());
         memory.write(INFO + 8, &tags);

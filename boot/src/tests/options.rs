@@ -1,3 +1,5 @@
+use kformats::console::{Outputs, SerialLine};
+
 use crate::Options;
 
 fn check(command_line: &str, expected: Result<Options, &str>) {
@@ -21,13 +23,30 @@ fn options_take_sizes_and_words() {
     check("bootinfo=no mbi=off", Ok(Options { bootinfo: false, mbi: false, ..usual }));
     check("bootinfo=disable\tmbi=enable", Ok(Options { bootinfo: false, ..usual }));
     check("decode-all=yes verbose=on", Ok(Options { decode_all: true, verbose: true, ..usual }));
+    check("sigma1=3", Ok(Options { sigma1: Some(3), ..usual }));
+    let serial = SerialLine { port: 0x2F8, divisor: 12 };
+    check(
+        "console=screen serial=1,9600",
+        Ok(Options { outputs: Outputs { serial: false, screen: true }, serial, ..usual }),
+    );
 }
 
 #[test]
 fn what_is_no_option_is_named() {
     check("kickstart maxmen=64M", Err("command line: there is no option maxmen=64M"));
     check("mbi=no quiet", Err("command line: there is no option quiet"));
-    for word in ["kmem=", "kmem=M", "kmem=12q", "kmem=1MM", "kmem=-1", "kmem=17179869184G", "maxmem=0x", "mbi=maybe"] {
+    for word in [
+        "kmem=",
+        "kmem=M",
+        "kmem=12q",
+        "kmem=1MM",
+        "kmem=-1",
+        "kmem=17179869184G",
+        "maxmem=0x",
+        "mbi=maybe",
+        "sigma1=",
+        "console=no",
+    ] {
         check(word, Err(&format!("command line: {word} has no value of its kind")));
     }
 }

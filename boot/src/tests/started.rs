@@ -328,3 +328,124 @@ fn the_loader_is_quiet_unless_asked() {
                     module 3 (data): at 0x12a000-0x12a004\n";
     assert_eq!(log.log, expected);
 }
+
+// --- screen, root pointer, a second server ---
+
+/// A screen of pixels, as Multiboot 1 describes it and as Multiboot 2 does.
+const SCREEN: Framebuffer = Framebuffer {
+    address: 0xFD00_0000,
+    pitch: 5120,
+    width: 1280,
+    height: 800,
+    bits: 32,
+    kind: FramebufferKind::Rgb([
+        Field { position: 16, size: 8 },
+        Field { position: 8, size: 8 },
+        Field { position: 0, size: 8 },
+    ]),
+};
+const SCREEN_TAG: (u32, [u8; 30]) =
+    (8, [0, 0, 0, 0xFD, 0, 0, 0, 0, 0, 0x14, 0, 0, 0, 5, 0, 0, 0x20, 3, 0, 0, 32, 1, 0, 0, 16, 8, 8, 8, 0, 8]);
+
+/// The screen that the copy of the Multiboot information describes.
+fn told_screen(booted: &Booted) -> Option<Framebuffer> {
+    let info = v1::Info::new(&booted.memory, 0x12_0000).expect("the copy is there");
+    info.header().framebuffer
+}
+
+#[test]
+fn the_root_task_learns_of_the_screen() {
+    assert_eq!(told_screen(&boot(2, |_| ())), None);
+    assert_eq!(told_screen(&boot(2, |m| m.framebuffer = Some(SCREEN))), Some(SCREEN));
+    assert_eq!(told_screen(&boot(2, |m| m.framebuffer = Some(Framebuffer::PC_TEXT))), Some(Framebuffer::PC_TEXT));
+    let (kind, body) = SCREEN_TAG;
+    let with_tag = boot(2, |m| (m.magic, m.tags) = (v2::LOADER_MAGIC, vec![(kind, body.to_vec())]));
+    assert_eq!(told_screen(&with_tag), Some(SCREEN));
+}
+
+#[test]
+fn the_root_pointer_is_handed_on() {
+    let pointer = |kind, len: u8| (kind, (0..len).collect::<Vec<u8>>());
+    let check = |tags: Vec<(u32, Vec<u8>)>, expected: Option<u8>| {
+        for class in [1, 2] {
+            let booted = boot(class, |m| (m.magic, m.tags) = (v2::LOADER_MAGIC, tags.clone()));
+            let (size, info) = (word_bytes(class), booted.kip(class, 46, 1)[0]);
+            let mut at = info + booted.memory.words(info, size, 4)[3];
+            let mut found = None;
+            for _ in 0..booted.memory.words(info, size, 5)[4] {
+                let record = booted.memory.words(at, size, 5);
+                if record[0] == 0x4D00_0001 {
+                    found = booted.memory.bytes(at + record[3], record[4]).map(<[u8]>::to_vec);
+                }
+                at += record[2];
+            }
+            assert_eq!(at, info + booted.memory.words(info, size, 3)[2], "the records end where all of it does");
+            assert_eq!(found, expected.map(|len| (0..len).collect()), "class {class}");
+        }
+    };
+    check(vec![], None);
+    check(vec![pointer(14, 20)], Some(20));
+    check(vec![pointer(14, 20), pointer(15, 36)], Some(36));
+    check(vec![pointer(15, 200)], Some(36));
+}
+
+#[test]
+fn a_further_module_can_be_sigma1() {
+    let booted = boot(2, |m| {
+        m.add(b"data", "data");
+        m.modules.push((File::Program(program(2, 0xC0_0000)), "console".to_string()));
+        m.command_line = "sigma1=4".into();
+    });
+    assert_eq!(booted.kip(2, 12, 4), [0, 0xC0_0000, 0xC0_0000, 0xC0_1234]);
+    let descriptors = booted.descriptors(2);
+    let last: Vec<&str> = descriptors[descriptors.len() - 6..].iter().map(String::as_str).collect();
+    // Both servers may ask for the tables.
+    let expected = ["e.2 f00000-f013ff", "e.2 1000000-10013ff", "e.3 12a000-12a3ff", "e.2 c00000-c013ff"];
+    assert_eq!(last[..4], expected);
+    assert!(last[4..].iter().all(|row| row.starts_with("4.0 12")), "{last:?}");
+    let kinds: Vec<u64> = records(&booted, 2).iter().map(|(words, _)| words[0]).collect();
+    assert_eq!(kinds, [2, 2, 1, 2, 0x102]);
+}
+
+#[test]
+fn a_sigma1_that_is_no_program_is_refused() {
+    let check = |line: &str, expected: &str| {
+        let booted = boot(2, |m| {
+            m.add(b"data", "data");
+            m.command_line = line.into();
+        });
+        assert_eq!(booted.result, Err(expected.to_string()), "{line}");
+    };
+    check("sigma1=3", "module 3 (data): is not an ELF file");
+    check("sigma1=4", "module 4 (): is missing");
+    check("sigma1=2", "command line: sigma1=2 has no value of its kind");
+    check("sigma1=32", "command line: sigma1=32 has no value of its kind");
+}
+
+#[test]
+fn consoles_are_what_the_command_line_asks_for() {
+    let consoles = |line: &str, screen: Option<Framebuffer>, text_screen| {
+        let mut machine = Machine::new(2);
+        (machine.command_line, machine.framebuffer) = (line.to_string(), screen);
+        let memory = machine.start().memory;
+        Consoles::of(&memory, Handoff { magic: machine.magic, info: INFO as u32, text_screen }, OWN)
+    };
+    let check = |line, screen: Option<Framebuffer>, text_screen, expected: (Option<u16>, Option<u64>)| {
+        let found = consoles(line, screen, text_screen);
+        let found = (found.serial.map(|line| line.port), found.screen.map(|mode| mode.address));
+        assert_eq!(found, expected, "{line} {screen:?}");
+    };
+    check("", None, false, (Some(0x3F8), None));
+    check("", None, true, (Some(0x3F8), Some(0xB_8000)));
+    check("serial=1", Some(SCREEN), true, (Some(0x2F8), Some(0xFD00_0000)));
+    check("console=serial", Some(SCREEN), false, (Some(0x3F8), None));
+    check("console=screen", Some(SCREEN), false, (None, Some(0xFD00_0000)));
+    check("console=none", Some(SCREEN), true, (None, None));
+    // What cannot be understood must be told to somebody.
+    check("console=screem", None, true, (Some(0x3F8), Some(0xB_8000)));
+    // A screen over memory or over the loader would destroy what it shows.
+    check("", Some(Framebuffer { address: 0x20_0000, ..SCREEN }), false, (Some(0x3F8), None));
+    check("", Some(Framebuffer { address: OWN.start - 4096, ..SCREEN }), false, (Some(0x3F8), None));
+    let nowhere = Handoff { magic: 0, info: 0, text_screen: true };
+    assert!(Consoles::of(&Fake(vec![]), nowhere, OWN).screen.is_some());
+}

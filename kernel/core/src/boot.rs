@@ -84,6 +84,11 @@ impl InitialServers {
         self.root_task.is_some()
     }
 
+    /// Whether there is a sigma1.
+    pub fn has_sigma1(&self) -> bool {
+        self.sigma1.is_some()
+    }
+
     /// The servers, in the order in which they are started. The root task is the scheduler of all.
     pub fn list(&self, numbers: ThreadNumbers) -> impl Iterator<Item = Server> {
         let server = |words: ServerWords, id, pager| Server {

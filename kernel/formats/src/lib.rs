@@ -7,6 +7,7 @@
 
 pub mod acpi;
 pub mod code;
+pub mod console;
 pub mod elf;
 pub mod le;
 pub mod multiboot;

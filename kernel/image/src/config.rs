@@ -4,7 +4,7 @@
 //! stands here, and nothing else in the kernel knows where they come from.
 
 use kcore::options::{Mitigations, Options};
-use khal::uart;
+use kformats::console::{Outputs, SerialLine, USUAL_PORTS};
 
 mod chosen {
     include!(concat!(env!("OUT_DIR"), "/config.rs"));
@@ -24,14 +24,17 @@ pub const LOOKS_OUT: bool = SMP && chosen::SMP_IDLE_POLL;
 /// Thread numbers that the kernel keeps between interrupts, which come first, and users.
 pub const KERNEL_THREADS: u32 = 32;
 
-/// The first port of the console.
-pub const CONSOLE_PORT: u16 = match chosen::KDB_COMPORT {
-    usual @ 0..=3 => uart::USUAL_PORTS[usual],
-    port => port as u16,
+/// The serial line of the console.
+const SERIAL: SerialLine = SerialLine {
+    port: match chosen::KDB_COMPORT {
+        usual @ 0..=3 => USUAL_PORTS[usual],
+        port => port as u16,
+    },
+    divisor: match kformats::console::divisor(chosen::KDB_COMSPEED as u32) {
+        Some(divisor) => divisor,
+        None => panic!("the speed of the console is no part of the base rate"),
+    },
 };
-
-/// What the base rate of the console is divided by.
-pub const CONSOLE_DIVISOR: uart::Divisor = uart::Divisor::of_baud(chosen::KDB_COMSPEED as u32);
 
 /// What holds unless the kernel's command line says otherwise.
 pub const BOOT_OPTIONS: Options = Options {
@@ -41,6 +44,8 @@ pub const BOOT_OPTIONS: Options = Options {
         b"full" => Mitigations::Full,
         _ => Mitigations::Auto,
     },
+    outputs: Outputs { serial: KDB_CONS_COM, screen: true },
+    serial: SERIAL,
 };
 
 const _: () = {

@@ -11,6 +11,7 @@
 //! FFFFFFFFC0000000      64 MiB  space table            2^18 slots of 256 bytes   gaps read as zero
 //! FFFFFFFFC8000000     512 MiB  table of mapping nodes                           gaps read as zero
 //! FFFFFFFFF0000000      16 MiB  areas of the processors  64 KiB each, as many as the kernel can run, see [`AREA_CODE`] and the others
+//! FFFFFFFFF2000000      64 MiB  screen                 not cached; if there is one
 //! FFFFFFFFFFA00000    1020 KiB  UTCB pointers          for user code to read, a page per processor
 //! FFFFFFFFFFB00000       4 KiB  system-call stubs      for user code to execute
 //! FFFFFFFFFFC00000       4 KiB  local APIC             not cached
@@ -150,6 +151,11 @@ pub const fn area(cpu: usize) -> usize {
     AREAS + cpu * AREA_BYTES
 }
 
+/// The memory of the screen, from the large page on in which it begins.
+pub const SCREEN: usize = 0xFFFF_FFFF_F200_0000;
+/// What there is room for.
+pub const SCREEN_BYTES: usize = 64 << 20;
+
 /// The pages through which user code finds its UTCB (amd64 ABI, UTCB), one for each processor.
 pub const UTCB_SLOTS: usize = 0xFFFF_FFFF_FFA0_0000;
 
@@ -199,6 +205,7 @@ const _: () = {
         (SPACE_TABLE, SPACE_TABLE_BYTES),
         (NODE_TABLE, NODE_TABLE_BYTES),
         (AREAS, AREA_BYTES * MAX_CPUS),
+        (SCREEN, SCREEN_BYTES),
         (UTCB_SLOTS, 4096 * MAX_CPUS),
         (STUB_PAGE, 4096),
         (LOCAL_APIC_PAGE, 4096),

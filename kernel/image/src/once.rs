@@ -30,6 +30,11 @@ impl<T> BootCell<T> {
         self.is_set.store(true, Ordering::Release);
     }
 
+    /// The value, if it was set.
+    pub fn try_get(&self) -> Option<&T> {
+        self.is_set.load(Ordering::Acquire).then(|| self.get())
+    }
+
     /// The value.
     ///
     /// # Panics

@@ -1,10 +1,16 @@
 //! The options of this boot, from the kernel's command line.
 
-use kcore::options::{KnownMemory, Options};
-use kformats::multiboot::Physical;
+use arrayvec::ArrayVec;
+use kcore::options::{KnownMemory, Options, framebuffer};
+use kformats::multiboot::{Framebuffer, Physical};
+
+use l4_abi::{MemoryDescriptor, MemoryType};
 
 use crate::boot::paging::image_range;
 use crate::{config, console, kip, layout};
+
+/// Bytes of the root pointer of ACPI that mean something.
+pub const ROOT_POINTER_BYTES: usize = 36;
 
 /// What the rough tables map of the memory that may be read.
 struct LoadersMemory<'d>(KnownMemory<'d>);
@@ -21,14 +27,43 @@ impl Physical for LoadersMemory<'_> {
     }
 }
 
-/// Reads the options; says what is wrong with them.
+fn loaders_memory(loaded: &kip::Loaded) -> LoadersMemory<'_> {
+    let (start, end) = image_range();
+    LoadersMemory(KnownMemory { descriptors: loaded.memory, image: (start.0, end.0 - 1) })
+}
+
+/// Reads the options; has the console as they say, and then says what is wrong with them.
 ///
 /// # Safety
 /// The rough tables are in use.
 pub unsafe fn read(loaded: &kip::Loaded) -> Options {
-    let (start, end) = image_range();
-    let known = KnownMemory { descriptors: loaded.memory, image: (start.0, end.0 - 1) };
-    config::BOOT_OPTIONS.of_boot(&LoadersMemory(known), loaded.kip.boot_info, |complaint| {
-        console::line(format_args!("command line: {complaint}"));
-    })
+    let memory = loaders_memory(loaded);
+    let parse = |complain: &mut dyn FnMut(kcore::options::Complaint<'_>)| {
+        config::BOOT_OPTIONS.of_boot(&memory, loaded.kip.boot_info, complain)
+    };
+    let options = parse(&mut |_| ());
+    console::choose(options, screen(loaded, &memory).as_ref());
+    parse(&mut |complaint| console::line(format_args!("command line: {complaint}")))
+}
+
+/// The screen that the loader describes, unless it lies over memory.
+fn screen(loaded: &kip::Loaded, memory: &LoadersMemory<'_>) -> Option<Framebuffer> {
+    let screen = framebuffer(memory, loaded.kip.boot_info)?;
+    let last = screen.address.saturating_add(u64::from(screen.pitch) * u64::from(screen.height));
+    let is_over = |descriptor: &&MemoryDescriptor| {
+        let is_memory = matches!(descriptor.kind(), MemoryType::Conventional | MemoryType::Reserved);
+        is_memory && descriptor.low() <= last && screen.address <= descriptor.high()
+    };
+    let physical = loaded.memory.iter().filter(|descriptor| !descriptor.is_virtual());
+    physical.into_iter().find(is_over).is_none().then_some(screen)
+}
+
+/// A copy of the root pointer of ACPI, if the loader has one.
+///
+/// # Safety
+/// The rough tables are in use, as long as the result is.
+pub unsafe fn root_pointer(loaded: &kip::Loaded) -> Option<ArrayVec<u8, ROOT_POINTER_BYTES>> {
+    let memory = loaders_memory(loaded);
+    let copy = kcore::options::root_pointer(&memory, loaded.kip.boot_info)?;
+    Some(copy.iter().copied().take(ROOT_POINTER_BYTES).collect())
 }

@@ -1,4 +1,4 @@
-//! The command line of the root task.
+//! The command line of the root task, or of sigma1.
 //!
 //! The kernel interface page leads to the boot information, or to a raw Multiboot structure if the loader made none. Both
 //! are physical memory that is asked of sigma0. The root task is module 2, which is the second record, as the list
@@ -7,10 +7,10 @@
 use core::slice;
 use core::str::SplitAsciiWhitespace;
 
-use l4::bootinfo::{BootInfo, c_str};
+use l4::bootinfo::{BootInfo, Record, c_str};
 use l4::{Fpage, Rights};
 
-const PAGE_LOG2: u32 = 12;
+pub(crate) const PAGE_LOG2: u32 = 12;
 const PAGE_SIZE: usize = 1 << PAGE_LOG2;
 /// Longest command line in a Multiboot structure that is read.
 const CMDLINE_MAX: usize = PAGE_SIZE;
@@ -20,8 +20,9 @@ const ROOT_RECORD: usize = 1;
 /// The words of a command line.
 pub type Args = SplitAsciiWhitespace<'static>;
 
-/// The words of the root task's command line, without the program's name: some boot loaders put the name or path of the
-/// file in front, others do not. For the root task's first thread; each call asks sigma0 anew.
+/// The words of the command line of the root task, or of sigma1 if that asks, without the program's name: some boot loaders
+/// put the name or path of the file in front, others do not. For the first thread of one of them; each call asks sigma0
+/// anew.
 pub fn args(program: &str) -> Args {
     let line = command_line().unwrap_or("").trim_ascii();
     let (first, rest) = line.split_once(' ').unwrap_or((line, ""));
@@ -33,9 +34,33 @@ fn command_line() -> Option<&'static str> {
     let address = usize::try_from(l4::kip().boot_info).ok().filter(|address| *address != 0)?;
     let header = physical(address, size_of::<l4::abi::bootinfo::Header>())?;
     match BootInfo::size_bytes(header) {
-        Some(size) => BootInfo::parse(physical(address, size)?)?.records().nth(ROOT_RECORD)?.cmdline(),
+        Some(size) => own_record(BootInfo::parse(physical(address, size)?)?)?.cmdline(),
         None => multiboot_command_line(address),
     }
+}
+
+/// The record of this program.
+fn own_record(info: BootInfo<'static>) -> Option<Record<'static>> {
+    if l4::thread::my_global_id() == l4::kip().thread_info.sigma1() {
+        let ip = l4::kip().sigma1.ip;
+        return info.records().find(|record| record.initial_ip() == Some(ip));
+    }
+    info.records().nth(ROOT_RECORD)
+}
+
+/// The first `len` bytes of the Multiboot information.
+pub(crate) fn multiboot_info(len: usize) -> Option<&'static [u8]> {
+    let address = usize::try_from(l4::kip().boot_info).ok().filter(|address| *address != 0)?;
+    let header = physical(address, size_of::<l4::abi::bootinfo::Header>())?;
+    let multiboot = match BootInfo::size_bytes(header) {
+        Some(size) => {
+            let info = BootInfo::parse(physical(address, size)?)?;
+            let found = info.records().find_map(Record::multiboot)?;
+            usize::try_from(found).ok()?
+        }
+        None => address,
+    };
+    physical(multiboot, len)
 }
 
 /// The command line in a Multiboot information structure (Multiboot Specification 0.6.96, Boot Information Format): the

@@ -1,4 +1,4 @@
-//! What a program needs besides system calls: start, panic, output on the serial line, its command line, exit.
+//! What a program needs besides system calls: start, panic, output and keys, its command line, exit.
 //!
 //! ```ignore
 //! #![no_std]
@@ -18,16 +18,22 @@
 mod arch;
 
 mod args;
+pub mod console;
+mod device;
 mod image;
+pub mod keyboard;
 mod physical;
 pub mod port;
 pub mod serial;
+mod storage;
 
 use core::panic::PanicInfo;
 
 pub use args::{Args, args};
+pub use device::{DeviceMemory, multiboot_info};
 pub use image::{image_contains, image_pages, touch_image};
 pub use physical::PhysicalMemory;
+pub use storage::Storage;
 
 /// Status of a program that panicked.
 pub const PANIC_STATUS: u8 = 101;
@@ -70,11 +76,12 @@ extern "C" fn begin() -> ! {
     exit(0)
 }
 
-/// Ends the program. In an emulator that has a device for it the machine ends with this status; elsewhere the thread
-/// sleeps for ever.
+/// Ends the program. In an emulator that has a device for it the machine ends with this status; elsewhere the console
+/// server hears of it, and the thread sleeps for ever.
 pub fn exit(status: u8) -> ! {
     serial::flush();
     arch::exit_emulator(status);
+    console::tell_end(status);
     l4::time::sleep_forever()
 }
 
@@ -84,21 +91,21 @@ fn panic(info: &PanicInfo<'_>) -> ! {
     exit(PANIC_STATUS)
 }
 
-/// Prints on the serial line.
+/// Prints on the console.
 #[macro_export]
 macro_rules! print {
     ($($arg:tt)*) => {
-        $crate::serial::print(format_args!($($arg)*))
+        $crate::console::print(format_args!($($arg)*))
     };
 }
 
-/// Prints on the serial line and ends the line.
+/// Prints on the console and ends the line.
 #[macro_export]
 macro_rules! println {
     () => {
         $crate::print!("\n")
     };
     ($($arg:tt)*) => {
-        $crate::serial::print(format_args!("{}\n", format_args!($($arg)*)))
+        $crate::console::print(format_args!("{}\n", format_args!($($arg)*)))
     };
 }

@@ -6,13 +6,14 @@
 
 use core::fmt;
 
+use kformats::console::{Outputs, SerialLine};
 use kformats::multiboot::{self, Physical};
 
 mod source;
 #[cfg(test)]
 mod tests;
 
-pub use source::KnownMemory;
+pub use source::{KnownMemory, framebuffer, root_pointer};
 
 /// What the user chose.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -22,6 +23,10 @@ pub struct Options {
     pub io_fpages: bool,
     /// `mitigations`: what is done about weaknesses of processors by which programs can read what is not theirs.
     pub mitigations: Mitigations,
+    /// `console`: where the kernel says what there is to say.
+    pub outputs: Outputs,
+    /// `serial`: its serial line.
+    pub serial: SerialLine,
 }
 
 /// How much is done about weaknesses of processors.
@@ -95,6 +100,12 @@ impl Options {
             b"mitigations" => {
                 let found = mitigations(value).ok_or(Complaint::BadValue(word, "auto, off or full"))?;
                 self.mitigations = found;
+            }
+            b"console" => {
+                self.outputs = Outputs::parse(value).ok_or(Complaint::BadValue(word, Outputs::VALUES))?;
+            }
+            b"serial" => {
+                self.serial = SerialLine::parse(value).ok_or(Complaint::BadValue(word, SerialLine::VALUES))?;
             }
             _ => return Err(Complaint::Unknown(word)),
         }

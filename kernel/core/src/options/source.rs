@@ -1,11 +1,11 @@
-//! From the kernel interface page to the kernel's command line.
+//! From the kernel interface page to the kernel's command line, the screen and the root pointer of ACPI.
 //!
 //! The page's BootInfo is the address of generic boot information, which may have a record of the Multiboot information,
 //! or of the latter itself, or 0 (X.2, Generic booting). Both are structures of the boot loader in ordinary memory: they
 //! may lie anywhere, lead anywhere and end nowhere.
 
 use kformats::le::{u32_at, u64_at};
-use kformats::multiboot::{Error, Info, Physical, v1};
+use kformats::multiboot::{Error, Framebuffer, Info, Physical, v1};
 use l4_abi::{MemoryDescriptor, MemoryType, w64::bootinfo};
 
 /// Records of boot information that are looked at. A loader has a few dozen modules at most.
@@ -21,31 +21,54 @@ pub(super) fn with_command_line(memory: &impl Physical, boot_info: u64, read: im
     Ok(())
 }
 
+/// The screen, if the loader says that there is one.
+pub fn framebuffer(memory: &impl Physical, boot_info: u64) -> Option<Framebuffer> {
+    let address = multiboot_at(memory, boot_info).ok()??;
+    v1::Info::new(memory, address).ok()?.framebuffer()
+}
+
+/// A copy of the root pointer of ACPI, if the loader has one.
+pub fn root_pointer(memory: &impl Physical, boot_info: u64) -> Option<&[u8]> {
+    const COPY: u64 = 3;
+    const SIZE: u64 = 4;
+    let words = words_of(memory, boot_info).ok()??;
+    let record = record_of_kind(&words, boot_info, bootinfo::RootPointer::KIND).ok()??;
+    let copy = record.checked_add(words.get(record, COPY).ok()?)?;
+    memory.bytes(copy, words.get(record, SIZE).ok()?)
+}
+
 /// Where the Multiboot information is; `None` if the loader left none.
 fn multiboot_at(memory: &impl Physical, boot_info: u64) -> Result<Option<u64>, Error> {
+    const ADDRESS: u64 = 3;
     if boot_info == 0 {
         return Ok(None);
     }
-    let first = memory.bytes(boot_info, 8).ok_or(Error::Unreachable("boot information"))?;
+    let Some(words) = words_of(memory, boot_info)? else { return Ok(Some(boot_info)) };
+    let record = record_of_kind(&words, boot_info, bootinfo::Multiboot::KIND)?;
+    record.map(|record| words.get(record, ADDRESS)).transpose()
+}
+
+/// The words of generic boot information; `None` if that is something else.
+fn words_of<M: Physical>(memory: &M, start: u64) -> Result<Option<Words<'_, M>>, Error> {
+    let first = memory.bytes(start, 8).ok_or(Error::Unreachable("boot information"))?;
     if u32_at(first, 0).map(u64::from) != Some(bootinfo::MAGIC) {
-        return Ok(Some(boot_info));
+        return Ok(None);
     }
     // The words are as wide as those of the root task: behind the magic there is its upper half, or the version.
     let width = if u32_at(first, 4) == Some(0) { 8 } else { 4 };
-    record_of_multiboot(&Words { memory, width }, boot_info)
+    Ok(Some(Words { memory, width }))
 }
 
-/// Looks for the record that has the address.
-fn record_of_multiboot(words: &Words<'_, impl Physical>, start: u64) -> Result<Option<u64>, Error> {
+/// Where the first record of a kind is.
+fn record_of_kind(words: &Words<'_, impl Physical>, start: u64, kind: u64) -> Result<Option<u64>, Error> {
     const FIRST_RECORD: u64 = 3;
     const RECORDS: u64 = 4;
     const KIND: u64 = 0;
     const NEXT: u64 = 2;
-    const ADDRESS: u64 = 3;
     let mut record = start.saturating_add(words.get(start, FIRST_RECORD)?);
     for _ in 0..words.get(start, RECORDS)?.min(RECORDS_MAX) {
-        if words.get(record, KIND)? == bootinfo::Multiboot::KIND {
-            return words.get(record, ADDRESS).map(Some);
+        if words.get(record, KIND)? == kind {
+            return Ok(Some(record));
         }
         record = record.saturating_add(words.get(record, NEXT)?);
     }

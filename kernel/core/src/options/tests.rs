@@ -1,12 +1,14 @@
 //! Command lines and the way to them, sound and hostile.
 
-use kformats::multiboot::{Error, Physical, v1};
+use kformats::console::{Outputs, SerialLine};
+use kformats::multiboot::{Error, Framebuffer, Physical, v1};
 use l4_abi::{MemoryDescriptor, MemoryType, Word};
 
-use super::{Complaint, KnownMemory, Mitigations, Options};
+use super::{Complaint, KnownMemory, Mitigations, Options, framebuffer, root_pointer};
 
-const ON: Options = Options { io_fpages: true, mitigations: Mitigations::Auto };
-const OFF: Options = Options { io_fpages: false, mitigations: Mitigations::Auto };
+const OFF: Options =
+    Options { io_fpages: false, mitigations: Mitigations::Auto, outputs: Outputs::BOTH, serial: SerialLine::FIRST };
+const ON: Options = Options { io_fpages: true, ..OFF };
 const TRUTH: &str = "yes or no";
 
 /// What a line comes to: options and complaints.
@@ -33,7 +35,7 @@ fn words_are_set_in_any_order() {
 /// What was chosen when the kernel was built holds until the line says otherwise.
 #[test]
 fn unnamed_options_stay_as_they_are() {
-    let chosen = Options { io_fpages: true, mitigations: Mitigations::Off };
+    let chosen = Options { mitigations: Mitigations::Off, ..ON };
     let with = |line: &'static str| chosen.parse(line.as_bytes(), |complaint| panic!("{complaint}"));
     assert_eq!(with("kernel"), chosen);
     assert_eq!(with("ioflexpages=no"), Options { io_fpages: false, ..chosen });
@@ -49,6 +51,15 @@ fn mitigations_have_three_values() {
     for word in ["mitigations", "mitigations=", "mitigations=no", "mitigations=AUTO", "mitigations=autos"] {
         check(word, OFF, &[Complaint::BadValue(word.as_bytes(), "auto, off or full")]);
     }
+}
+
+#[test]
+fn consoles_are_chosen() {
+    let outputs = Outputs { serial: false, screen: true };
+    check("kernel console=screen", Options { outputs, ..OFF }, &[]);
+    check("serial=1,9600", Options { serial: SerialLine { port: 0x2F8, divisor: 12 }, ..OFF }, &[]);
+    check("console=tty", OFF, &[Complaint::BadValue(b"console=tty", Outputs::VALUES)]);
+    check("serial=9", OFF, &[Complaint::BadValue(b"serial=9", SerialLine::VALUES)]);
 }
 
 #[test]
@@ -265,5 +276,29 @@ fn only_conventional_memory_is_read() {
     ];
     for (start, len, expected) in rows {
         assert_eq!(memory.may_read(start, len), expected, "{start:#x} {len:#x}");
+    }
+}
+
+// --- what else the loader says ---
+
+#[test]
+fn the_screen_and_the_root_pointer_are_found() {
+    for width in [4, 8] {
+        let mut memory = Memory::of_boot(width, b"kernel");
+        assert_eq!((framebuffer(&memory, BASE), root_pointer(&memory, BASE)), (None, None));
+        let header = v1::Header { framebuffer: Some(Framebuffer::PC_TEXT), ..Default::default() };
+        memory.put(MBI, &header.to_bytes());
+        let w = width as u64;
+        // A fourth record behind the others.
+        memory.put_words(BASE + 4 * w, width, &[4]);
+        memory.put_words(BASE + 36 * w, width, &[0x4D00_0001, 1, 16 * w, 5 * w, 20]);
+        memory.put(BASE + 41 * w, b"RSD PTR 123456789012");
+        assert_eq!(framebuffer(&memory, BASE), Some(Framebuffer::PC_TEXT));
+        assert_eq!(root_pointer(&memory, BASE), Some(&b"RSD PTR 123456789012"[..]));
+        // The Multiboot information itself says less.
+        assert_eq!((framebuffer(&memory, MBI), root_pointer(&memory, MBI)), (Some(Framebuffer::PC_TEXT), None));
+        assert_eq!((framebuffer(&memory, 0), root_pointer(&memory, 0)), (None, None));
+        memory.put_words(BASE + 39 * w, width, &[u64::MAX, u64::MAX]);
+        assert_eq!(root_pointer(&memory, BASE), None);
     }
 }

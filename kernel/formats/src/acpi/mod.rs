@@ -1,5 +1,5 @@
-//! Tables of ACPI firmware (ACPI Specification, ACPI Software Programming Model): from the root pointer in the BIOS areas
-//! to a table by its signature. [`madt`] reads the one that lists interrupt controllers, [`srat`] and [`slit`] those that say
+//! Tables of ACPI firmware (ACPI Specification, ACPI Software Programming Model): from the root pointer, which the boot
+//! loader has or is in the BIOS areas, to a table by its signature. [`madt`] reads the one that lists interrupt controllers, [`srat`] and [`slit`] those that say
 //! which node of the machine what belongs to, and how far nodes are from each other.
 //!
 //! Only static tables are read, in place, out of [`Physical`] memory; a table counts if its size and checksum are right.
@@ -47,7 +47,7 @@ impl fmt::Debug for Signature {
 /// Why a table cannot be read.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Error {
-    /// No root pointer in the BIOS areas.
+    /// No root pointer from the boot loader or in the BIOS areas.
     NoRoot,
     /// No table has the signature.
     Absent(Signature),
@@ -82,25 +82,31 @@ pub struct Root {
 }
 
 impl Root {
-    /// The list of a machine with a BIOS: its root pointer is in the first KiB of the extended BIOS data area or in the
-    /// BIOS itself, at a multiple of 16 (ACPI, Finding the RSDP on IA-PC Systems).
+    /// The list of the machine. `told` is a copy of the root pointer from the boot loader, which on machines with UEFI
+    /// alone knows where it is. On one with a BIOS it is in the first KiB of the extended BIOS data area or in the BIOS
+    /// itself, at a multiple of 16 (ACPI, Finding the RSDP on IA-PC Systems).
     ///
     /// # Errors
     /// [`Error::NoRoot`].
-    pub fn find(memory: &impl Physical) -> Result<Self, Error> {
+    pub fn find(memory: &impl Physical, told: Option<&[u8]>) -> Result<Self, Error> {
+        told.and_then(Self::of_pointer).or_else(|| Self::find_in_bios(memory)).ok_or(Error::NoRoot)
+    }
+
+    fn find_in_bios(memory: &impl Physical) -> Option<Self> {
         const BIOS: (u64, u64) = (0xE_0000, 0x2_0000);
         const EXTENDED_DATA_BYTES: u64 = 1 << 10;
         let extended_data = extended_data_area(memory).map(|start| (start, EXTENDED_DATA_BYTES));
         let areas = extended_data.into_iter().chain([BIOS]);
-        areas.filter_map(|(start, len)| memory.bytes(start, len)).find_map(Self::find_in).ok_or(Error::NoRoot)
+        areas.filter_map(|(start, len)| memory.bytes(start, len)).find_map(Self::find_in)
     }
 
     fn find_in(area: &[u8]) -> Option<Self> {
-        (0..area.len()).step_by(16).find_map(|at| Self::from_pointer(&area[at..]))
+        (0..area.len()).step_by(16).find_map(|at| Self::of_pointer(&area[at..]))
     }
 
-    /// The list that the root pointer at the beginning of `bytes` names, the one with 64-bit addresses if there is one.
-    fn from_pointer(bytes: &[u8]) -> Option<Self> {
+    /// The list that the root pointer at the beginning of `bytes` names, the one with 64-bit addresses if there is one;
+    /// `None` if that is no root pointer, or a damaged one.
+    pub fn of_pointer(bytes: &[u8]) -> Option<Self> {
         const BASIC_BYTES: usize = 20;
         const REVISION: usize = 15;
         const RSDT: usize = 16;

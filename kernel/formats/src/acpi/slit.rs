@@ -18,12 +18,12 @@ pub struct Slit<'m> {
 }
 
 impl<'m> Slit<'m> {
-    /// The table of the machine.
+    /// The table of the machine with this list of tables.
     ///
     /// # Errors
-    /// All of [`Error`].
-    pub fn find(memory: &'m impl Physical) -> Result<Self, Error> {
-        let table = Root::find(memory)?.table(memory, SIGNATURE)?;
+    /// All of [`Error`] but [`Error::NoRoot`].
+    pub fn find(root: &Root, memory: &'m impl Physical) -> Result<Self, Error> {
+        let table = root.table(memory, SIGNATURE)?;
         Self::of_table(table).ok_or(Error::BadSize(SIGNATURE))
     }
 

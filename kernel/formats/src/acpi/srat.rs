@@ -42,13 +42,13 @@ pub struct Srat<'m> {
 }
 
 impl<'m> Srat<'m> {
-    /// The table of the machine.
+    /// The table of the machine with this list of tables.
     ///
     /// # Errors
-    /// All of [`Error`].
-    pub fn find(memory: &'m impl Physical) -> Result<Self, Error> {
+    /// All of [`Error`] but [`Error::NoRoot`].
+    pub fn find(root: &Root, memory: &'m impl Physical) -> Result<Self, Error> {
         const REVISION: usize = 8;
-        let table = Root::find(memory)?.table(memory, SIGNATURE)?;
+        let table = root.table(memory, SIGNATURE)?;
         let entries = table.get(HEADER_BYTES + FIXED_BYTES..).ok_or(Error::BadSize(SIGNATURE))?;
         Ok(Self { entries, is_wide: table[REVISION] > 1 })
     }

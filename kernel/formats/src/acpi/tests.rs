@@ -88,7 +88,7 @@ fn machine() -> Bytes {
 }
 
 fn entries(memory: &Bytes) -> Result<Vec<Result<Entry, Error>>, Error> {
-    Madt::find(memory).map(|madt| madt.entries().collect())
+    Madt::find(&Root::find(memory, None)?, memory).map(|madt| madt.entries().collect())
 }
 
 fn check(memory: &Bytes, expected: Result<&[Result<Entry, Error>], Error>) {
@@ -120,6 +120,25 @@ fn the_root_pointer_is_in_either_bios_area() {
     check(&without.clone().with(0xF_FFF0, &here[..16]), Err(Error::NoRoot));
     check(&without.clone().with(POINTER + 8, &here), Err(Error::NoRoot));
     check(&without.with(0x40E, &0xFFFFu16.to_le_bytes()), Err(Error::NoRoot));
+}
+
+/// With UEFI there is none in the BIOS areas, and the boot loader has a copy.
+#[test]
+fn the_boot_loader_may_know_the_root_pointer() {
+    let memory = machine().with(POINTER, &[0; 20]);
+    let check = |told: &[u8], expected| {
+        let found = Root::find(&memory, Some(told)).and_then(|root| Madt::find(&root, &memory));
+        assert_eq!(found.map(|_| ()), expected, "{told:x?}");
+    };
+    let here = pointer(0, LIST as u32, 0);
+    check(&here, Ok(()));
+    check(&[&here[..], &[0xCC; 20]].concat(), Ok(()));
+    check(&here[..19], Err(Error::NoRoot));
+    check(&[], Err(Error::NoRoot));
+    check(&pointer(0, OTHER as u32, 0), Err(Error::Misplaced(Signature::RSDT)));
+    // What is in the BIOS counts if the loader's is damaged.
+    let root = Root::find(&machine(), Some(&here[1..])).expect("the one in the BIOS");
+    assert!(Madt::find(&root, &machine()).is_ok());
 }
 
 #[test]

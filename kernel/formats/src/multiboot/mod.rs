@@ -1,15 +1,18 @@
-//! What a Multiboot loader tells a kernel: its command line, the modules, the memory map (Multiboot Specification,
-//! Boot information format; Multiboot2 Specification, Boot information).
+//! What a Multiboot loader tells a kernel: its command line, the modules, the memory map, the screen (Multiboot
+//! Specification, Boot information format; Multiboot2 Specification, Boot information).
 //!
 //! [`v1::Info`] and [`v2::Info`] read the two formats out of [`Physical`] memory; [`Info`] is what they have in common.
 
 use core::fmt;
 
+mod framebuffer;
 pub mod v1;
 pub mod v2;
 
 #[cfg(test)]
 mod tests;
+
+pub use framebuffer::{Field, Framebuffer, FramebufferKind};
 
 /// Longest string that is read, in bytes without its NUL.
 pub const MAX_STRING_BYTES: usize = 4096;
@@ -69,6 +72,12 @@ pub trait Info {
 
     /// Sizes for a loader without memory map.
     fn basic_memory(&self) -> Option<BasicMemory>;
+
+    /// The screen, as the loader left it; `None` if it does not say, or nothing that can be understood.
+    fn framebuffer(&self) -> Option<Framebuffer>;
+
+    /// A copy of the root pointer of ACPI ([`crate::acpi::Root::of_pointer`]), if the loader has one.
+    fn root_pointer(&self) -> Option<&[u8]>;
 }
 
 /// Why boot information cannot be read.

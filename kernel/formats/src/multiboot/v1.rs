@@ -1,6 +1,6 @@
 //! Multiboot 1 (Multiboot Specification 0.6.96, Boot information format).
 
-use super::{BasicMemory, Error, MAX_STRING_BYTES, Module, Physical, Region};
+use super::{BasicMemory, Error, Framebuffer, MAX_STRING_BYTES, Module, Physical, Region};
 use crate::le::{u32_at, u64_at};
 
 /// What the loader leaves in eax.
@@ -23,11 +23,16 @@ pub const HAS_COMMAND_LINE: u32 = 1 << 2;
 pub const HAS_MODULES: u32 = 1 << 3;
 /// `flags`: `map_len` and `map` are valid.
 pub const HAS_MAP: u32 = 1 << 6;
+/// `flags`: the structure ends with a description of the screen.
+pub const HAS_FRAMEBUFFER: u32 = 1 << 12;
+
+/// Where that is.
+const FRAMEBUFFER: usize = INFO_BYTES as usize - Framebuffer::V1_BYTES;
 
 /// The fixed part of the info structure: the fields that no other structure hangs on. Addresses are physical.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Header {
-    /// Which of the others are valid: `HAS_*`.
+    /// Which of the others are valid: `HAS_*`. That of the screen follows from [`Header::framebuffer`].
     pub flags: u32,
     /// Memory from address 0, in KiB.
     pub lower_kib: u32,
@@ -45,6 +50,8 @@ pub struct Header {
     pub map_len: u32,
     /// Address of the memory map.
     pub map: u32,
+    /// The screen.
+    pub framebuffer: Option<Framebuffer>,
 }
 
 impl Header {
@@ -62,14 +69,20 @@ impl Header {
             modules: word(6)?,
             map_len: word(11)?,
             map: word(12)?,
+            framebuffer: if word(0)? & HAS_FRAMEBUFFER != 0 {
+                Framebuffer::read_v1(&words[FRAMEBUFFER..])
+            } else {
+                None
+            },
         })
     }
 
     /// The structure as bytes; fields not named in [`Header`] are zero.
     pub fn to_bytes(self) -> [u8; INFO_BYTES as usize] {
         let mut words = [0; WORDS];
+        let flags = if self.framebuffer.is_some() { HAS_FRAMEBUFFER } else { 0 };
         words[..7].copy_from_slice(&[
-            self.flags,
+            self.flags & !HAS_FRAMEBUFFER | flags,
             self.lower_kib,
             self.upper_kib,
             self.boot_device,
@@ -81,6 +94,9 @@ impl Header {
         let mut bytes = [0; INFO_BYTES as usize];
         for (bytes, word) in bytes.chunks_exact_mut(4).zip(words) {
             bytes.copy_from_slice(&word.to_le_bytes());
+        }
+        if let Some(framebuffer) = self.framebuffer {
+            bytes[FRAMEBUFFER..].copy_from_slice(&framebuffer.to_v1_bytes());
         }
         bytes
     }
@@ -168,6 +184,14 @@ impl<M: Physical> super::Info for Info<'_, M> {
     fn basic_memory(&self) -> Option<BasicMemory> {
         let Header { lower_kib, upper_kib, .. } = self.header;
         self.has(HAS_MEMORY).then_some(BasicMemory { lower_kib, upper_kib })
+    }
+
+    fn framebuffer(&self) -> Option<Framebuffer> {
+        self.header.framebuffer
+    }
+
+    fn root_pointer(&self) -> Option<&[u8]> {
+        None
     }
 }
 

@@ -1,8 +1,8 @@
 //! Multiboot 2 (Multiboot2 Specification 2.0, Boot information): one block of tags, each with its type and size.
 //!
-//! Tags that nobody here asks for, such as the ACPI root pointer, the framebuffer or the EFI tables, are passed over.
+//! Tags that nobody here asks for, such as the EFI tables, are passed over.
 
-use super::{BasicMemory, Error, Module, Physical, Region, until_nul};
+use super::{BasicMemory, Error, Framebuffer, Module, Physical, Region, until_nul};
 use crate::le::{u32_at, u64_at};
 
 /// What the loader leaves in eax.
@@ -18,6 +18,10 @@ const COMMAND_LINE: u32 = 1;
 const MODULE: u32 = 3;
 const BASIC_MEMORY: u32 = 4;
 const MEMORY_MAP: u32 = 6;
+const FRAMEBUFFER: u32 = 8;
+/// The root pointer of ACPI 1, and of later ones, which is the longer one.
+const OLD_ROOT_POINTER: u32 = 14;
+const ROOT_POINTER: u32 = 15;
 
 /// The boot information of a Multiboot 2 loader, its chain of tags checked.
 #[derive(Clone, Copy, Debug)]
@@ -82,6 +86,14 @@ impl super::Info for Info<'_> {
     fn basic_memory(&self) -> Option<BasicMemory> {
         let body = self.tags(BASIC_MEMORY).next()?;
         Some(BasicMemory { lower_kib: u32_at(body, 0)?, upper_kib: u32_at(body, 4)? })
+    }
+
+    fn framebuffer(&self) -> Option<Framebuffer> {
+        self.tags(FRAMEBUFFER).next().and_then(Framebuffer::read_v2)
+    }
+
+    fn root_pointer(&self) -> Option<&[u8]> {
+        self.tags(ROOT_POINTER).chain(self.tags(OLD_ROOT_POINTER)).next()
     }
 }
 

@@ -4,34 +4,6 @@ use core::fmt;
 
 use crate::port::Port;
 
-/// Where a PC has its serial ports.
-pub const USUAL_PORTS: [u16; 4] = [Uart::COM1, 0x2F8, 0x3E8, 0x2E8];
-
-/// What the base rate is divided by.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Divisor(u16);
-
-impl Divisor {
-    /// The rate without division.
-    const BASE_BAUD: u32 = 115_200;
-
-    /// For this rate.
-    ///
-    /// # Panics
-    /// If no divisor gives that.
-    pub const fn of_baud(baud: u32) -> Self {
-        assert!(baud != 0 && Self::BASE_BAUD.is_multiple_of(baud), "the base rate is no multiple of this");
-        let divisor = Self::BASE_BAUD / baud;
-        assert!(divisor <= u16::MAX as u32, "the rate is too low");
-        Self(divisor as u16)
-    }
-
-    /// Low and high byte.
-    const fn bytes(self) -> [u8; 2] {
-        self.0.to_le_bytes()
-    }
-}
-
 /// A serial port.
 pub struct Uart {
     data: Port<u8>,
@@ -43,9 +15,6 @@ pub struct Uart {
 }
 
 impl Uart {
-    /// Base of the first serial port of a PC.
-    pub const COM1: u16 = 0x3F8;
-
     const DATA_READY: u8 = 1 << 0;
     const CAN_TRANSMIT: u8 = 1 << 5;
     /// What a port reads as where no device answers.
@@ -74,15 +43,15 @@ impl Uart {
         }
     }
 
-    /// Sets speed and format, without interrupts.
-    pub fn start(&mut self, divisor: Divisor) {
+    /// Sets speed, by what the base rate is divided by, and format, without interrupts.
+    pub fn start(&mut self, divisor: u16) {
         const DIVISOR_LATCH: u8 = 1 << 7;
         const EIGHT_BITS: u8 = 0b11;
         const FIFO_ON_AND_EMPTY: u8 = 0b111;
         const DTR_RTS: u8 = 0b11;
         self.interrupt_enable.write(0);
         self.line_control.write(DIVISOR_LATCH | EIGHT_BITS);
-        let [low, high] = divisor.bytes();
+        let [low, high] = divisor.to_le_bytes();
         self.data.write(low);
         self.interrupt_enable.write(high);
         self.line_control.write(EIGHT_BITS);
@@ -126,24 +95,5 @@ impl fmt::Write for Uart {
             self.send(byte);
         }
         Ok(())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::Divisor;
-
-    #[test]
-    fn rates_are_parts_of_the_base_rate() {
-        let rows = [(115_200, [1, 0]), (57_600, [2, 0]), (38_400, [3, 0]), (9_600, [12, 0]), (300, [0x80, 1])];
-        for (baud, bytes) in rows {
-            assert_eq!(Divisor::of_baud(baud).bytes(), bytes, "{baud}");
-        }
-    }
-
-    #[test]
-    #[should_panic(expected = "no multiple")]
-    fn other_rates_there_are_not() {
-        Divisor::of_baud(100_000);
     }
 }

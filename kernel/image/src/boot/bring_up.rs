@@ -82,12 +82,17 @@ pub fn bring_up() -> ! {
     let servers = InitialServers::of(loaded.kip).unwrap_or_else(|error| panic!("{error}"));
     console::step("tables of the firmware");
     // SAFETY: no other tables have been loaded yet.
-    let madt = unsafe { firmware::controllers() };
+    let told = unsafe { options::root_pointer(&loaded) };
+    // SAFETY: as above.
+    let root = unsafe { firmware::tables(told.as_deref()) };
+    // SAFETY: as above.
+    let madt = root.and_then(|root| unsafe { firmware::controllers(&root) });
     let (lines, processors) = (interrupts::lines(madt), find_processors(features, madt));
     let apic_base = choose_apic_mode(features, &processors, &mut irq);
     let controllers: Controllers = [apic_base].into_iter().chain(interrupts::pages(&lines)).collect();
+    let none = LocalityTable::NONE;
     // SAFETY: no other tables have been loaded yet.
-    let localities = unsafe { firmware::locality_table(&processors) };
+    let localities = root.map_or(none, |root| unsafe { firmware::locality_table(&root, &processors) });
     console::step("kernel memory and page tables");
     let memory = KernelMemory::find(&loaded, &localities, loaded.room(controllers.len()));
     memory.give_reserved(&KMEM, &localities);
@@ -120,6 +125,9 @@ extern "C" fn complete_bring_up() -> ! {
     console::step("initial servers");
     start_servers(servers, numbers);
     greet(clocks, processors);
+    if servers.has_sigma1() {
+        console::leave_screen();
+    }
     others::let_them_go(cpus.len());
     dispatch::dispatch()
 }
@@ -172,14 +180,18 @@ fn build_tables(options: Options, features: Features, memory: &KernelMemory, con
     let task_states = options.io_fpages.then(task_state::frames);
     let shown = Isolation { gates: (&raw const IDT).addr(), task_states: task_state::address() };
     let isolation = mitigations::isolate_tables().then_some(shown);
-    let plan = Plan { features, kernel_memory: &memory.ranges(), sparse, task_states, local_apic, io_apics, isolation };
+    let screen = console::screen_memory();
+    let kernel_memory = &memory.ranges();
+    let plan = Plan { features, kernel_memory, sparse, task_states, local_apic, io_apics, screen, isolation };
     // SAFETY: frames of kernel memory belong to whom they were given to; they are mapped by the rough tables, and by the
     // plan, which has all of kernel memory.
     let built = unsafe { KernelSpace::build(&plan, early_frame) };
     let Ok(space) = built else { panic!("kernel memory does not suffice for the kernel's page tables") };
+    console::hide_screen();
     // SAFETY: code, stack, statics and kernel memory are in the plan; the descriptor table of the start code is part of
     // the image.
     unsafe { space.activate() };
+    console::show_screen();
     space
 }
 

@@ -2,10 +2,10 @@
 //! taken to be a simple one, and the console says why.
 
 use kcore::localities::localities;
-use kformats::acpi::Error;
 use kformats::acpi::madt::Madt;
 use kformats::acpi::slit::Slit;
 use kformats::acpi::srat::Srat;
+use kformats::acpi::{Error, Root};
 use kformats::multiboot::Physical;
 use khal::processors::Processors;
 use l4_abi::common::LocalityTable;
@@ -31,30 +31,37 @@ fn complain(error: Error) {
     console::line(format_args!("ACPI: {error}"));
 }
 
+/// The list of all tables; `told` is what the loader says of it.
+///
+/// # Safety
+/// The rough tables are in use.
+pub unsafe fn tables(told: Option<&[u8]>) -> Option<Root> {
+    Root::find(&LowMemory, told).inspect_err(|&error| complain(error)).ok()
+}
+
 /// The table of interrupt controllers and processors.
 ///
 /// # Safety
 /// The rough tables are in use, as long as the result is.
-pub unsafe fn controllers() -> Option<Madt<'static>> {
-    Madt::find(&LowMemory).inspect_err(|&error| complain(error)).ok()
+pub unsafe fn controllers(root: &Root) -> Option<Madt<'static>> {
+    Madt::find(root, &LowMemory).inspect_err(|&error| complain(error)).ok()
 }
 
 /// The localities of memory and of these processors. A machine without a table of them has one.
 ///
 /// # Safety
 /// The rough tables are in use.
-pub unsafe fn locality_table(processors: &Processors) -> LocalityTable {
-    let srat = match Srat::find(&LowMemory) {
+pub unsafe fn locality_table(root: &Root, processors: &Processors) -> LocalityTable {
+    let srat = match Srat::find(root, &LowMemory) {
         Ok(srat) => srat,
-        // Other errors have been reported with the table of interrupt controllers.
-        Err(Error::Absent(_) | Error::NoRoot) => return LocalityTable::NONE,
+        Err(Error::Absent(_)) => return LocalityTable::NONE,
         Err(error) => {
             complain(error);
             return LocalityTable::NONE;
         }
     };
     // Without it the distances are the usual ones.
-    let slit = Slit::find(&LowMemory);
+    let slit = Slit::find(root, &LowMemory);
     if let Err(error) = slit
         && !matches!(error, Error::Absent(_))
     {

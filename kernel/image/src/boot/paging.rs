@@ -141,6 +141,8 @@ pub struct Plan<'a> {
     pub local_apic: PhysAddr,
     /// The registers of the I/O APICs, a page each.
     pub io_apics: &'a [PhysAddr],
+    /// The memory of the screen: where it begins, in a large page, and large pages.
+    pub screen: Option<(PhysAddr, usize)>,
     /// What spaces show of the kernel; `None`: all.
     pub isolation: Option<Isolation>,
 }
@@ -198,6 +200,12 @@ impl KernelSpace {
         tables.map(memory, LOCAL_APIC_PAGE as u64, plan.local_apic.0, PageKind::KernelDevice)?;
         for (page, io_apic) in (IO_APIC_PAGES..).step_by(PAGE_BYTES).zip(plan.io_apics) {
             tables.map(memory, page as u64, io_apic.0, PageKind::KernelDevice)?;
+        }
+        if let Some((start, pages)) = plan.screen {
+            for offset in (0..pages * LARGE_PAGE_BYTES).step_by(LARGE_PAGE_BYTES) {
+                let (address, frame) = ((SCREEN + offset) as u64, start.0 + offset as u64);
+                tables.map_large(memory, address, frame, PageKind::KernelDevice)?;
+            }
         }
         if SPIN_WHEELS {
             tables.map(memory, SCREEN_PAGE as u64, wheels::SCREEN.0, PageKind::KernelDevice)?;

@@ -31,9 +31,17 @@ fn with_srat(revision: u8, entries: &[u8]) -> Bytes {
     with_nodes(b"SRAT", &[]).with(NODES, &whole)
 }
 
+fn srat(memory: &Bytes) -> Result<Srat<'_>, Error> {
+    Srat::find(&Root::find(memory, None)?, memory)
+}
+
+fn slit(memory: &Bytes) -> Result<Slit<'_>, Error> {
+    Slit::find(&Root::find(memory, None)?, memory)
+}
+
 fn check(revision: u8, entries: &[&[u8]], expected: &[Result<Entry, Error>]) {
     let memory = with_srat(revision, &entries.concat());
-    let found: Vec<_> = Srat::find(&memory).expect("the table is well").entries().collect();
+    let found: Vec<_> = srat(&memory).expect("the table is well").entries().collect();
     assert_eq!(found, expected);
 }
 
@@ -66,38 +74,38 @@ fn entries_about_nodes_end_at_the_first_that_does_not_fit() {
     check(2, &[&memory_of(0, 1, 0, 1)[..39]], &[bad]);
     check(2, &[&[1, 1]], &[bad]);
     let memory = with_nodes(b"SRAT", &[0; 11]);
-    assert_eq!(Srat::find(&memory).map(|_| ()), Err(Error::BadSize(Signature(*b"SRAT"))));
+    assert_eq!(srat(&memory).map(|_| ()), Err(Error::BadSize(Signature(*b"SRAT"))));
 }
 
 #[test]
 fn distances_are_between_domains_of_the_table() {
     let body = |domains: u64, distances: &[u8]| [&domains.to_le_bytes()[..], distances].concat();
     let memory = with_nodes(b"SLIT", &body(2, &[10, 21, 255, 10]));
-    let slit = Slit::find(&memory).expect("the table is well");
-    let found = [(0, 0), (0, 1), (1, 0), (1, 1), (0, 2), (2, 0), (u32::MAX, 1)].map(|(a, b)| slit.distance(a, b));
+    let table = slit(&memory).expect("the table is well");
+    let found = [(0, 0), (0, 1), (1, 0), (1, 1), (0, 2), (2, 0), (u32::MAX, 1)].map(|(a, b)| table.distance(a, b));
     assert_eq!(found, [Some(10), Some(21), Some(255), Some(10), None, None, None]);
     let bad = Err(Error::BadSize(Signature(*b"SLIT")));
     for damaged in [body(2, &[10, 21, 21]), body(1 << 63, &[]), body(u64::MAX, &[0; 4]), vec![0; 7]] {
-        assert_eq!(Slit::find(&with_nodes(b"SLIT", &damaged)).map(|_| ()), bad);
+        assert_eq!(slit(&with_nodes(b"SLIT", &damaged)).map(|_| ()), bad);
     }
 }
 
 /// Whatever single byte is wrong, reading ends.
 #[test]
 fn any_damaged_byte_about_nodes_is_survived() {
-    let srat = with_srat(2, &[&PROCESSOR[..], &X2_PROCESSOR, &memory_of(0, 1, 0, 1)].concat());
-    let slit = with_nodes(b"SLIT", &[&2u64.to_le_bytes()[..], &[10, 20, 20, 10]].concat());
+    let with_srat = with_srat(2, &[&PROCESSOR[..], &X2_PROCESSOR, &memory_of(0, 1, 0, 1)].concat());
+    let with_slit = with_nodes(b"SLIT", &[&2u64.to_le_bytes()[..], &[10, 20, 20, 10]].concat());
     for at in NODES + HEADER_BYTES..NODES + 128 {
         for value in [0, 1, 0x7F, 0xFF] {
-            for memory in [&srat, &slit] {
+            for memory in [&with_srat, &with_slit] {
                 let mut bytes = memory.clone().with(at, &[value]);
                 let len = u32_at(&bytes.0, NODES + 4).expect("a header") as usize;
                 sum_up(&mut bytes.0[NODES..NODES + len], 9);
-                if let Ok(srat) = Srat::find(&bytes) {
-                    let _ = srat.entries().count();
+                if let Ok(table) = srat(&bytes) {
+                    let _ = table.entries().count();
                 }
-                if let Ok(slit) = Slit::find(&bytes) {
-                    let distances: Vec<_> = (0..3).map(|domain| slit.distance(domain, 1)).collect();
+                if let Ok(table) = slit(&bytes) {
+                    let distances: Vec<_> = (0..3).map(|domain| table.distance(domain, 1)).collect();
                     assert_eq!(distances.len(), 3);
                 }
             }
