@@ -8,6 +8,7 @@ mod config;
 mod elf;
 mod foreign;
 mod fuzz;
+mod image;
 mod kvm;
 mod monitor;
 mod packages;
@@ -16,6 +17,7 @@ mod progress;
 mod project;
 mod qemu;
 mod run;
+mod screenshot;
 mod simulate;
 mod test;
 mod tidy;
@@ -55,6 +57,8 @@ enum Command {
     Planted(planted::Args),
     /// Build the images below target/marcona/, bootable by hand
     Build(build::Args),
+    /// Make an image that boots on BIOS and UEFI machines, from CD and USB stick; prints its path last
+    Image(image::Args),
     /// Choose what the kernel is built with: a menu, or `set`, `check`, `default` and more without a terminal
     Config(config::Args),
     /// Check formatting, lints, crate arrows, the unsafe list, links, the map of the specification
@@ -104,6 +108,7 @@ fn main() -> ExitCode {
         Some(Command::Simulate(args)) => simulate::run(&args),
         Some(Command::Planted(args)) => planted::run(&args),
         Some(Command::Build(args)) => build::run(&args),
+        Some(Command::Image(args)) => image::run(&args),
         Some(Command::Config(args)) => config::run(&args),
         Some(Command::Tidy(args)) => tidy::run(&args),
         None => Cli::command().print_help().map(|()| ExitCode::SUCCESS).map_err(Into::into),

@@ -9,6 +9,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
 
+use crate::screenshot::Screenshot;
+
 /// How long the emulator may take to open its monitor, and to answer.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -55,6 +57,18 @@ impl Monitor {
         let arguments = json!({ "command-line": line, "cpu-index": cpu });
         let answer = self.execute("human-monitor-command", &arguments)?;
         answer.as_str().map(str::to_owned).with_context(|| format!("no answer to `{line}`: {answer}"))
+    }
+
+    /// What the screen shows now.
+    pub fn screenshot(&mut self) -> Result<Screenshot> {
+        let file = tempfile::NamedTempFile::new()?;
+        self.execute("screendump", &json!({ "filename": file.path() }))?;
+        Screenshot::parse(&std::fs::read(file.path())?)
+    }
+
+    /// Presses a key of the keyboard, by QEMU's name for it, and releases it.
+    pub fn press(&mut self, key: &str) -> Result<()> {
+        self.execute("send-key", &json!({ "keys": [{ "type": "qcode", "data": key }] })).map(drop)
     }
 
     fn execute(&mut self, command: &str, arguments: &Value) -> Result<Value> {

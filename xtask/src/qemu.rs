@@ -97,9 +97,22 @@ impl Module {
     }
 }
 
+/// What a machine boots.
+#[derive(Clone, Debug)]
+pub enum Boot {
+    /// The loader and the modules of [`Machine`], which QEMU puts into memory.
+    Modules,
+    /// What its firmware finds on a medium: QEMU's options for both.
+    Medium(Vec<String>),
+}
+
 /// A machine and what it boots.
 #[derive(Clone, Debug)]
 pub struct Machine {
+    /// What it boots.
+    pub boot: Boot,
+    /// QEMU's name of the board, and options behind commas; empty for QEMU's own choice.
+    pub board: String,
     /// Processors in all.
     pub cpus: u32,
     /// Packages over which they are spread; divides `cpus`.
@@ -128,6 +141,10 @@ pub struct Machine {
     pub has_screen: bool,
     /// Load this plugin, with its arguments behind commas; only with [`Accel::Tcg`].
     pub plugin: Option<String>,
+    /// Have a serial line.
+    pub has_serial: bool,
+    /// Have the device behind [`EXIT_PORT`].
+    pub has_exit: bool,
     /// Open a monitor for programs at this socket ([`crate::monitor`]).
     pub monitor: Option<PathBuf>,
 }
@@ -137,6 +154,8 @@ impl Machine {
     pub fn new(dir: &Path, root: Module) -> Self {
         let [kernel, sigma0] = ["kernel", "sigma0"].map(|name| Module::new(dir.join(name)));
         Self {
+            boot: Boot::Modules,
+            board: String::new(),
             cpus: 1,
             sockets: 1,
             nodes: 1,
@@ -151,8 +170,16 @@ impl Machine {
             display: false,
             has_screen: false,
             plugin: None,
+            has_serial: true,
+            has_exit: true,
             monitor: None,
         }
+    }
+
+    /// The same machine, that boots from a medium.
+    pub fn of_medium(options: Vec<String>) -> Self {
+        let nothing = Self::new(Path::new(""), Module::new(""));
+        Self { boot: Boot::Medium(options), modules: Vec::new(), ..nothing }
     }
 
     /// QEMU's options; `console` decides where the serial line goes.
@@ -160,6 +187,9 @@ impl Machine {
         let (cpus, sockets, memory) = (self.cpus, self.sockets, self.memory_mib);
         let mut words: Vec<OsString> = ["-nodefaults", "-no-user-config", "-no-reboot"].map(Into::into).into();
         let mut add = |option: &str, value: &str| words.extend([option.into(), value.into()]);
+        if !self.board.is_empty() {
+            add("-machine", &self.board);
+        }
         add("-accel", self.accel.name());
         add("-cpu", &self.cpu);
         add("-smp", &format!("{cpus},sockets={sockets},cores={},threads=1", cpus / sockets));
@@ -172,14 +202,20 @@ impl Machine {
             // The host's date would make runs differ.
             add("-rtc", "base=2000-01-01,clock=vm");
         }
-        add(EXIT_DEVICE[0], EXIT_DEVICE[1]);
+        if self.has_exit {
+            add(EXIT_DEVICE[0], EXIT_DEVICE[1]);
+        }
         if self.display || self.has_screen {
             add("-vga", "std");
         }
         if !self.display {
             add("-display", "none");
         }
-        add("-serial", if console.input == Input::Terminal { "mon:stdio" } else { "stdio" });
+        match console.input {
+            _ if !self.has_serial => add("-serial", "none"),
+            Input::Terminal => add("-serial", "mon:stdio"),
+            Input::Nothing | Input::Typed(_) => add("-serial", "stdio"),
+        }
         if let Some(plugin) = &self.plugin {
             add("-plugin", plugin);
         }
@@ -189,6 +225,10 @@ impl Machine {
         if let Some(port) = self.gdb {
             add("-gdb", &format!("tcp:127.0.0.1:{port}"));
             words.push("-S".into());
+        }
+        if let Boot::Medium(options) = &self.boot {
+            words.extend(options.iter().map(Into::into));
+            return words;
         }
         words.extend(["-kernel".into(), self.kickstart.clone().into()]);
         if !self.boot_args.is_empty() {

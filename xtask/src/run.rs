@@ -9,7 +9,7 @@ use anyhow::Result;
 
 use crate::config::Chosen;
 use crate::project::{self, Arch, Kind};
-use crate::qemu::{self, Accel, Console, End, Input, Machine, Module, Typing};
+use crate::qemu::{self, Accel, Boot, Console, End, Input, Machine, Module, Typing};
 use crate::{build, kvm, usage};
 
 /// Status of a run that did not end in time.
@@ -129,8 +129,13 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     Ok(ExitCode::from(status(&ended.end)))
 }
 
+/// Whether somebody can type.
+pub fn is_at_terminal() -> bool {
+    io::stdin().is_terminal()
+}
+
 /// The status of the command for the end of a boot; says on stderr what is not the program's own status.
-fn status(end: &End) -> u8 {
+pub fn status(end: &End) -> u8 {
     if let End::Program(status) = end {
         return *status;
     }
@@ -193,7 +198,7 @@ impl Plan {
             plugin: args.plugin.as_deref().map(plugin).transpose()?,
             input: match &args.input {
                 Some(text) => Input::Typed(Typing { text: typed(text)?, prompt: None }),
-                None if io::stdin().is_terminal() => Input::Terminal,
+                None if is_at_terminal() => Input::Terminal,
                 None => Input::Nothing,
             },
         })
@@ -214,6 +219,8 @@ impl Plan {
             Module { file: or_ours(&self.kernel, "kernel"), args: args.kernel_args.clone().unwrap_or_default() };
         let sigma0 = Module::new(or_ours(&self.sigma0, "sigma0"));
         Ok(Machine {
+            boot: Boot::Modules,
+            board: String::new(),
             cpus: args.cpus,
             sockets: args.sockets,
             nodes: args.nodes,
@@ -227,6 +234,8 @@ impl Plan {
             gdb: args.gdb,
             display: args.display,
             has_screen: false,
+            has_serial: true,
+            has_exit: true,
             plugin: self.plugin.clone(),
             monitor: None,
         })

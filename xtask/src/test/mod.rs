@@ -13,6 +13,7 @@ mod images;
 mod isolation;
 mod ktap;
 mod l4test;
+mod media;
 mod mitigations;
 mod planted;
 mod servers;
@@ -297,6 +298,7 @@ fn cases() -> impl Iterator<Item = Case> {
         .chain(foreign::cases())
         .chain(storm::cases())
         .chain(fuzz::cases())
+        .chain(media::cases())
         .chain(mitigations::cases())
         .chain(planted::cases())
         .chain(isolation::cases())

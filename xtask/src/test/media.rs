@@ -1,0 +1,223 @@
+//! The image for real machines, and what a person sees of it: text is looked for on pictures of the screen.
+
+use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+use tempfile::TempDir;
+
+use super::boots::{PATIENCE, check_success, machine, tail};
+use super::{Case, Lab};
+use crate::image::{self, Entry, Firmware, Medium, Menu};
+use crate::monitor::Monitor;
+use crate::qemu::{Console, Machine, Module};
+
+/// Numbers of message registers of which the benchmark has a row.
+const ROWS: u32 = 64;
+/// What the line below a page says when the program has ended well.
+const ENDED: &str = "ended with status 0";
+
+/// All tests of this file.
+pub fn cases() -> Vec<Case> {
+    use Firmware::{Bios, Uefi};
+    use Medium::{Cd, Usb};
+    let mut cases = vec![
+        Case::new("media::two_images_are_the_same", "", same_each_time),
+        Case::new("media::results_stay_on_the_text_screen", "Boot, consoles", text_screen),
+        Case::new("media::keys_come_from_the_keyboard", "Boot, consoles", keyboard),
+        Case::new("media::nothing_is_written_to_a_serial_line_that_is_not_wanted", "Boot, consoles", no_serial_output),
+    ];
+    for (name, firmware, medium) in [("cd_by_bios", Bios, Cd), ("usb_by_uefi", Uefi, Usb)] {
+        cases.push(Case::new(format!("media::results_stay_on_the_screen_from_{name}"), "Boot, consoles", move |lab| {
+            let dir = TempDir::new()?;
+            let image = make(lab, "pingpong-screen", dir.path())?;
+            let flash = firmware.flash()?;
+            see_tables(medium.machine(&image, flash.as_ref()), &["inter", "intra"])
+        }));
+    }
+    for (name, firmware, medium) in [("usb_by_bios", Bios, Usb), ("cd_by_uefi", Uefi, Cd)] {
+        cases.push(Case::new(format!("media::boots_from_{name}"), "Boot, media", move |lab| {
+            let dir = TempDir::new()?;
+            let image = make(lab, "pingpong-serial", dir.path())?;
+            let flash = firmware.flash()?;
+            let ended = medium.machine(&image, flash.as_ref()).boot(&Console::none(), Some(PATIENCE))?;
+            check_success(&ended)?;
+            let rows = ended.console.lines().filter(|line| row_of(line).is_some()).count();
+            ensure!(rows == 2 * ROWS as usize, "{rows} rows\n{}", tail(&ended.console));
+            Ok(())
+        }));
+    }
+    cases
+}
+
+/// The image with the entry that boots at once.
+fn make(lab: &Lab, entry: &str, dir: &Path) -> Result<PathBuf> {
+    let first = Entry::of_name(entry).context("the menu has the entry")?;
+    let image = dir.join("marcona.iso");
+    image::from_images(&lab.dir, Menu { first, wait_seconds: 0 }, &image)?;
+    Ok(image)
+}
+
+fn same_each_time(lab: &Lab) -> Result<()> {
+    let dirs = [TempDir::new()?, TempDir::new()?];
+    let mut images = vec![];
+    for dir in &dirs {
+        images.push(std::fs::read(make(lab, "pingpong", dir.path())?)?);
+        // Times on media count seconds, those of FAT file systems two of them.
+        thread::sleep(Duration::from_millis(2100));
+    }
+    let differing = images[0].iter().zip(&images[1]).position(|(first, second)| first != second);
+    ensure!(differing.is_none() && images[0].len() == images[1].len(), "they differ from byte {differing:?} on");
+    Ok(())
+}
+
+/// Runs a machine that does not end by itself, as long as `watch` looks at it.
+fn watched<T>(mut machine: Machine, watch: impl FnOnce(&mut Monitor) -> Result<T>) -> Result<(T, String)> {
+    let dir = TempDir::new()?;
+    let socket = dir.path().join("monitor");
+    machine.monitor = Some(socket.clone());
+    machine.has_exit = false;
+    thread::scope(|scope| {
+        let boot = scope.spawn(|| machine.boot(&Console::none(), Some(PATIENCE)));
+        let seen = Monitor::connect(&socket).and_then(|mut monitor| {
+            let seen = watch(&mut monitor);
+            monitor.quit().and(seen)
+        });
+        let ended = boot.join().expect("a boot does not panic")?;
+        Ok((seen.with_context(|| format!("{}\n{}", ended.end, tail(&ended.console)))?, ended.console))
+    })
+}
+
+/// The lines of the screen, as soon as `is_there` says that they are what is waited for.
+fn await_screen(monitor: &mut Monitor, is_there: impl Fn(&[String]) -> bool) -> Result<Vec<String>> {
+    let end = Instant::now() + PATIENCE / 2;
+    loop {
+        // A screen that changes its mode meanwhile has no picture.
+        let lines = monitor.screenshot().and_then(|shot| shot.lines()).unwrap_or_default();
+        if is_there(&lines) {
+            return Ok(lines);
+        }
+        if Instant::now() > end {
+            bail!("the screen shows\n{}", lines.join("\n"));
+        }
+        thread::sleep(Duration::from_millis(100));
+    }
+}
+
+/// The number of the page and of the last page, from the line below it.
+fn pages_of(lines: &[String]) -> Option<(usize, usize)> {
+    let text = lines.iter().find_map(|line| line.split_once("| page ").map(|(_, text)| text))?;
+    let (page, rest) = text.split_once(" of ")?;
+    Some((page.parse().ok()?, rest.split(' ').next()?.parse().ok()?))
+}
+
+/// The number of message registers of a row of the table.
+fn row_of(line: &str) -> Option<u32> {
+    let mut columns = line.split('|');
+    let mrs = columns.next()?.trim().parse().ok()?;
+    let values: Vec<f64> = columns.filter_map(|column| column.trim().parse().ok()).collect();
+    (values.len() == 2).then_some(mrs)
+}
+
+/// All text that was printed, page by page, when the program has ended.
+fn read_pages(monitor: &mut Monitor) -> Result<Vec<String>> {
+    let has_ended = |lines: &[String]| lines.iter().any(|line| line.contains(ENDED));
+    let lines = await_screen(monitor, has_ended)?;
+    let (_, last) = pages_of(&lines).context("no line says which page this is")?;
+    monitor.press("home")?;
+    let mut text = vec![];
+    for page in 1..=last {
+        let lines = await_screen(monitor, |lines| pages_of(lines) == Some((page, last)))?;
+        text.extend(lines.into_iter().filter(|line| !line.contains("| page ")));
+        monitor.press("pgdn")?;
+    }
+    Ok(text)
+}
+
+/// Boots the benchmark and finds its tables, complete and in order, on the pages of the screen.
+pub fn see_tables(machine: Machine, modes: &[&str]) -> Result<()> {
+    let (text, _) = watched(machine, read_pages)?;
+    check_tables(&text, modes)
+}
+
+/// A head with the name of each mode, then a row for each number of message registers, in order.
+fn check_tables(text: &[String], modes: &[&str]) -> Result<()> {
+    let mut found: Vec<(String, Vec<u32>)> = vec![];
+    for line in text {
+        if let Some(mode) = modes.iter().find(|mode| line.contains(&format!("({mode}), one way"))) {
+            found.push(((*mode).to_owned(), vec![]));
+        } else if let (Some(mrs), Some((_, rows))) = (row_of(line), found.last_mut()) {
+            rows.push(mrs);
+        }
+    }
+    let expected: Vec<(String, Vec<u32>)> =
+        modes.iter().map(|mode| ((*mode).to_owned(), (0..ROWS).collect())).collect();
+    ensure!(found == expected, "the tables are {found:?}\n{}", text.join("\n"));
+    Ok(())
+}
+
+/// A machine that boots kickstart directly, with the console server.
+fn with_console(lab: &Lab, program: &str, args: &str, word: &str) -> Machine {
+    let mut machine = machine(lab, "max", 256);
+    machine.has_screen = true;
+    machine.boot_args = format!("sigma1=3 {word}");
+    word.clone_into(&mut machine.modules[0].args);
+    machine.modules[2] = Module { file: lab.image(program), args: args.to_owned() };
+    machine.modules.push(Module { file: lab.image("console"), args: word.to_owned() });
+    machine
+}
+
+fn text_screen(lab: &Lab) -> Result<()> {
+    see_tables(with_console(lab, "pingpong", "", "console=both"), &["inter", "intra"])
+}
+
+/// The menu of the benchmark is worked by keys of the keyboard.
+fn keyboard(lab: &Lab) -> Result<()> {
+    let shows = |text: &'static str| move |lines: &[String]| lines.iter().any(|line| line.contains(text));
+    let machine = with_console(lab, "pingpong", "menu mrs=0..0", "console=screen");
+    watched(machine, |monitor| {
+        await_screen(monitor, shows("q: quit"))?;
+        monitor.press("2")?;
+        await_screen(monitor, shows("g: again"))?;
+        monitor.press("q")?;
+        thread::sleep(Duration::from_millis(100));
+        monitor.press("q")?;
+        await_screen(monitor, shows(ENDED))
+    })
+    .map(drop)
+}
+
+/// What goes to the screen alone does not go to the serial line, be it from loader, kernel, server or program.
+fn no_serial_output(lab: &Lab) -> Result<()> {
+    let machine = with_console(lab, "pingpong", "mrs=0..0", "console=screen");
+    let (_, serial) =
+        watched(machine, |monitor| await_screen(monitor, |lines| lines.iter().any(|line| line.contains(ENDED))))?;
+    ensure!(serial.is_empty(), "the serial line says\n{serial}");
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{check_tables, pages_of, row_of};
+
+    #[test]
+    fn tables_must_be_complete() {
+        let table = |mode: &str, rows: u32| {
+            let head = format!("IPC somewhere ({mode}), one way, mean of 1 rounds");
+            [head].into_iter().chain((0..rows).map(|mrs| format!("{mrs:4} |  1.00 | 0.10"))).collect::<Vec<_>>()
+        };
+        assert!(check_tables(&table("inter", 64), &["inter"]).is_ok());
+        assert!(check_tables(&[table("inter", 64), table("intra", 64)].concat(), &["inter", "intra"]).is_ok());
+        assert!(check_tables(&table("inter", 63), &["inter"]).is_err());
+        assert!(check_tables(&table("inter", 64), &["inter", "intra"]).is_err());
+    }
+
+    #[test]
+    fn lines_are_taken_apart() {
+        assert_eq!(row_of("   7 |        61.73 |         0.62"), Some(7));
+        assert_eq!(row_of(" MRs |        ticks |           us"), None);
+        assert_eq!(pages_of(&[" Marcona | page 2 of 14 | PgUp".to_owned()]), Some((2, 14)));
+        assert_eq!(pages_of(&["nothing".to_owned()]), None);
+    }
+}
