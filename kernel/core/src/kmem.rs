@@ -100,6 +100,22 @@ impl Kmem {
         }
     }
 
+    /// Whether `at` is in kernel memory.
+    pub fn contains(&self, at: PhysAddr) -> bool {
+        self.regions.iter().any(|region| region.contains(at))
+    }
+
+    /// The parts of kernel memory: begin, end, locality.
+    pub fn regions(&self) -> impl Iterator<Item = (PhysAddr, PhysAddr, usize)> {
+        let parts = self.regions.iter().map(|region| (region.start.get(), region.end.get(), region.locality.get()));
+        parts.filter(|(start, end, _)| start < end)
+    }
+
+    /// Frames that are claimed and not taken.
+    pub fn reserved_count(&self) -> usize {
+        self.reserved.get()
+    }
+
     /// Adds the whole frames from `start` up to `end`, which are in `locality`. The first frame of physical memory is left
     /// out: its address ends the free lists. `false`: there are [`REGIONS_MAX`] regions already, and nothing is added.
     ///

@@ -8,11 +8,13 @@
 #![allow(clippy::unnecessary_cast)]
 
 pub mod boot;
+pub mod check;
 pub mod cross;
 pub mod debugger;
 #[cfg(all(test, feature = "explore"))]
 mod explore;
 mod fault;
+pub mod inspect;
 pub mod ipc;
 pub mod kernel;
 pub mod kmem;

@@ -3,6 +3,7 @@
 //! A list is a head in some [`Var`]; its members are linked by one of the [`Link`]s in their TCB, which a selector
 //! names. A thread is on at most one list per link. All operations take constant time.
 
+use crate::inspect::Loose;
 use crate::machine::TcbRef;
 use crate::thread::Tcb;
 use crate::var::Var;
@@ -131,6 +132,47 @@ impl<'a> List<'a> {
     }
 }
 
+/// The members of a list whose links cannot be relied on: ends where they lead nowhere, or in a circle that does not come
+/// back to the first.
+pub struct Walk<'a> {
+    tcbs: &'a [Tcb],
+    link: fn(&Tcb) -> &Link,
+    head: Option<TcbRef>,
+    next: Option<TcbRef>,
+    /// Somebody who was passed, and how many more are passed before it is somebody else: twice as many each time. Who
+    /// comes by there again walks in a circle.
+    mark: Option<TcbRef>,
+    until_mark: usize,
+    stride: usize,
+}
+
+impl<'a> Walk<'a> {
+    /// The list that begins with `head` and runs through the links that `link` selects.
+    pub fn new(tcbs: &'a [Tcb], head: Option<TcbRef>, link: fn(&Tcb) -> &Link) -> Self {
+        Self { tcbs, link, head, next: head, mark: None, until_mark: 1, stride: 1 }
+    }
+}
+
+impl Iterator for Walk<'_> {
+    type Item = Result<TcbRef, Loose>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let thread = self.next.take()?;
+        let Some(tcb) = self.tcbs.get(thread.index()) else { return Some(Err(Loose::Outside)) };
+        let Some(next) = (self.link)(tcb).next.get() else { return Some(Err(Loose::Unlinked)) };
+        if self.mark == Some(thread) {
+            return Some(Err(Loose::Endless));
+        }
+        self.until_mark -= 1;
+        if self.until_mark == 0 {
+            self.stride = self.stride.saturating_mul(2);
+            (self.mark, self.until_mark) = (Some(thread), self.stride);
+        }
+        self.next = Some(next).filter(|next| Some(*next) != self.head);
+        Some(Ok(thread))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -198,5 +240,26 @@ mod tests {
         other.remove(TcbRef::new(1));
         five.check(&[1]);
         assert_eq!(other.first(), Some(TcbRef::new(2)));
+    }
+
+    /// A walk gives the members of a sound list, and ends in one that is damaged anywhere, saying why.
+    #[test]
+    fn walks_end() {
+        let walk =
+            |five: &Five| Walk::new(&five.tcbs, five.head.get(), |tcb| &tcb.send_link).collect::<std::vec::Vec<_>>();
+        let five = Five::new();
+        assert_eq!(walk(&five), []);
+        (0..5).for_each(|i| five.list().push_back(TcbRef::new(i)));
+        let member = |i| Ok(TcbRef::new(i));
+        assert_eq!(walk(&five), [0, 1, 2, 3, 4].map(member));
+        let next = |i: usize| &five.tcbs[i].send_link.next;
+        next(2).set(Some(TcbRef::new(77)));
+        assert_eq!(walk(&five), [member(0), member(1), member(2), Err(Loose::Outside)]);
+        next(2).set(None);
+        assert_eq!(walk(&five), [member(0), member(1), Err(Loose::Unlinked)]);
+        next(2).set(Some(TcbRef::new(1)));
+        assert_eq!(walk(&five).last(), Some(&Err(Loose::Endless)));
+        next(2).set(Some(TcbRef::new(2)));
+        assert_eq!(walk(&five).last(), Some(&Err(Loose::Endless)));
     }
 }

@@ -109,6 +109,16 @@ where
         &self.table.slots[slot.index()]
     }
 
+    /// The slot, if there is one of that number.
+    pub fn at(&self, slot: T::Ref) -> Option<&'k T> {
+        self.table.slots.get(slot.index())
+    }
+
+    /// Slots of the table, backed or not.
+    pub fn len(&self) -> usize {
+        self.table.slots.len()
+    }
+
     /// A free slot, which is from now on in use. `back` puts zeroed memory behind the page that begins with the slot it is
     /// given, if that is necessary.
     ///
@@ -173,6 +183,11 @@ where
         });
         let slots = |page| (0..Self::CAPACITY).map(move |slot| Index::new((page * Self::PER_PAGE + slot) as u32));
         pages.flat_map(slots)
+    }
+
+    /// How many pages are backed.
+    pub fn backed_pages(&self) -> usize {
+        self.table.backed.iter().map(|word| word.get().count_ones() as usize).sum()
     }
 
     /// The slots of the page that begins with `first`, without the head.

@@ -15,6 +15,11 @@ pub trait AsWord: Copy {
     fn to_word(self) -> usize;
     /// The value of a word made by [`AsWord::to_word`]. A zero word must be a valid value: tables start zeroed.
     fn from_word(word: usize) -> Self;
+    /// The value of any word; `None` if it means nothing.
+    #[inline]
+    fn checked(word: usize) -> Option<Self> {
+        Some(Self::from_word(word))
+    }
 }
 
 /// An atomic of some width, accessed relaxed.
@@ -67,6 +72,11 @@ impl<T: AsWord> Var<T> {
     #[inline(always)]
     pub fn get(&self) -> T {
         T::from_word(self.cell.load())
+    }
+
+    /// The value, if the word means one: for those who look at tables that may be damaged.
+    pub fn checked(&self) -> Option<T> {
+        T::checked(self.cell.load())
     }
 
     /// Whether the value is `value`, told by its word.

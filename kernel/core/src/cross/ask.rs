@@ -166,7 +166,6 @@ impl Questions {
     }
 
     /// Whether the running thread is in the middle of a call that waits for others.
-    #[cfg(test)]
     pub fn is_asking(&self) -> bool {
         self.is_asking.get()
     }

@@ -82,6 +82,11 @@ impl Mailbox {
         self.taken.get().and(self.last_taken.get())
     }
 
+    /// Where the two lists of those who are in it begin: those who were taken and not given out, and the one posted last.
+    pub(crate) fn heads(&self) -> [Option<TcbRef>; 2] {
+        [self.taken.get(), Self::thread(self.top.load(Ordering::Relaxed))]
+    }
+
     /// Everybody who is in it.
     #[cfg(test)]
     pub fn members(&self, tcbs: &[Tcb]) -> Vec<TcbRef> {

@@ -63,6 +63,26 @@ impl<'k> MapDb<'k> {
         self.nodes.get(node)
     }
 
+    /// The node in a slot that may lead nowhere, and may have no memory behind it: then it reads as zero.
+    pub(crate) fn node_at(&self, node: NodeRef) -> Option<&'k Node> {
+        self.nodes.at(node)
+    }
+
+    /// The slots of pages with memory behind them, whether a node is in use there or not.
+    pub(crate) fn in_use(&self) -> impl Iterator<Item = NodeRef> {
+        self.nodes.backed()
+    }
+
+    /// Pages of slots with memory behind them.
+    pub(crate) fn pages_in_use(&self) -> usize {
+        self.nodes.backed_pages()
+    }
+
+    /// Slots for nodes.
+    pub(crate) fn slots(&self) -> usize {
+        self.nodes.len()
+    }
+
     /// The pool of nodes.
     #[cfg(test)]
     pub(crate) fn pool(&self) -> &Pool<'k, Node> {

@@ -71,6 +71,11 @@ impl Node {
         self.space.get().expect("a node in use has a space")
     }
 
+    /// The space as it stands in the slot, which may not be in use.
+    pub(crate) fn space_word(&self) -> &Var<Option<SpaceRef>> {
+        &self.space
+    }
+
     /// Address of the page.
     #[inline]
     pub(crate) fn page(&self) -> u64 {

@@ -44,6 +44,17 @@ impl ReadyQueue {
         self.occupied[word].set(if occupied { old | 1 << bit } else { old & !(1 << bit) });
     }
 
+    /// The first of those of `priority`.
+    pub(crate) fn first_of(&self, priority: u8) -> Option<TcbRef> {
+        self.heads[usize::from(priority)].get()
+    }
+
+    /// Whether the queue of `priority` is marked as one with members.
+    pub(crate) fn is_marked(&self, priority: u8) -> bool {
+        let (word, bit) = (usize::from(priority) / WORD_BITS, usize::from(priority) % WORD_BITS);
+        self.occupied[word].get() >> bit & 1 != 0
+    }
+
     /// Adds `thread` behind the others of its priority.
     pub fn push_back(&self, tcbs: &[Tcb], thread: TcbRef) {
         let priority = tcbs[thread.index()].priority.get();

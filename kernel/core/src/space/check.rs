@@ -1,10 +1,11 @@
 //! The invariants of spaces and mapping database, checked from outside: by tests and by the debugger. Nothing else may
-//! run meanwhile.
+//! run meanwhile. [`Spaces::check_links`] comes first where nothing can be relied on.
 
 use kformats::paging::{Access, Entry, PageFormat};
 
 use super::tables::Mapped;
 use super::{Place, Space, Spaces};
+use crate::inspect::NodeView;
 use crate::machine::{Mmu, NodeRef, PhysAddr, SpaceRef};
 use crate::mapdb::LEVEL_MAX;
 
@@ -47,6 +48,44 @@ struct Table<'a> {
 }
 
 impl<M: Mmu> Spaces<'_, M> {
+    /// Checks what [`Self::check_invariants`] relies on: that tables are where kernel memory is, that links between nodes
+    /// lead to nodes in use and back, and that all of it ends.
+    ///
+    /// # Errors
+    /// The first link found broken.
+    pub fn check_links(&self) -> Result<(), Broken> {
+        for space in self.inhabited() {
+            let mut stray = None;
+            let end = self.pages(space, 0, &mut |page| {
+                let is_right =
+                    page.node.is_none_or(|node| self.node_view(node).is_some_and(|view| view.space == Some(space)));
+                stray = (!is_right).then_some(page.address);
+                is_right
+            });
+            require(stray.is_none(), "a page has a node of its space", space, stray.unwrap_or(0))?;
+            require(end.loose == 0, "entries lead to tables in kernel memory", space, 0)?;
+            let mut origins = self.port_origins(space);
+            let is_there = origins.all(|(_, _, parent)| self.view(parent).is_some());
+            require(is_there, "ports come from spaces that there are", space, 0)?;
+        }
+        self.mapdb.in_use().try_for_each(|node| self.check_node_links(node))
+    }
+
+    fn check_node_links(&self, node: NodeRef) -> Result<(), Broken> {
+        let Some(own) = self.node_view(node) else { return Ok(()) };
+        let Some(space) = own.space else { return Ok(()) };
+        let fail = |holds: bool, what: &'static str| require(holds, what, space, own.page);
+        fail(self.view(space).is_some(), "a mapping is in a space that lives")?;
+        let leads = |link: Option<NodeRef>, is_right: &dyn Fn(NodeView) -> bool| {
+            let Some(link) = link else { return true };
+            self.node_view(link).is_some_and(|other| other.space.is_some() && is_right(other))
+        };
+        fail(leads(own.next, &|next| next.prev == Some(node)), "siblings know each other")?;
+        fail(leads(own.prev, &|prev| prev.next == Some(node)), "siblings know each other")?;
+        fail(leads(own.child, &|child| child.prev.is_none()), "the first child is the first")?;
+        fail(leads(own.parent, &|parent| parent.child.is_some()), "a parent has children")
+    }
+
     /// Checks all spaces and all mappings. Takes time in proportion to all tables.
     ///
     /// # Errors

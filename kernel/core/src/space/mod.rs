@@ -154,6 +154,26 @@ impl Space {
         self.is_initialised.get()
     }
 
+    /// Whether the slot holds a space.
+    pub(crate) fn is_used(&self) -> bool {
+        self.is_used.get()
+    }
+
+    /// The root table and its shadow.
+    pub(crate) fn tables(&self) -> (PhysAddr, PhysAddr) {
+        (self.root.get(), self.shadow.get())
+    }
+
+    /// Frames for ports.
+    pub(crate) fn port_frames(&self) -> usize {
+        self.ports.frames()
+    }
+
+    /// The frame with the ranges of ports, and how many there are.
+    pub(crate) fn ports_table(&self) -> (PhysAddr, u32) {
+        self.ports.table()
+    }
+
     /// Whether threads in it may use the privileged system calls.
     #[inline]
     pub fn is_privileged(&self) -> bool {
@@ -308,6 +328,28 @@ impl<'k, M: Mmu> Spaces<'k, M> {
             slot.fast_path_bar.set(self.bars.fetch_add(1, Ordering::Relaxed).wrapping_add(1).max(1));
         }
         slot.fast_path_bar()
+    }
+
+    /// The space in a slot that may lead nowhere, and may have no memory behind it: then it is not in use.
+    pub(crate) fn space_at(&self, space: SpaceRef) -> Option<&'k Space> {
+        self.table.at(space)
+    }
+
+    pub(crate) fn table_of_spaces(&self) -> &Pool<'k, Space> {
+        &self.table
+    }
+
+    pub(crate) fn machine(&self) -> &'k M {
+        self.machine
+    }
+
+    pub(crate) fn kmem(&self) -> &'k Kmem {
+        self.kmem
+    }
+
+    /// The end of the addresses of `space` at which pages can be shown.
+    pub(crate) fn end_of_view(&self, space: &Space) -> u64 {
+        self.end_of(space).min(self.config.user_end)
     }
 
     /// The mapping database.

@@ -43,6 +43,11 @@ impl Slot {
         Self { node: Some(node), kernel: None }
     }
 
+    /// The slot of a word that may mean nothing.
+    pub(crate) fn of_word(word: usize) -> Self {
+        Self::from_word(word)
+    }
+
     #[inline]
     fn to_word(self) -> usize {
         let kernel = match self.kernel {

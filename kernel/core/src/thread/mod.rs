@@ -57,6 +57,10 @@ macro_rules! enum_as_word {
                 const ALL: &[$name] = &[$($name::$variant,)*];
                 ALL[word]
             }
+            fn checked(word: usize) -> Option<Self> {
+                const ALL: &[$name] = &[$($name::$variant,)*];
+                ALL.get(word).copied()
+            }
         }
     };
 }

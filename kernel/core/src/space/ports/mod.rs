@@ -180,6 +180,16 @@ impl<M: Mmu> Spaces<'_, M> {
 }
 
 impl Ports {
+    /// Frames of bits and ranges.
+    pub(super) fn frames(&self) -> usize {
+        [&self.bits[0], &self.bits[1], &self.ranges].iter().filter(|frame| frame.get() != PhysAddr(0)).count()
+    }
+
+    /// The frame with the ranges, and how many there are.
+    pub(super) fn table(&self) -> (PhysAddr, u32) {
+        (self.ranges.get(), self.count.get())
+    }
+
     /// Whether the space ever had ports: code in it reaches what its bits say, otherwise nothing.
     fn has_bits(&self) -> bool {
         self.bits[0].get() != PhysAddr(0)
