@@ -15,12 +15,13 @@ use crate::cargo;
 use crate::config::Chosen;
 use crate::elf::Image;
 use crate::project::{self, Arch};
+use crate::symbols;
 use crate::toolchain::Toolchain;
 
 /// The image that configurations are about.
 const KERNEL: &str = "kernel";
 /// The crates that it is made of.
-const KERNEL_CRATES: [&str; 5] = ["kernel", "kcore", "khal", "kformats", "l4-abi"];
+const KERNEL_CRATES: [&str; 6] = ["kernel", "kcore", "kdb", "khal", "kformats", "l4-abi"];
 /// Names the file of the configuration to the kernel's build script.
 const VARIABLE: &str = "MARCONA_KERNEL_CONFIG";
 /// Where kernels are compiled that are not the default one.
@@ -148,7 +149,10 @@ fn images_in(dir: &Path, names: &[&str], prepare: impl FnOnce(&mut Command), how
 }
 
 fn install(file: &Path, dir: &Path, name: &str) -> Result<()> {
-    let bytes = fs::read(file).with_context(|| format!("cannot read {}", file.display()))?;
+    let mut bytes = fs::read(file).with_context(|| format!("cannot read {}", file.display()))?;
+    if name == KERNEL {
+        symbols::fill(&mut bytes).with_context(|| format!("cannot give {} its symbols", file.display()))?;
+    }
     replace(&dir.join(format!("{name}.debug")), &bytes)?;
     let stripped = Image { bytes }.strip().with_context(|| format!("{} is not sound", file.display()))?;
     replace(&dir.join(name), &stripped.bytes)

@@ -19,6 +19,7 @@ mod qemu;
 mod run;
 mod screenshot;
 mod simulate;
+mod symbols;
 mod test;
 mod tidy;
 mod toolchain;

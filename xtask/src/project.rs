@@ -93,7 +93,8 @@ pub const CRATES: &[Crate] = &[
     with_unsafe(entry("l4", Kind::MachineLibrary, HostTests::Library, &["l4-abi"])),
     with_unsafe(entry("l4-rt", Kind::MachineLibrary, HostTests::No, &["l4-abi", "l4"])),
     with_unsafe(entry("kickstart", Kind::System, HostTests::Library, &["l4-abi", "kformats", "screen"])),
-    with_unsafe(entry("kernel", Kind::System, HostTests::No, &["l4-abi", "kcore", "kformats", "khal", "screen"])),
+    entry("kdb", Kind::Library, HostTests::All, &["l4-abi", "kcore", "kformats"]),
+    with_unsafe(entry("kernel", Kind::System, HostTests::No, &["l4-abi", "kcore", "kdb", "kformats", "khal", "screen"])),
     entry("sigma0", Kind::System, HostTests::Library, &["l4-abi", "l4", "l4-rt"]),
     entry("console", Kind::System, HostTests::Library, &["kformats", "l4", "l4-rt", "screen"]),
     entry("dice", Kind::Library, HostTests::All, &[]),
@@ -108,10 +109,11 @@ pub const CRATES: &[Crate] = &[
     // Its calls are what hostile programs make.
     with_unsafe(entry("fuzz", Kind::Program, HostTests::No, &["dice", "l4", "l4-rt", "measure"])),
     entry("drivers", Kind::Program, HostTests::No, &["l4", "l4-rt"]),
+    entry("deadlock", Kind::Program, HostTests::No, &["l4", "l4-rt", "measure"]),
     // The emulator's interface is one of pointers.
     with_unsafe(entry("plugin", Kind::Tool, HostTests::Library, &[])),
     entry("kconfig", Kind::Tool, HostTests::All, &[]),
-    entry("xtask", Kind::Tool, HostTests::All, &["kconfig", "screen"]),
+    entry("xtask", Kind::Tool, HostTests::All, &["kconfig", "kdb", "screen"]),
     entry("xtask-launch", Kind::Tool, HostTests::No, &[]),
 ];
 

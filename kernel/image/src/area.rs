@@ -149,7 +149,7 @@ pub fn syscall_entry() -> usize {
 
 /// Where the area of this processor begins.
 #[inline(always)]
-fn start() -> usize {
+pub fn start() -> usize {
     if !config::SMP {
         return layout::area(0);
     }
@@ -172,6 +172,13 @@ pub fn here() -> &'static Area {
 pub fn porch() -> &'static Porch {
     let porch: *const Porch = core::ptr::with_exposed_provenance(start() + layout::AREA_PORCH);
     // SAFETY: the stack in use is in the area, so the area exists, and its porch was made with it; it is made of atomics.
+    unsafe { &*porch }
+}
+
+/// The porch of processor `cpu`, which the core knows.
+pub fn porch_of(cpu: CpuId) -> &'static Porch {
+    let porch: *const Porch = core::ptr::with_exposed_provenance(layout::area(cpu.index()) + layout::AREA_PORCH);
+    // SAFETY: the processors that the core knows have areas; the porch is made of atomics.
     unsafe { &*porch }
 }
 

@@ -10,7 +10,10 @@ mod chosen {
     include!(concat!(env!("OUT_DIR"), "/config.rs"));
 }
 
-pub use chosen::{IOAPIC, IPC_FASTPATH, KDB_CONS_COM, PERFMON, SMP, SPIN_WHEELS, VERBOSE_INIT};
+pub use chosen::{
+    DEBUG, DEBUG_SYMBOLS, IOAPIC, IPC_FASTPATH, KDB_BREAKIN, KDB_BREAKIN_BREAK, KDB_BREAKIN_ESCAPE, KDB_CONS_COM,
+    KDB_DISAS, KDB_ON_STARTUP, PERFMON, SMP, SPIN_WHEELS, VERBOSE_INIT,
+};
 
 /// All of it in words, for those who ask the running kernel: what is on, and values.
 pub const WORDS: &str = chosen::WORDS;

@@ -202,6 +202,16 @@ pub fn put(character: u8) -> bool {
     has_room
 }
 
+/// Prints a text as it is.
+pub fn write(text: &str) {
+    let _ = console().write_str(text);
+}
+
+/// Whether the line was broken since this was last asked: a person wants attention.
+pub fn take_break() -> bool {
+    console().0.is_some_and(|mut uart| uart.take_break())
+}
+
 /// The next character that was typed, if there is one.
 pub fn read() -> Option<u8> {
     console().0?.receive()
@@ -214,6 +224,9 @@ fn panic(info: &PanicInfo<'_>) -> ! {
     let _ = writeln!(console, "\nmarcona: kernel panic: {}", info.message());
     if let Some(location) = info.location() {
         let _ = writeln!(console, "marcona: at {location}");
+    }
+    if config::DEBUG {
+        crate::kdb::panicked(format_args!("{}", info.message()));
     }
     crate::boot::stop_machine()
 }

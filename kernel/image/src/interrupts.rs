@@ -130,6 +130,13 @@ impl Interrupts {
         line
     }
 
+    /// What becomes of an input of an I/O APIC, if there is that input: for the debugger, while nobody else uses them.
+    pub fn redirection_of(&self, index: usize, pin: u32) -> Option<u64> {
+        self.lines.io_apics().get(index)?;
+        let mut io_apic = io_apic(&self.lines, index);
+        (pin < io_apic.inputs()).then(|| io_apic.entry(pin))
+    }
+
     /// What becomes of `line`, which is available, while it is open.
     fn redirection(&self, line: u32) -> Redirection {
         let destination = self.destinations[line as usize].load(Ordering::Relaxed);

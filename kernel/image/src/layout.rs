@@ -29,7 +29,7 @@
 
 use core::arch::global_asm;
 
-use crate::config::{MAX_CPUS, SPIN_WHEELS};
+use crate::config::{DEBUG, MAX_CPUS, SPIN_WHEELS};
 use crate::frame::FRAME_SIZE_LOG2;
 use kcore::mapdb::Node;
 use kcore::thread::TCB_SIZE_LOG2;
@@ -130,10 +130,10 @@ pub const AREA_STACK: usize = 0x5000;
 pub const AREA_STACK_TOP: usize = 0x7000;
 /// In an area: the stack of exceptions that cannot trust the one in use, behind a page that is not mapped.
 pub const AREA_INTERRUPT_STACK: usize = 0x8000;
-/// Its end.
-pub const AREA_INTERRUPT_STACK_TOP: usize = 0x9000;
+/// Its end: a debugger needs more of it.
+pub const AREA_INTERRUPT_STACK_TOP: usize = if DEBUG { 0xC000 } else { 0x9000 };
 /// In an area: where the kernel sees the page it copies from, and behind it the one it copies to.
-pub const AREA_COPY_WINDOWS: usize = 0xA000;
+pub const AREA_COPY_WINDOWS: usize = if DEBUG { 0xD000 } else { 0xA000 };
 /// In an area: what the processor itself or the first instructions of an entry touch, [`crate::area::Porch`] and behind it
 /// two small stacks. Where spaces do not show the kernel, they show this page.
 pub const AREA_PORCH: usize = 0xC000;

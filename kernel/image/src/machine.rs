@@ -35,6 +35,7 @@ use crate::config;
 use crate::console;
 use crate::frame::{FRAME_SIZE_LOG2, Frame, frame};
 use crate::interrupts::Interrupts;
+use crate::kdb;
 use crate::layout;
 use crate::mitigations;
 use crate::once::BootCell;
@@ -95,6 +96,13 @@ impl Hardware {
     /// What the processors can do.
     pub fn features(&self) -> Features {
         self.features
+    }
+
+    /// Shows the page of physical memory at `frame` in the first copy window of this processor, for the debugger: no copy is
+    /// in progress where it is entered.
+    pub fn show_to_debugger(&self, frame: u64) {
+        // SAFETY: nothing is being copied; the debugger only reads, whatever it is.
+        unsafe { self.kernel_space.show(area::copy_windows(), PhysAddr(frame)) };
     }
 
     /// The interrupt controllers.
@@ -783,6 +791,7 @@ pub fn arm(event: Option<u64>) {
 /// The same; all ones: nothing happens.
 #[inline(always)]
 pub fn arm_until(event: u64) {
+    let event = if config::KDB_BREAKIN { event.min(kdb::next_poll()) } else { event };
     if event < area::here().armed_for.get() {
         arm_anew(event);
     }
@@ -792,6 +801,7 @@ pub fn arm_until(event: u64) {
 /// woken up in vain.
 pub fn arm_for_sleep(event: Option<u64>) {
     let (armed_for, event) = (&area::here().armed_for, event.unwrap_or(area::NOT_ARMED));
+    let event = if config::KDB_BREAKIN { event.min(kdb::next_poll()) } else { event };
     if event == armed_for.get() {
         return;
     }

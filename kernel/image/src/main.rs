@@ -12,6 +12,7 @@ mod console;
 mod dispatch;
 mod frame;
 mod interrupts;
+mod kdb;
 mod kip;
 mod layout;
 mod machine;

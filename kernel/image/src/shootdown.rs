@@ -8,7 +8,7 @@ use khal::irq::IrqOff;
 use crate::area::{self, Area};
 use crate::config::MAX_CPUS;
 use crate::machine::{HARDWARE, local_apic};
-use crate::{KERNEL, config, layout};
+use crate::{KERNEL, config, kdb, layout};
 
 /// The processors that have started; before the core is there, none but the first changes anything.
 struct Started;
@@ -46,6 +46,9 @@ impl Peers for Started {
 
     #[inline]
     fn interrupt(&self, cpu: usize) {
+        if config::DEBUG {
+            kdb::note_sent(cpu);
+        }
         // SAFETY: interrupts are off in the kernel, and no other token is in use here.
         let irq = unsafe { IrqOff::assume() };
         local_apic().interrupt_non_maskably(area_of(cpu).apic_id.get(), &irq);

@@ -11,6 +11,7 @@ mod fuzz;
 mod host;
 mod images;
 mod isolation;
+mod kdb;
 mod ktap;
 mod l4test;
 mod media;
@@ -302,7 +303,8 @@ fn cases() -> impl Iterator<Item = Case> {
         .chain(mitigations::cases())
         .chain(planted::cases())
         .chain(isolation::cases())
-        .chain(configurations::cases());
+        .chain(configurations::cases())
+        .chain(kdb::cases());
     boots.chain(commands::cases()).chain(bench::cases()).chain(servers::cases())
 }
 

@@ -45,6 +45,10 @@ pub enum Service {
     ReadChar,
     /// Wait for a character.
     ReadCharBlocked,
+    /// Name the thread by the text at the address in `rax`.
+    NameThread,
+    /// Name its space, likewise.
+    NameSpace,
     /// Something else, by its number.
     Other(u8),
 }
@@ -85,6 +89,8 @@ impl Service {
             0x03 => Self::ToggleBreakin,
             0x08 => Self::ReadChar,
             0x0D => Self::ReadCharBlocked,
+            0x20 => Self::NameThread,
+            0x21 => Self::NameSpace,
             _ => Self::Other(number),
         }
     }
@@ -108,6 +114,8 @@ mod tests {
         check(&[0x3C, 0x03], Request::Service(Service::ToggleBreakin));
         check(&[0x3C, 0x08], Request::Service(Service::ReadChar));
         check(&[0x3C, 0x0D], Request::Service(Service::ReadCharBlocked));
+        check(&[0x3C, 0x20], Request::Service(Service::NameThread));
+        check(&[0x3C, 0x21], Request::Service(Service::NameSpace));
         for number in [0x02, 0x04, 0x07, 0x09, 0x0C, 0x0E, 0xFF] {
             check(&[0x3C, number], Request::Service(Service::Other(number)));
         }

@@ -117,6 +117,15 @@ impl LocalApic {
         }
     }
 
+    /// The register at `offset` of the page, below 4 KiB, for a debugger: 0 if there is none.
+    pub fn read_at(&self, offset: u32) -> u32 {
+        let register = Register((offset as usize & 0xFFF) & !0xF);
+        match self.access {
+            Access::Page(_) => self.read(register),
+            Access::X2Apic => register.msr().try_read().unwrap_or(0) as u32,
+        }
+    }
+
     #[inline(always)]
     fn write(&mut self, register: Register, value: u32) {
         match self.access {

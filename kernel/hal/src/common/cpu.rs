@@ -54,6 +54,12 @@ bitflags! {
     }
 }
 
+/// EAX, EBX, ECX and EDX of a leaf as they are.
+pub fn raw_leaf(leaf: u32, subleaf: u32) -> [u32; 4] {
+    let result = core::arch::x86_64::__cpuid_count(leaf, subleaf);
+    [result.eax, result.ebx, result.ecx, result.edx]
+}
+
 /// The number of this processor's local APIC (Intel SDM 2A, CPUID, leaves 1 and 0BH).
 pub fn apic_id() -> u32 {
     decode_apic_id(&CpuId::new())

@@ -95,6 +95,12 @@ impl IoApic {
         inputs_of(self.read(VERSION))
     }
 
+    /// What becomes of input `pin`, which exists, as the registers have it.
+    pub fn entry(&mut self, pin: u32) -> u64 {
+        let register = FIRST_ENTRY + 2 * pin;
+        u64::from(self.read(register + 1)) << 32 | u64::from(self.read(register))
+    }
+
     /// Sets what becomes of input `pin`, which exists.
     pub fn set(&mut self, pin: u32, redirection: Redirection, _: &IrqOff) {
         let register = FIRST_ENTRY + 2 * pin;

@@ -26,6 +26,8 @@ impl Msr {
     pub const APIC_BASE: Self = Self(0x1B);
     /// The page attribute table.
     pub const PAT: Self = Self(0x277);
+    /// Debug control: steps by branches, among other things.
+    pub const DEBUG_CONTROL: Self = Self(0x1D9);
     /// Target of the TSC-deadline timer.
     pub const TSC_DEADLINE: Self = Self(0x6E0);
     /// Extended features: see [`Efer`].

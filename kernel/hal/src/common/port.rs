@@ -64,6 +64,21 @@ impl<T: Width> Port<T> {
     }
 }
 
+/// Asks the chipset, and then the keyboard controller, to reset the machine; returns if neither does.
+pub fn reset_machine() {
+    const RESET_CONTROL: u16 = 0xCF9;
+    const HARD: u8 = 0b010;
+    const NOW: u8 = 0b110;
+    const KEYBOARD_COMMAND: u16 = 0x64;
+    const PULSE_RESET: u8 = 0xFE;
+    // SAFETY: the register resets the machine or is nobody's.
+    let mut chipset = unsafe { Port::<u8>::new(RESET_CONTROL) };
+    chipset.write(HARD);
+    chipset.write(NOW);
+    // SAFETY: as above.
+    unsafe { Port::<u8>::new(KEYBOARD_COMMAND) }.write(PULSE_RESET);
+}
+
 /// Whether the chipset says that memory or a device has failed (system control port B), which it also reports by a
 /// non-maskable interrupt.
 pub fn hardware_reports_an_error() -> bool {

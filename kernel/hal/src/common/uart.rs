@@ -78,6 +78,17 @@ impl Uart {
         }
     }
 
+    /// Whether the line was broken since this was last asked. The zero byte that stands for the break is gone then.
+    pub fn take_break(&mut self) -> bool {
+        const BREAK: u8 = 1 << 4;
+        let status = self.line_status.read();
+        let is_broken = status != Self::NOBODY && status & BREAK != 0;
+        if is_broken && status & Self::DATA_READY != 0 {
+            self.data.read();
+        }
+        is_broken
+    }
+
     /// The next received byte, if one has arrived.
     pub fn receive(&mut self) -> Option<u8> {
         let status = self.line_status.read();

@@ -47,6 +47,11 @@ const LONG: u64 = 1 << 53 | 1 << 54;
 pub struct Gdt([AtomicU64; 9]);
 
 impl Gdt {
+    /// The entry at `index`, if there is one.
+    pub fn entry(&self, index: usize) -> Option<u64> {
+        self.0.get(index).map(|word| word.load(Ordering::Relaxed))
+    }
+
     /// The table with all segments, and no task state yet.
     #[allow(clippy::new_without_default, reason = "for statics")]
     pub const fn new() -> Self {
@@ -284,6 +289,11 @@ impl Idt {
     #[allow(clippy::new_without_default, reason = "for statics")]
     pub const fn new() -> Self {
         Self([const { [const { AtomicU64::new(0) }; 2] }; 256])
+    }
+
+    /// The two words of a gate.
+    pub fn gate(&self, vector: u8) -> [u64; 2] {
+        self.0[usize::from(vector)].each_ref().map(|word| word.load(Ordering::Relaxed))
     }
 
     /// Makes `vector` enter the kernel at address `entry`, on `stack` if given, else on the current stack or, from user

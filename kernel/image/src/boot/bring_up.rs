@@ -35,7 +35,7 @@ use crate::interrupts::{self, Interrupts};
 use crate::machine::{DirectMap, HARDWARE, Hardware, local_apic, node_table, space_table};
 use crate::once::BootCell;
 use crate::trap::{entry, vector};
-use crate::{KERNEL, area, console, dispatch, kip, layout, machine, mitigations, options, stubs, task_state};
+use crate::{KERNEL, area, console, dispatch, kdb, kip, layout, machine, mitigations, options, stubs, task_state};
 
 static KMEM: Kmem = Kmem::new();
 /// The gates, the same for all processors.
@@ -129,6 +129,7 @@ extern "C" fn complete_bring_up() -> ! {
         console::leave_screen();
     }
     others::let_them_go(cpus.len());
+    kdb::at_startup();
     dispatch::dispatch()
 }
 
@@ -269,6 +270,11 @@ fn fill_gates() {
         // SAFETY: each entry is code for its vector and part of the image.
         unsafe { IDT.set(number, gate, stack, caller) };
     }
+}
+
+/// The two words of a gate, for the debugger.
+pub fn gate(vector: u8) -> [u64; 2] {
+    IDT.gate(vector)
 }
 
 /// Makes this processor, which runs in its area on the kernel's tables, ready for user code. The gates are filled.

@@ -22,6 +22,7 @@ use crate::frame::frame;
 use crate::machine::{self, Hardware};
 use crate::shootdown;
 use crate::wheels::{self, Wheel};
+use crate::{config, kdb};
 
 type Core<'a> = Here<'a, Hardware>;
 
@@ -116,8 +117,14 @@ fn interrupt(vector: usize) {
         wheels::turn(Wheel::Timer);
         machine::timer_fired();
         here().timer_interrupt();
+        if config::KDB_BREAKIN {
+            kdb::poll();
+        }
     } else if vector == usize::from(vector::KICK) {
         machine::kicked();
+        if config::DEBUG {
+            kdb::kicked();
+        }
     } else if vector != usize::from(vector::SPURIOUS)
         && let Some(line) = machine::HARDWARE.get().interrupts().take(vector)
     {
@@ -130,6 +137,7 @@ fn user_exception(here: &mut Core<'_>, thread: TcbRef, vector: usize) {
     match vector {
         vector::DEVICE_NOT_AVAILABLE => machine::use_fpu(thread),
         vector::BREAKPOINT => debugger::breakpoint(here, thread),
+        vector::DEBUG if config::DEBUG && kdb::debug_exception(here, thread) => {}
         vector::GENERAL_PROTECTION if io_fault::settle(here, thread) => {}
         vector::INVALID_OPCODE if is_kernel_interface(here, thread) => kernel_interface(here, thread),
         vector::GENERAL_PROTECTION if settle::settle(here, thread) => {}
@@ -176,7 +184,13 @@ fn kernel_interface(here: &Core<'_>, thread: TcbRef) {
 /// A non-maskable interrupt, in user mode or anywhere in the kernel: another processor asks this one to forget
 /// translations, or did so a moment ago. It may touch nothing else.
 pub extern "C" fn non_maskable() {
-    if !shootdown::answer() && khal::port::hardware_reports_an_error() {
+    let is_answered = shootdown::answer();
+    if config::DEBUG && kdb::non_maskable(is_answered) {
+        // While it stood still another one may have asked, whose interrupt was held back.
+        shootdown::answer();
+        return;
+    }
+    if !is_answered && khal::port::hardware_reports_an_error() {
         panic!("the hardware reports an error by a non-maskable interrupt");
     }
 }
@@ -200,6 +214,16 @@ pub extern "C" fn kernel_exception(frame: &mut KernelFrame) {
     {
         frame.ip = ip;
         return;
+    }
+    if config::DEBUG
+        && matches!(frame.vector, vector::GENERAL_PROTECTION | vector::PAGE_FAULT)
+        && let Some(ip) = khal::probe::mended(frame.ip)
+    {
+        frame.ip = ip;
+        return;
+    }
+    if config::DEBUG {
+        kdb::note_fault(frame.ip, frame.sp);
     }
     let root: usize;
     // SAFETY: reading CR3 changes nothing.

@@ -82,3 +82,16 @@ pub fn read_char_blocked() -> u8 {
     unsafe { asm!("int3", "cmp al, 0x0D", inlateout("rax") 0u64 => character) };
     character as u8
 }
+
+/// Gives the calling thread a name for the debugger and for what is made of traces. Up to 24 letters count. A kernel without
+/// debugger does nothing; the thread pays with this call alone.
+pub fn name_thread(name: &core::ffi::CStr) {
+    // SAFETY: the kernel reads the text up to its end and goes on behind the breakpoint.
+    unsafe { asm!("int3", "cmp al, 0x20", in("rax") name.as_ptr()) };
+}
+
+/// Gives the space of the calling thread a name, likewise.
+pub fn name_space(name: &core::ffi::CStr) {
+    // SAFETY: as above.
+    unsafe { asm!("int3", "cmp al, 0x21", in("rax") name.as_ptr()) };
+}

@@ -1,0 +1,230 @@
+//! The kernel debugger as a person uses it: keys are typed on the serial line, and what it shows is read. The program
+//! `deadlock` plants what docs/debugging.md finds; the steps are the same.
+
+use anyhow::{Context, Result, ensure};
+use object::{Object, ObjectSymbol};
+
+use super::boots::{self, PATIENCE};
+use super::{Case, Lab};
+use crate::build;
+use crate::config::Chosen;
+use crate::qemu::{Console, End, Ended, Input, Machine, Module, Typing};
+
+/// What the debugger says when it waits for the first key.
+const PROMPT: &str = "? lists the commands, g leaves\nkdb> ";
+/// Switches the pages off, as nobody turns them.
+const NO_PAGES: &str = "cl0\r\x1b";
+
+/// All tests of this file.
+pub fn cases() -> Vec<Case> {
+    vec![
+        Case::new("kdb::finds_a_ring_of_calls", "", ring),
+        Case::new("kdb::finds_a_leaked_mapping", "", leak),
+        Case::new("kdb::finds_a_runaway_thread", "", runaway),
+        Case::new("kdb::promises_hold_on_four_processors", "", promises),
+        Case::new("kdb::each_command_answers", "", each_command),
+        Case::new("kdb::stops_at_breakpoints_and_steps", "Kernel debugger, entry", steps),
+        Case::new("kdb::escape_breaks_in", "Kernel debugger, entry", break_in),
+        Case::new("kdb::a_panic_shows_where_and_for_whom", "", panic),
+        Case::new("kdb::a_kernel_without_it_has_nothing_of_it", "", nothing_left),
+    ]
+}
+
+/// A machine with the debugger in the kernel that boots the program with the three mistakes.
+pub fn machine(lab: &Lab, args: &str) -> Result<Machine> {
+    let dir = build::images(&["kernel"], &Chosen::of(Some("kdb"))?)?;
+    let mut machine = boots::machine(lab, "max", 256);
+    machine.modules[0] = Module::new(dir.join("kernel"));
+    machine.modules[2] = Module { file: lab.image("deadlock"), args: args.to_owned() };
+    Ok(machine)
+}
+
+/// Types keys when the debugger waits for them; the program must end well.
+fn typed(machine: &Machine, keys: &str) -> Result<String> {
+    let ended = boot(machine, &format!("{NO_PAGES}{keys}"), PROMPT)?;
+    ensure!(ended.end == End::Program(0), "{}\n{}", ended.end, boots::tail(&ended.console));
+    Ok(ended.console)
+}
+
+fn boot(machine: &Machine, keys: &str, prompt: &'static str) -> Result<Ended> {
+    let typing = Typing { text: keys.as_bytes().to_vec(), prompt: Some(prompt) };
+    machine.boot(&Console { input: Input::Typed(typing), is_shown: false }, Some(PATIENCE))
+}
+
+/// Whether all of these are said, in this order.
+fn check(console: &str, parts: &[&str]) -> Result<()> {
+    let mut rest = console;
+    for part in parts {
+        let at = rest.find(part).with_context(|| format!("no `{part}` where it should be in\n{console}"))?;
+        rest = &rest[at + part.len()..];
+    }
+    Ok(())
+}
+
+fn ring(lab: &Lab) -> Result<()> {
+    let console = typed(&machine(lab, "")?, "w/ring\rg")?;
+    check(
+        &console,
+        &["--- \"deadlock\" ---", "RING of 3: ", "(ring.a) -> ", "(ring.b) -> ", "(ring.c) -> ", "(ring.a)"],
+    )?;
+    check(
+        &console,
+        &["1 rings; 3 can never go on by themselves", "thread ", "(ring.a)", "sends to", "(ring.b)", "space "],
+    )
+}
+
+fn leak(lab: &Lab) -> Result<()> {
+    let console = typed(&machine(lab, "")?, "msclient\rmsclient\r50000000\rg")?;
+    check(&console, &["kdb/mdb> space", "50000000   4K r-- at ", "(server) at "])?;
+    check(&console, &["kdb/mdb> page", "sigma0", "(root) at ", "(server) at ", "(client) at 50000000"])
+}
+
+fn runaway(lab: &Lab) -> Result<()> {
+    // Twice, with some time in between: the same thread is ready both times and never does anything else.
+    let console = typed(&machine(lab, "")?, "qtrunaway\rg")?;
+    check(&console, &["processor 0: runs", "(root)", "ready with priority 50", "(runaway)", "pri 50"])?;
+    check(&console, &["thread ", "(runaway)", "does      ready", "user      ip "])
+}
+
+fn promises(lab: &Lab) -> Result<()> {
+    let mut machine = machine(lab, "")?;
+    machine.cpus = 4;
+    let console = typed(&machine, "kaS2\rc\x1bqg")?;
+    check(&console, &["threads: sound; ", "spaces:  sound; ", "kdb/arch> switch_cpu", "CR0 ", "processor 3: idle"])
+}
+
+/// Commands of all menus, one after the other, with answers to what they ask.
+const ALL: &str = "ltroot\rTroot\rwk/kcore::ipc\rKqQSFroot\r p1\r\rdkffffffff80600000\r20\rDroot\r1000000\r20\r\
+    UkKERNEL\r\rUk\r4\rb0\rc\r#ks\x1bmp1000000\rMsserver\ri60\rI\x1b\
+    acmprpr61\r1\rS0\rliCgPffffffff80600000\rIVal\x1b\x1b\x1bcky\r\x1b?g";
+
+fn each_command(lab: &Lab) -> Result<()> {
+    let console = typed(&machine(lab, "")?, ALL)?;
+    let parts = [
+        "kdb> threads",
+        "(sigma0)",
+        "kdb> showtcb",
+        "in        space",
+        "kdb> showtcbext",
+        "message registers",
+        "kdb> waits",
+        "kdb> check",
+        "kdb> find",
+        "symbol ffffffff",
+        "kcore::ipc",
+        "kdb> kip",
+        "conventional",
+        "kdb> showqueue",
+        "kdb> showqueueall",
+        "sleep with a timeout",
+        "kdb> listspaces",
+        "kdb> dumpframe",
+        "rip ",
+        "kdb> frame",
+        "rax ",
+        "kdb> ptab",
+        " -> ",
+        "kdb> memdump",
+        "ffffffff80600000 ",
+        "kdb> memdumpspace",
+        "0000000001000000 ",
+        "kdb> disas",
+        "is neither a number nor a symbol",
+        "kdb> breakpoint",
+        "0: not set",
+        "kdb> stats",
+        "KiB in all",
+        "bytes of 8192 were used at most",
+        "kdb> mdb",
+        "kdb/mdb> page",
+        "kdb/mdb> all",
+        "kdb/mdb> space",
+        "kdb/mdb> port",
+        "all programs reach all ports",
+    ];
+    check(&console, &parts)?;
+    let arch = [
+        "kdb/arch> ctrlregs",
+        "CR0 ",
+        "kdb/arch> dumpmsrs",
+        "LSTAR",
+        "kdb/arch> ports",
+        "kdb/arch> switch_cpu",
+        "kdb/arch> lvt",
+        "LVT timer",
+        "kdb/arch> idt",
+        " 14: ffffffff",
+        "kdb/arch> cpu",
+        "kdb/arch> gdt",
+        "kdb/arch> pgtcalc",
+        "PML4 entry 1ff",
+        "kdb/arch> intctrl",
+        "input   0",
+        "kdb/arch> screendump",
+        "kdb/arch> acpi",
+        "APIC",
+        " tables",
+    ];
+    check(&console, &arch)?;
+    // The debugger must not come near the end of its stack, whatever it is asked.
+    let used = console.split(" bytes of 8192 were used").next().and_then(|before| before.rsplit('\n').next());
+    let used: usize = used.unwrap_or_default().trim().parse().context("no number of bytes")?;
+    ensure!(used <= 6144, "{used} bytes of the stack were used");
+    Ok(())
+}
+
+/// A single step, a step to a branch, and a hardware breakpoint at the instruction behind.
+fn steps(lab: &Lab) -> Result<()> {
+    // Each stop greets anew and is in the root menu; pages stay off.
+    let console = typed(&machine(lab, "")?, "ss  g")?;
+    let places = console.matches("single step ---").count();
+    ensure!(places == 2, "{places} single steps\n{}", boots::tail(&console));
+    check(&console, &["breakpoint of a program deadlock ---", "single step ---", "user code at ip ", "single step ---"])
+}
+
+fn break_in(lab: &Lab) -> Result<()> {
+    let ended = boot(&machine(lab, "wait")?, &format!("\x1b{NO_PAGES}wq\x1b62y\r6y\r"), "all is planted")?;
+    check(&ended.console, &["processor 0: break-in ---", "RING of 3", "processor 0: runs", "(runaway)", "kdb> reset"])?;
+    ensure!(ended.end == End::Off, "{}", ended.end);
+    Ok(())
+}
+
+/// A panic shows where it was, with names, and for whom the kernel worked; then one can look around, but not go on.
+fn panic(lab: &Lab) -> Result<()> {
+    let ended = boot(&machine(lab, "")?, &format!("{NO_PAGES}!y\r{NO_PAGES}gwk6y\r"), PROMPT)?;
+    let parts = [
+        "kernel panic: asked for in the debugger",
+        "marcona: processor 0, sp ",
+        "marcona: for thread ",
+        " root, user ip ",
+        "return addresses on the stack",
+        "kernel::kdb::",
+        "panic: asked for in the debugger ---",
+        "this machine cannot go on",
+        "RING of 3",
+        "threads: sound",
+        "kdb> reset",
+    ];
+    check(&ended.console, &parts)?;
+    ensure!(ended.end == End::Off, "{}", ended.end);
+    Ok(())
+}
+
+/// Names of the debugger's functions in a kernel.
+fn names_in(lab: &Lab, config: &str) -> Result<(usize, usize)> {
+    let dir = build::images(&["kernel"], &Chosen::of(Some(config))?)?;
+    let _ = lab;
+    let bytes = std::fs::read(dir.join("kernel.debug"))?;
+    let elf = object::File::parse(&*bytes)?;
+    let names = elf.symbols().filter_map(|symbol| Some(format!("{:#}", rustc_demangle::demangle(symbol.name().ok()?))));
+    let of_debugger = |name: &String| ["kdb::", "kernel::kdb", "yaxpeax"].iter().any(|part| name.contains(part));
+    let (ours, all): (Vec<String>, Vec<String>) = names.partition(of_debugger);
+    Ok((ours.len(), all.len()))
+}
+
+fn nothing_left(lab: &Lab) -> Result<()> {
+    let (with, without) = (names_in(lab, "kdb")?, names_in(lab, "default")?);
+    ensure!(with.0 > 50, "the debugger has {} functions: the names are not what this looks for", with.0);
+    ensure!(without.0 == 0 && without.1 > 100, "{} of {} names are the debugger's", without.0, without.1);
+    Ok(())
+}
