@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 mod bench;
+mod bochs;
 mod build;
 mod cargo;
 mod config;
@@ -9,6 +10,7 @@ mod elf;
 mod foreign;
 mod fuzz;
 mod image;
+mod iso;
 mod kvm;
 mod monitor;
 mod packages;
@@ -46,6 +48,8 @@ struct Cli {
 enum Command {
     /// Build, boot a program as the root task in QEMU, exit with its status
     Run(Box<run::Args>),
+    /// The same in Bochs, whose processors have identifiers of spaces
+    Bochs(bochs::Args),
     /// Run all tests, on the host and in the emulator; last line `N passed, N failed`
     Test(test::Args),
     /// Measure: instructions, lines and privileged operations of what the kernel does
@@ -103,6 +107,7 @@ fn main() -> ExitCode {
     };
     let result = match cli.command {
         Some(Command::Run(args)) => run::run(&args),
+        Some(Command::Bochs(args)) => bochs::run(&args),
         Some(Command::Test(args)) => test::run(&args),
         Some(Command::Bench(args)) => bench::run(&args),
         Some(Command::Fuzz(args)) => fuzz::run(&args),

@@ -356,7 +356,7 @@ impl fmt::Display for End {
             Self::BootError => write!(f, "kickstart refused to boot, for the reason above"),
             Self::Overrun => write!(f, "the time is over and the program has not ended"),
             Self::Off => write!(f, "the machine was left (Ctrl-A X) or reset itself (triple fault)"),
-            Self::Emulator(reason) => write!(f, "QEMU failed: {reason}"),
+            Self::Emulator(reason) => write!(f, "the emulator failed: {reason}"),
         }
     }
 }
@@ -496,7 +496,8 @@ impl Session {
     }
 }
 
-fn show(bytes: &[u8]) -> io::Result<()> {
+/// Hands `bytes` to stdout at once.
+pub fn show(bytes: &[u8]) -> io::Result<()> {
     let mut stdout = io::stdout().lock();
     stdout.write_all(bytes)?;
     stdout.flush()

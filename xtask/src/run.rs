@@ -19,7 +19,7 @@ const OVERRUN_STATUS: u8 = 124;
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(120);
 
 /// The program that is booted when none is named.
-const DEFAULT_PROGRAM: &str = "pingpong";
+pub const DEFAULT_PROGRAM: &str = "pingpong";
 
 /// The programs that take the word `tick=` on their command line.
 const MEASURING: [&str; 3] = [DEFAULT_PROGRAM, "bench", "scale"];
@@ -269,7 +269,8 @@ fn timeout(args: &Args, console: &Console) -> Option<Duration> {
     args.timeout.map(Duration::from_secs).or_else(|| (!is_watched).then_some(DEFAULT_TIMEOUT))
 }
 
-fn check_program(name: &str) -> Result<()> {
+/// Refuses what is no program of ours.
+pub fn check_program(name: &str) -> Result<()> {
     let names: Vec<&str> = project::names(Kind::Program).collect();
     if !names.contains(&name) {
         usage!("no program is called {name}: there are {}, and --root FILE boots any file", names.join(", "));

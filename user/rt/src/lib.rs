@@ -77,11 +77,15 @@ extern "C" fn begin() -> ! {
 }
 
 /// Ends the program. In an emulator that has a device for it the machine ends with this status; elsewhere the console
-/// server hears of it, and the thread sleeps for ever.
+/// server hears of it, in Bochs also who reads the serial line, and the thread sleeps for ever.
 pub fn exit(status: u8) -> ! {
     serial::flush();
     arch::exit_emulator(status);
     console::tell_end(status);
+    if arch::is_bochs() {
+        println!("l4-rt: ended with status {status}");
+        serial::flush();
+    }
     l4::time::sleep_forever()
 }
 

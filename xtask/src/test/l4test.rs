@@ -230,6 +230,13 @@ fn results(group: &str, console: &str) -> Vec<Outcome> {
         .collect()
 }
 
+/// How many tests the console's text has, and those that failed, with why.
+pub fn failures(console: &str) -> (usize, Vec<String>) {
+    let outcomes = results(GROUP, console);
+    let failed = outcomes.iter().filter(|outcome| outcome.result == Verdict::Failed);
+    (outcomes.len(), failed.map(|outcome| format!("{}: {}", outcome.test, outcome.details)).collect())
+}
+
 /// The last line must agree with the lines before, and the status with the last line.
 fn check(end: &End, console: &str, outcomes: &[Outcome]) -> Result<()> {
     let count = |verdict| outcomes.iter().filter(|outcome| outcome.result == verdict).count();

@@ -3,6 +3,7 @@
 //! Each test of every kind is one [`Outcome`] with a name `GROUP::NAME`; the filter is a part of that name.
 
 mod bench;
+mod bochs;
 mod boots;
 mod commands;
 pub mod configurations;
@@ -295,6 +296,7 @@ fn cases() -> impl Iterator<Item = Case> {
     let boots = boots::cases()
         .into_iter()
         .chain(images::cases())
+        .chain(bochs::cases())
         .chain(l4test::cases())
         .chain(foreign::cases())
         .chain(storm::cases())
