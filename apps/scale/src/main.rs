@@ -51,6 +51,8 @@ fn main() {
 struct Bench {
     setting: Setting,
     rounds: u64,
+    /// So many pairs alone; 0: all numbers of them.
+    pairs: usize,
     places: worker::Places,
 }
 
@@ -64,7 +66,7 @@ impl Bench {
             tick: options.tick,
             knows_topology: places.are_known(),
         };
-        Self { setting, rounds: options.rounds, places }
+        Self { setting, rounds: options.rounds, pairs: options.pairs, places }
     }
 
     fn print(&self, figure: Figure) {

@@ -38,6 +38,9 @@ impl Part {
 /// Most rounds of a measurement.
 pub const ROUNDS_MAX: u64 = 1_000_000;
 
+/// Most pairs: one for each processor of the largest machine.
+pub const PAIRS_MAX: usize = 255;
+
 /// The command line, understood.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Options {
@@ -45,6 +48,8 @@ pub struct Options {
     chosen: [bool; Part::ALL.len()],
     /// Operations per figure.
     pub rounds: u64,
+    /// So many pairs and no other numbers of them; 0: from one to as many as there are processors.
+    pub pairs: usize,
     /// Print a JSON object per figure.
     pub is_json: bool,
     /// What a tick is.
@@ -57,7 +62,8 @@ impl Options {
     /// # Errors
     /// The first word that is none of ours.
     pub fn parse<'a>(words: impl Iterator<Item = &'a str>) -> Result<Self, BadWord<'a>> {
-        let mut options = Self { chosen: [false; Part::ALL.len()], rounds: 100, is_json: false, tick: Tick::Tsc };
+        let mut options =
+            Self { chosen: [false; Part::ALL.len()], rounds: 100, pairs: 0, is_json: false, tick: Tick::Tsc };
         for word in words {
             options.take(word).ok_or(BadWord(word))?;
         }
@@ -72,6 +78,10 @@ impl Options {
         match word.split_once('=') {
             Some(("rounds", number)) => {
                 self.rounds = number.parse().ok().filter(|rounds| (1..=ROUNDS_MAX).contains(rounds))?;
+            }
+            Some(("pairs", number)) => {
+                self.pairs = number.parse().ok().filter(|pairs| (1..=PAIRS_MAX).contains(pairs))?;
+                self.chosen[Part::Pairs as usize] = true;
             }
             Some(("tick", unit)) => self.tick = Tick::of_name(unit)?,
             Some(_) => return None,
@@ -95,7 +105,7 @@ impl fmt::Display for BadWord<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "scale: bad argument '{}'; known are ", self.0)?;
         Part::ALL.iter().try_for_each(|part| write!(f, "{}, ", part.name()))?;
-        write!(f, "json, rounds=N (1 to {ROUNDS_MAX})")
+        write!(f, "json, rounds=N (1 to {ROUNDS_MAX}), pairs=N (1 to {PAIRS_MAX})")
     }
 }
 

@@ -1,6 +1,6 @@
 //! Workers: threads in spaces of their own that do what root tells them.
 
-use l4::arch::timestamp;
+use l4::arch::{mark, timestamp};
 use l4::message::Msg;
 use l4::thread::{Stack, delete};
 use l4::time::{sleep, system_clock_us};
@@ -195,7 +195,11 @@ fn ping(pong: ThreadId, rounds: u64, wait: impl FnOnce()) -> Span {
     must("hearing from pong", ipc::receive(pong));
     ipc::call_rounds(pong, 0, WARM_UP_ROUNDS);
     wait();
-    let span = Span::of(|| ipc::call_rounds(pong, 0, rounds));
+    let span = Span::of(|| {
+        mark::begin_alone();
+        ipc::call_rounds(pong, 0, rounds);
+        mark::end_alone();
+    });
     Msg::new(0).load();
     must("letting pong go", ipc::send(pong));
     span

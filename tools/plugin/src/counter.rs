@@ -27,6 +27,8 @@ struct Cpu {
     side: Option<Side>,
     /// It is in the kernel, and was seen to enter it.
     entry: Option<Entry>,
+    /// What it does counts, whatever the others do.
+    counts_alone: bool,
 }
 
 /// What kernel code did.
@@ -166,6 +168,37 @@ impl Lines {
     }
 }
 
+/// Processors by their numbers.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+struct Processors([u64; 4]);
+
+impl Processors {
+    fn add(&mut self, cpu: usize) {
+        if let Some(word) = self.0.get_mut(cpu / 64) {
+            *word |= 1 << (cpu % 64);
+        }
+    }
+
+    fn count(self) -> u32 {
+        self.0.iter().map(|word| word.count_ones()).sum()
+    }
+}
+
+/// Whose processor touches a line.
+#[derive(Debug, Default)]
+struct Users {
+    /// Who reads or writes it.
+    all: Processors,
+    writers: Processors,
+}
+
+impl Users {
+    /// Whether a processor writes what another one reads or writes: on a machine the line goes to and fro.
+    fn is_shared(&self) -> bool {
+        self.writers != Processors::default() && self.all.count() > 1
+    }
+}
+
 /// An open region.
 #[derive(Debug, Default)]
 struct Region {
@@ -184,6 +217,10 @@ struct Region {
     /// How often each instruction of the kernel was executed, by address.
     executed: HashMap<u64, u64>,
     entries: BTreeMap<u64, Entries>,
+    /// Who executed kernel code.
+    processors: Processors,
+    /// Who touched which line of data.
+    users: HashMap<u64, Users>,
 }
 
 impl Region {
@@ -200,6 +237,16 @@ impl Region {
         self.is_counting = true;
         self.operations += 1;
         self.entries_in_operation = 0;
+    }
+
+    /// What some processor does counts from here on, on its own: all that do so are one operation.
+    fn begin_alone(&mut self) {
+        self.operations = self.operations.max(1);
+    }
+
+    fn end(&mut self) {
+        self.is_counting |= self.operations > 0;
+        self.end_operation();
     }
 
     fn end_operation(&mut self) {
@@ -233,6 +280,12 @@ impl Region {
                 )
             })
             .collect();
+        let mut shared: Vec<_> = self.users.iter().filter(|(_, users)| users.is_shared()).collect();
+        shared.sort_unstable_by_key(|(address, _)| **address);
+        let shared: Vec<String> = shared
+            .into_iter()
+            .map(|(address, users)| format!(r#"["{address:#x}",{},{}]"#, users.all.count(), users.writers.count()))
+            .collect();
         let mut executed: Vec<_> = self.executed.iter().collect();
         executed.sort_unstable();
         let executed: Vec<String> =
@@ -241,12 +294,14 @@ impl Region {
         // Writing to a string does not fail.
         let _ = write!(
             line,
-            r#"{{"region":{number},"operations":{},"kernel":{{{}}},"user":{{"instructions":{}}},"data":{},"code":{},"entries":[{}],"executed":[{}]}}"#,
+            r#"{{"region":{number},"operations":{},"kernel":{{{}}},"user":{{"instructions":{}}},"data":{},"code":{},"processors":{},"shared":[{}],"entries":[{}],"executed":[{}]}}"#,
             self.operations,
             self.kernel.json(),
             self.user_instructions,
             self.data.json(),
             self.code.json(),
+            self.processors.count(),
+            shared.join(","),
             entries.join(","),
             executed.join(","),
         );
@@ -288,23 +343,27 @@ impl Counter {
         if self.cpus.len() <= cpu {
             self.cpus.resize_with(cpu + 1, Cpu::default);
         }
+        let number = cpu;
         let cpu = &mut self.cpus[cpu];
+        let counts = region.is_counting || cpu.counts_alone;
         let before = cpu.side.replace(instruction.side);
         match instruction.side {
             Side::User => {
                 if let Some(entry) = cpu.entry.take() {
                     region.entries.entry(entry.at).or_default().add(&entry);
                 }
-                region.user_instructions += u64::from(region.is_counting);
+                region.user_instructions += u64::from(counts);
             }
             Side::Kernel => {
                 if before == Some(Side::User) {
                     region.enter();
-                    let (counts, data, code) = Default::default();
+                    let (own, data, code) = Default::default();
                     // An entry counts with the operation that it is made in.
-                    cpu.entry = region.is_counting.then_some(Entry { at: instruction.address, counts, data, code });
+                    let is_counted = region.is_counting || cpu.counts_alone;
+                    cpu.entry = is_counted.then_some(Entry { at: instruction.address, counts: own, data, code });
                 }
-                if region.is_counting {
+                if region.is_counting || cpu.counts_alone {
+                    region.processors.add(number);
                     region.kernel.execute(instruction);
                     *region.executed.entry(instruction.address).or_default() += 1;
                     lines(instruction.address, instruction.bytes).for_each(|line| {
@@ -323,9 +382,14 @@ impl Counter {
     /// The kernel instruction that processor `cpu` executed last accesses memory.
     pub fn access(&mut self, cpu: usize, access: &Access) {
         let Some(region) = &mut self.region else { return };
-        if region.is_counting {
+        if region.is_counting || self.cpus.get(cpu).is_some_and(|cpu| cpu.counts_alone) {
             region.kernel.access(access);
             for address in lines(access.address, access.bytes) {
+                let users = region.users.entry(address).or_default();
+                users.all.add(cpu);
+                if access.is_store {
+                    users.writers.add(cpu);
+                }
                 let line = region.data.touch(address, region.operations);
                 line.stores += u64::from(access.is_store);
                 line.loads += u64::from(!access.is_store);
@@ -341,11 +405,18 @@ impl Counter {
         if let Mark::Begin(entries_per_operation) = mark {
             self.region = Some(Region::begin(entries_per_operation));
             self.cpus.clear();
+        }
+        if self.region.is_some() && self.cpus.len() <= cpu {
             self.cpus.resize_with(cpu + 1, Cpu::default);
         }
         // Marks are instructions of user code, though they do not count.
         if let (Some(region), Some(cpu)) = (&mut self.region, self.cpus.get_mut(cpu)) {
             cpu.side = Some(Side::User);
+            match mark {
+                Mark::BeginAlone => cpu.counts_alone = true,
+                Mark::EndAlone => cpu.counts_alone = false,
+                _ => {}
+            }
             if let Some(entry) = cpu.entry.take() {
                 region.entries.entry(entry.at).or_default().add(&entry);
             }
@@ -353,8 +424,9 @@ impl Counter {
         match (mark, &mut self.region) {
             (Mark::Operation, Some(region)) => region.begin_operation(),
             (Mark::Rest, Some(region)) => region.end_operation(),
+            (Mark::BeginAlone, Some(region)) => region.begin_alone(),
             (Mark::End, Some(region)) => {
-                region.end_operation();
+                region.end();
                 let line = region.json(self.finished);
                 self.finished += 1;
                 self.region = None;
@@ -415,7 +487,7 @@ mod tests {
             guest.user().kernel(64).run(0, KERNEL + 65, &[0x0F, 0x22, 0xD8]);
         }
         guest.user().mark(4, 0).user().kernel(0);
-        let expected = r#"{"region":0,"operations":3,"kernel":{"instructions":12,"loads":3,"stores":3,"locked":0,"privileged":{"mov to cr3":3}},"user":{"instructions":7},"data":{"sum":6,"most":2,"lines":[["0xfffffffff0000000",3,3,3],["0xfffffffff0000040",3,0,3]]},"code":{"sum":6,"most":2,"lines":[["0xffffffff80600000",3,6,0],["0xffffffff80600040",3,6,0]]},"entries":[{"at":"0xffffffff80600000","count":3,"instructions":6,"loads":3,"stores":3,"locked":0,"privileged":{},"least":2,"most":2,"data_lines":6,"code_lines":3},{"at":"0xffffffff80600040","count":3,"instructions":6,"loads":0,"stores":0,"locked":0,"privileged":{"mov to cr3":3},"least":2,"most":2,"data_lines":0,"code_lines":3}],"executed":[["0xffffffff80600000",3],["0xffffffff80600001",3],["0xffffffff80600040",3],["0xffffffff80600041",3]]}"#;
+        let expected = r#"{"region":0,"operations":3,"kernel":{"instructions":12,"loads":3,"stores":3,"locked":0,"privileged":{"mov to cr3":3}},"user":{"instructions":7},"data":{"sum":6,"most":2,"lines":[["0xfffffffff0000000",3,3,3],["0xfffffffff0000040",3,0,3]]},"code":{"sum":6,"most":2,"lines":[["0xffffffff80600000",3,6,0],["0xffffffff80600040",3,6,0]]},"processors":1,"shared":[],"entries":[{"at":"0xffffffff80600000","count":3,"instructions":6,"loads":3,"stores":3,"locked":0,"privileged":{},"least":2,"most":2,"data_lines":6,"code_lines":3},{"at":"0xffffffff80600040","count":3,"instructions":6,"loads":0,"stores":0,"locked":0,"privileged":{"mov to cr3":3},"least":2,"most":2,"data_lines":0,"code_lines":3}],"executed":[["0xffffffff80600000",3],["0xffffffff80600001",3],["0xffffffff80600040",3],["0xffffffff80600041",3]]}"#;
         assert_eq!(guest.lines, [expected]);
     }
 
@@ -431,6 +503,36 @@ mod tests {
         assert!(line.starts_with(r#"{"region":0,"operations":3,"kernel":{"instructions":1,"loads":0,"#), "{line}");
         assert!(line.contains(r#""user":{"instructions":4},"data":{"sum":0,"most":0,"lines":[]}"#), "{line}");
         assert!(line.contains(r#""entries":[{"at":"0xffffffff80600080","count":1,"#), "{line}");
+    }
+
+    /// Each processor counts between marks of its own; lines that one writes and another one touches are told.
+    #[test]
+    fn lines_between_processors_are_seen() {
+        let mut guest = Guest::default();
+        let access = |guest: &mut Guest, cpu, address, is_store| {
+            guest.run(cpu, KERNEL, &[0x90]);
+            guest.counter.access(cpu, &Access { address, bytes: 8, is_store, is_device: false });
+            guest.run(cpu, 0x1000, &[0x90]);
+        };
+        let mark = |guest: &mut Guest, cpu, kind| {
+            guest.run(cpu, 0x1000, &[0x0F, 0x1F, 0x80, 0, kind, 0x4B, 0x4D]);
+        };
+        mark(&mut guest, 0, 1);
+        access(&mut guest, 0, AREA + 0x400, true);
+        for cpu in [1, 70] {
+            mark(&mut guest, cpu, 5);
+            // Its own, what both read, what one writes and the other reads, what both write.
+            access(&mut guest, cpu, AREA + 0x1000 * cpu as u64, true);
+            access(&mut guest, cpu, AREA, false);
+            access(&mut guest, cpu, AREA + 0x40, cpu == 70);
+            access(&mut guest, cpu, AREA + 0x80 + cpu as u64 / 2, true);
+            mark(&mut guest, cpu, 6);
+            access(&mut guest, cpu, AREA + 0x400, true);
+        }
+        mark(&mut guest, 0, 4);
+        let expected = r#""processors":2,"shared":[["0xfffffffff0000040",2,1],["0xfffffffff0000080",2,2]],"#;
+        assert!(guest.lines[0].contains(expected), "{}", guest.lines[0]);
+        assert!(guest.lines[0].contains(r#""operations":1,"kernel":{"instructions":8,"loads":3,"stores":5,"#));
     }
 
     #[test]

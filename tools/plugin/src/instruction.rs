@@ -32,6 +32,10 @@ pub enum Mark {
     Rest,
     /// 4: the region ends.
     End,
+    /// 5: what this processor does counts from here on. With the others that do so it is one operation of the region.
+    BeginAlone,
+    /// 6: it counts no more.
+    EndAlone,
 }
 
 impl Mark {
@@ -43,6 +47,8 @@ impl Mark {
             (true, 2) => Some(Self::Operation),
             (true, 3) => Some(Self::Rest),
             (true, 4) => Some(Self::End),
+            (true, 5) => Some(Self::BeginAlone),
+            (true, 6) => Some(Self::EndAlone),
             _ => None,
         }
     }
@@ -246,7 +252,9 @@ mod tests {
         assert_eq!(mark(2, 0), Some(Mark::Operation));
         assert_eq!(mark(3, 0), Some(Mark::Rest));
         assert_eq!(mark(4, 0), Some(Mark::End));
-        assert_eq!(mark(5, 0), None);
+        assert_eq!(mark(5, 0), Some(Mark::BeginAlone));
+        assert_eq!(mark(6, 0), Some(Mark::EndAlone));
+        assert_eq!(mark(7, 0), None);
         assert_eq!(Instruction::new(0x1000, &[0x0F, 0x1F, 0x80, 0, 1, 0, 0], STUBS).mark, None);
         assert_eq!(kernel(&bytes(1, 2)).mark, None);
     }

@@ -14,6 +14,8 @@ pub struct Region {
     user: User,
     data: Touched,
     code: Touched,
+    processors: usize,
+    shared: Vec<(Address, u32, u32)>,
     entries: Vec<Entries>,
     executed: Vec<(Address, u64)>,
 }
@@ -85,6 +87,10 @@ pub struct Counts {
     pub data: Lines,
     /// Lines of code.
     pub code: Lines,
+    /// Processors that executed kernel code.
+    pub processors: usize,
+    /// Lines of data that one processor wrote and another one read or wrote.
+    pub shared: Vec<u64>,
     /// The ways through the kernel, by the place where they begin.
     pub ways: Vec<Way>,
     /// How often each instruction of the kernel was executed, by address.
@@ -175,6 +181,8 @@ impl From<Region> for Counts {
             privileged: privileged.into_iter().map(|(name, count)| (name, per_operation(count))).collect(),
             data: lines(region.data),
             code: lines(region.code),
+            processors: region.processors,
+            shared: region.shared.iter().map(|(line, _, _)| line.0).collect(),
             ways: region.entries.iter().map(|entries| entries.way(operations)).collect(),
             executed: region.executed.iter().map(|(at, count)| (at.0, per_operation(*count))).collect(),
         }
@@ -185,7 +193,7 @@ impl From<Region> for Counts {
 mod tests {
     use super::parse;
 
-    const LINE: &str = r#"{"region":0,"operations":2,"kernel":{"instructions":12,"loads":4,"stores":3,"locked":1,"privileged":{"mov to cr3":2}},"user":{"instructions":7},"data":{"sum":5,"most":3,"lines":[["0xfffffffff0000000",2,3,3]]},"code":{"sum":4,"most":2,"lines":[["0xffffffff80600000",2,6,0]]},"entries":[{"at":"0xffffffff80600000","count":4,"instructions":12,"least":2,"most":4,"data_lines":5,"code_lines":4}],"executed":[["0xffffffff80600000",12]]}"#;
+    const LINE: &str = r#"{"region":0,"operations":2,"kernel":{"instructions":12,"loads":4,"stores":3,"locked":1,"privileged":{"mov to cr3":2}},"user":{"instructions":7},"data":{"sum":5,"most":3,"lines":[["0xfffffffff0000000",2,3,3]]},"code":{"sum":4,"most":2,"lines":[["0xffffffff80600000",2,6,0]]},"processors":2,"shared":[["0xfffffffff0000000",2,1]],"entries":[{"at":"0xffffffff80600000","count":4,"instructions":12,"least":2,"most":4,"data_lines":5,"code_lines":4}],"executed":[["0xffffffff80600000",12]]}"#;
 
     #[test]
     fn sums_become_means_of_an_operation() {
@@ -193,6 +201,7 @@ mod tests {
         assert_eq!((counts.kernel, counts.user, counts.loads, counts.stores, counts.locked), (6.0, 3.5, 2.0, 1.5, 0.5));
         assert_eq!((counts.data.mean, counts.data.most, counts.entries, counts.privileged()), (2.5, 3, 2.0, 1.0));
         assert_eq!(counts.data.lines, [(0xFFFF_FFFF_F000_0000, 1.0)]);
+        assert_eq!((counts.processors, counts.shared), (2, vec![0xFFFF_FFFF_F000_0000]));
         assert_eq!(counts.executed, [(0xFFFF_FFFF_8060_0000, 6.0)]);
     }
 

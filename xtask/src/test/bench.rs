@@ -16,6 +16,9 @@ const CODE_LINES: u64 = 16;
 /// Message registers that are registers of the processor, without the tag.
 const REGISTERS: u32 = 7;
 
+/// Messages that a pair of threads exchanges at least while many do.
+const PAIR_MESSAGES: f64 = 100.0;
+
 /// Instructions that the kernel may execute in a second in which nobody is ready: a few timer interrupts.
 const IDLE_INSTRUCTIONS: f64 = 10_000.0;
 
@@ -28,6 +31,7 @@ pub fn cases() -> Vec<Case> {
     vec![
         Case::new("bench::no_figure_has_grown", "", grown),
         Case::new("bench::a_call_and_its_reply_touch_few_lines", "X.2, Ipc, message transfer", lines),
+        Case::new("bench::messages_of_processors_share_nothing", "X.2, Processors, IPC", shared),
         Case::new("bench::the_plugin_agrees_with_the_clock", "", agreement),
         Case::new("bench::two_runs_count_the_same", "", same),
         Case::new("bench::a_second_without_work_is_idle", "", idle),
@@ -88,6 +92,29 @@ fn lines(lab: &Lab) -> Result<()> {
         ensure!(counts.code.most <= CODE_LINES, "{name}: {} lines of code: {code:?}", counts.code.most);
         ensure!(counts.data.most > 0 && counts.code.most > 0, "{name}: no lines were seen");
         ensure!(counts.locked == 0.0, "{name}: {} instructions that lock memory", counts.locked);
+    }
+    Ok(())
+}
+
+/// A pair of threads on each processor exchange messages, all pairs together: no instruction locks memory, and no line is
+/// written by the kernel that it reads or writes on another processor.
+fn shared(lab: &Lab) -> Result<()> {
+    for cpus in [4, 64] {
+        let rig = Rig::of_images(lab.dir.clone())?.with_cpus(cpus);
+        let (figures, _) = rig.boot("scale", &format!("pairs={cpus} rounds=1 json"))?;
+        if !rig.has_plugin() {
+            return Err(Skipped("this QEMU takes no plugins of version 1").into());
+        }
+        let [Figure { counts: Some(Seen { counts, data, .. }), .. }] = &figures[..] else { bail!("{figures:?}") };
+        ensure!(counts.processors == cpus as usize, "{} of {cpus} processors were in the kernel", counts.processors);
+        ensure!(counts.entries >= f64::from(cpus) * PAIR_MESSAGES, "only {} entries of the kernel", counts.entries);
+        let name = |line: &u64| {
+            let index = counts.data.lines.iter().position(|(own, _)| own == line);
+            index.map_or(format!("{line:#x}"), |index| data[index].0.clone())
+        };
+        let names: Vec<String> = counts.shared.iter().map(name).collect();
+        ensure!(names.is_empty(), "{cpus} processors write and read the same lines: {names:?}");
+        ensure!(counts.locked == 0.0, "{} instructions lock memory on {cpus} processors", counts.locked);
     }
     Ok(())
 }

@@ -39,6 +39,18 @@ pub fn rest() {
     mark::<3, 0>();
 }
 
+/// What this processor does counts from here on, whatever the others do: with those that do so it is one operation.
+#[inline(always)]
+pub fn begin_alone() {
+    mark::<5, 0>();
+}
+
+/// What this processor does counts no more.
+#[inline(always)]
+pub fn end_alone() {
+    mark::<6, 0>();
+}
+
 /// The region ends.
 #[inline(always)]
 pub fn end() {
