@@ -60,6 +60,10 @@ impl Toolchain {
         Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
     }
 
+    fn has_stable_jump_tables(&self) -> bool {
+        self.version().ok().and_then(|version| minor(&version)).is_none_or(|minor| minor >= STABLE_JUMP_TABLES_MINOR)
+    }
+
     /// A cargo command that compiles for bare metal what is added as `-p PACKAGE`.
     pub fn cargo(&self, subcommand: &str) -> Command {
         let mut command = project::cargo(subcommand);
@@ -69,17 +73,21 @@ impl Toolchain {
         if let Some(rustc) = self.rustc {
             command.env("RUSTC", rustc);
         }
+        // build-std is unstable, though it has not changed for years; so are some flags.
+        command.env("RUSTC_BOOTSTRAP", "1");
         if self.builds_core {
-            // build-std is unstable, though it has not changed for years.
-            command.env("RUSTC_BOOTSTRAP", "1");
             command.args(["-Zbuild-std=core,compiler_builtins", "-Zbuild-std-features=compiler-builtins-mem"]);
         }
         command
     }
 
     /// The same flags for the kernel and for user programs: other flags would be another core.
-    fn flags(&self) -> [String; 6] {
+    ///
+    /// Neither tables of jumps nor calls by way of a table of addresses, as indirect branches can be led astray (Spectre v2).
+    fn flags(&self) -> [String; 8] {
         [
+            if self.has_stable_jump_tables() { "-Cjump-tables=no" } else { "-Zno-jump-tables" }.to_owned(),
+            "-Zplt=yes".to_owned(),
             "-Crelocation-model=static".to_owned(),
             "-Cforce-unwind-tables=no".to_owned(),
             "-Cforce-frame-pointers=yes".to_owned(),
@@ -89,6 +97,9 @@ impl Toolchain {
         ]
     }
 }
+
+/// The oldest compiler that takes `-Cjump-tables`: 1.93.
+const STABLE_JUMP_TABLES_MINOR: u32 = 93;
 
 /// The compiler that cargo uses when it is not told.
 fn active_rustc() -> String {

@@ -1,7 +1,9 @@
 //! Circular lists through the TCBs: ready queues, send queues, timeout slots.
 //!
-//! A list is a head in some [`Var`]; its members are linked by one of the [`Link`]s in their TCB, which a selector
-//! names. A thread is on at most one list per link. All operations take constant time.
+//! A list is a head in some [`Var`]; its members are linked by one of the [`Link`]s in their TCB, which the [`Kind`] of the
+//! list names. A thread is on at most one list per link. All operations take constant time.
+
+use core::marker::PhantomData;
 
 use crate::inspect::Loose;
 use crate::machine::TcbRef;
@@ -46,23 +48,29 @@ impl Link {
     }
 }
 
-/// One list, for the length of an operation.
-pub struct List<'a> {
-    tcbs: &'a [Tcb],
-    head: &'a Head,
-    link: fn(&Tcb) -> &Link,
+/// A kind of lists. It is a type, as a pointer to a function would be an indirect call, which can be led astray.
+pub trait Kind {
+    /// The link of these lists.
+    fn link(tcb: &Tcb) -> &Link;
 }
 
-impl<'a> List<'a> {
-    /// The list that starts at `head` and runs through the links that `link` selects.
+/// One list, for the length of an operation.
+pub struct List<'a, K> {
+    tcbs: &'a [Tcb],
+    head: &'a Head,
+    kind: PhantomData<K>,
+}
+
+impl<'a, K: Kind> List<'a, K> {
+    /// The list that starts at `head`.
     #[inline]
-    pub fn new(tcbs: &'a [Tcb], head: &'a Head, link: fn(&Tcb) -> &Link) -> Self {
-        Self { tcbs, head, link }
+    pub fn new(tcbs: &'a [Tcb], head: &'a Head) -> Self {
+        Self { tcbs, head, kind: PhantomData }
     }
 
     #[inline]
     fn link(&self, thread: TcbRef) -> &'a Link {
-        (self.link)(&self.tcbs[thread.index()])
+        K::link(&self.tcbs[thread.index()])
     }
 
     /// The first member.
@@ -104,7 +112,7 @@ impl<'a> List<'a> {
     }
 
     /// Adds all members of `other`, which is then empty, at the end.
-    pub fn append(&self, other: &List<'_>) {
+    pub fn append(&self, other: &Self) {
         let Some(others) = other.head.replace(None) else { return };
         let Some(first) = self.head.get() else { return self.head.set(Some(others)) };
         let (last, others_last) = (self.link(first).prev(), self.link(others).prev());
@@ -176,6 +184,8 @@ impl Iterator for Walk<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ipc::Sending;
+    use crate::sched::ready_queue::Ready;
 
     /// A list of five threads at most, and what is on it, front to back.
     struct Five {
@@ -188,8 +198,8 @@ mod tests {
             Self { tcbs: Default::default(), head: Head::zero() }
         }
 
-        fn list(&self) -> List<'_> {
-            List::new(&self.tcbs, &self.head, |tcb| &tcb.send_link)
+        fn list(&self) -> List<'_, Sending> {
+            List::new(&self.tcbs, &self.head)
         }
 
         #[track_caller]
@@ -232,7 +242,7 @@ mod tests {
     #[test]
     fn links_are_independent() {
         let (five, ready) = (Five::new(), Head::zero());
-        let other = List::new(&five.tcbs, &ready, |tcb| &tcb.ready_link);
+        let other = List::<Ready>::new(&five.tcbs, &ready);
         five.list().push_back(TcbRef::new(1));
         other.push_back(TcbRef::new(1));
         other.push_back(TcbRef::new(2));

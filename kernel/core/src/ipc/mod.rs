@@ -14,7 +14,7 @@ use l4_abi::{IpcError, IpcErrorKind, MsgTag, Phase, ThreadId, Time, Timeouts, Wo
 
 use crate::cross::Place;
 use crate::kernel::Here;
-use crate::list::{Link, List};
+use crate::list::{Kind, Link, List};
 use crate::machine::{CpuId, Machine, SpaceRef, TcbRef};
 use crate::sched::Current;
 use crate::thread::{Arrival, Purpose, Status, Tcb, Work};
@@ -34,8 +34,14 @@ const AT_ONCE: u64 = 0;
 /// The deadline of a phase that waits for ever.
 pub(crate) const NEVER: u64 = u64::MAX;
 
-fn send_link(tcb: &Tcb) -> &Link {
-    &tcb.send_link
+/// Threads that wait to send to the same one.
+pub(crate) struct Sending;
+
+impl Kind for Sending {
+    #[inline]
+    fn link(tcb: &Tcb) -> &Link {
+        &tcb.send_link
+    }
 }
 
 /// Whether a wait for `partner` takes a message in the name of `sends_as` from a thread `sender` (X.2, Send).
@@ -269,12 +275,12 @@ impl<M: Machine> Here<'_, M> {
     }
 
     /// Those queued on threads that were moved away.
-    pub(crate) fn orphans(&self) -> List<'_> {
-        List::new(self.k.tcbs, &self.cpu.orphans, send_link)
+    pub(crate) fn orphans(&self) -> List<'_, Sending> {
+        List::new(self.k.tcbs, &self.cpu.orphans)
     }
 
-    pub(crate) fn send_queue(&self, receiver: TcbRef) -> List<'_> {
-        List::new(self.k.tcbs, &self.k.tcb(receiver).send_queue, send_link)
+    pub(crate) fn send_queue(&self, receiver: TcbRef) -> List<'_, Sending> {
+        List::new(self.k.tcbs, &self.k.tcb(receiver).send_queue)
     }
 
     /// Starts the timeout of a phase; for a page fault in the middle of a string that of the string goes on.

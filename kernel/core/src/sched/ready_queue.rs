@@ -1,6 +1,6 @@
 //! The ready threads of one processor: 256 FIFO queues, highest non-empty one first (X.2, Scheduling).
 
-use crate::list::{Head, Link, List};
+use crate::list::{Head, Kind, Link, List};
 use crate::machine::TcbRef;
 use crate::thread::Tcb;
 use crate::var::Var;
@@ -18,8 +18,14 @@ pub struct ReadyQueue {
     occupied: [Var<usize>; PRIORITIES / WORD_BITS],
 }
 
-fn ready_link(tcb: &Tcb) -> &Link {
-    &tcb.ready_link
+/// Threads that are ready, of one priority.
+pub(crate) struct Ready;
+
+impl Kind for Ready {
+    #[inline]
+    fn link(tcb: &Tcb) -> &Link {
+        &tcb.ready_link
+    }
 }
 
 #[allow(clippy::new_without_default, reason = "for statics")]
@@ -34,8 +40,8 @@ impl ReadyQueue {
         Self { heads: [const { Head::zero() }; PRIORITIES], occupied: [const { Var::zero() }; PRIORITIES / WORD_BITS] }
     }
 
-    fn list<'a>(&'a self, tcbs: &'a [Tcb], priority: u8) -> List<'a> {
-        List::new(tcbs, &self.heads[usize::from(priority)], ready_link)
+    fn list<'a>(&'a self, tcbs: &'a [Tcb], priority: u8) -> List<'a, Ready> {
+        List::new(tcbs, &self.heads[usize::from(priority)])
     }
 
     fn mark(&self, priority: u8, occupied: bool) {

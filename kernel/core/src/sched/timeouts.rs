@@ -4,7 +4,7 @@
 //! deadline, so insertion and removal take constant time however many threads sleep, and each timeout moves down at
 //! most [`LEVELS`] times before it fires. A timeout never fires before its deadline.
 
-use crate::list::{Head, Link, List};
+use crate::list::{Head, Kind, Link, List};
 use crate::machine::TcbRef;
 use crate::thread::Tcb;
 use crate::var::{Var, Var64};
@@ -29,8 +29,14 @@ pub struct Timeouts {
     count: Var<usize>,
 }
 
-fn timeout_link(tcb: &Tcb) -> &Link {
-    &tcb.timeout_link
+/// Threads whose timeouts share a slot.
+struct TimedOut;
+
+impl Kind for TimedOut {
+    #[inline]
+    fn link(tcb: &Tcb) -> &Link {
+        &tcb.timeout_link
+    }
 }
 
 #[allow(clippy::new_without_default, reason = "for statics")]
@@ -45,8 +51,8 @@ impl Timeouts {
         }
     }
 
-    fn list<'a>(&'a self, tcbs: &'a [Tcb], level: usize, slot: usize) -> List<'a> {
-        List::new(tcbs, &self.heads[level][slot], timeout_link)
+    fn list<'a>(&'a self, tcbs: &'a [Tcb], level: usize, slot: usize) -> List<'a, TimedOut> {
+        List::new(tcbs, &self.heads[level][slot])
     }
 
     /// Level and slot for a deadline, seen from `self.now`.

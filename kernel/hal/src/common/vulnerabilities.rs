@@ -321,6 +321,7 @@ impl Finding {
         match self.weakness {
             Weakness::L1tf => Some("entries of absent pages are zero"),
             Weakness::SpectreV1 => Some("thread numbers are masked"),
+            Weakness::SpectreV2 => Some("no indirect jumps in the kernel"),
             _ => None,
         }
     }
@@ -372,12 +373,10 @@ impl fmt::Display for Finding {
             is_treated = true;
             write!(f, ", {word}")?;
         }
-        // STIBP alone keeps the neighbour out, and nobody else.
+        // Returns go where the last calls came from, unless there were none: IBRS keeps them from going elsewhere then.
         let ibrs = Measures::AUTOMATIC_IBRS.union(Measures::ENHANCED_IBRS);
         match self.weakness {
-            Weakness::SpectreV2 if is_treated && !self.measures.intersects(ibrs) => {
-                f.write_str(", the kernel's own jumps not mitigated")
-            }
+            Weakness::SpectreV2 if !self.measures.intersects(ibrs) => f.write_str(", returns not guarded"),
             _ if !is_treated => f.write_str(", not mitigated"),
             _ => Ok(()),
         }
@@ -460,29 +459,34 @@ mod tests {
     const MASKED: &str = "affected, thread numbers are masked";
     const CLEARED: &str = "affected, buffers are cleared on the way to user mode";
     const IN_VAIN: &str = "affected, buffers would be cleared on the way to user mode, but VERW is not said to do so";
-    const STIBP: &str = "affected, STIBP, the kernel's own jumps not mitigated";
-    const ENHANCED: &str = "affected, enhanced IBRS, STIBP";
+    const JUMPS: &str = "affected, no indirect jumps in the kernel, returns not guarded";
+    const STIBP: &str = "affected, no indirect jumps in the kernel, STIBP, returns not guarded";
+    const ENHANCED: &str = "affected, no indirect jumps in the kernel, enhanced IBRS, STIBP";
 
     #[test]
     fn each_processor_gets_what_it_needs() {
         use Policy::{Auto, Full, Off};
-        check(SKYLAKE_OF_2017, Auto, [APART, ZERO, IN_VAIN, MASKED, OPEN, OPEN, EMPTIED]);
+        check(SKYLAKE_OF_2017, Auto, [APART, ZERO, IN_VAIN, MASKED, JUMPS, OPEN, EMPTIED]);
         check(SKYLAKE, Auto, [APART, ZERO, CLEARED, MASKED, STIBP, OPEN, EMPTIED]);
-        let full = "affected, STIBP, IBPB between spaces, the kernel's own jumps not mitigated";
+        let full = "affected, no indirect jumps in the kernel, STIBP, IBPB between spaces, returns not guarded";
         check(SKYLAKE, Full, [APART, ZERO, CLEARED, MASKED, full, "affected, SSBD", EMPTIED]);
-        check(SKYLAKE, Off, [OPEN, ZERO, OPEN, MASKED, OPEN, OPEN, OPEN]);
+        check(SKYLAKE, Off, [OPEN, ZERO, OPEN, MASKED, JUMPS, OPEN, OPEN]);
         check(CASCADE_LAKE, Auto, [NOT, NOT, NOT, MASKED, ENHANCED, OPEN, EMPTIED]);
         check(ATOM, Auto, [NOT; 7]);
         check(ATOM, Full, [NOT; 7]);
         check(SILVERMONT, Auto, [APART, NOT, IN_VAIN, MASKED, STIBP, NOT, EMPTIED]);
         check(GOLDMONT, Auto, [NOT, NOT, NOT, MASKED, STIBP, OPEN, EMPTIED]);
-        check(OPTERON, Auto, [NOT, NOT, NOT, MASKED, OPEN, NOT, NOT]);
-        check(ZEN_1, Auto, [NOT, NOT, NOT, MASKED, OPEN, OPEN, NOT]);
-        let barrier = "affected, IBPB between spaces, the kernel's own jumps not mitigated";
+        check(OPTERON, Auto, [NOT, NOT, NOT, MASKED, JUMPS, NOT, NOT]);
+        check(ZEN_1, Auto, [NOT, NOT, NOT, MASKED, JUMPS, OPEN, NOT]);
+        let barrier = "affected, no indirect jumps in the kernel, IBPB between spaces, returns not guarded";
         check(ZEN_1, Full, [NOT, NOT, NOT, MASKED, barrier, OPEN, NOT]);
         check(ZEN_3, Auto, [NOT, NOT, NOT, MASKED, ENHANCED, OPEN, NOT]);
-        check(ZEN_4, Auto, [NOT, NOT, NOT, MASKED, "affected, automatic IBRS, STIBP", NOT, NOT]);
-        check(UNKNOWN, Auto, [APART, ZERO, IN_VAIN, MASKED, OPEN, OPEN, EMPTIED]);
+        check(
+            ZEN_4,
+            Auto,
+            [NOT, NOT, NOT, MASKED, "affected, no indirect jumps in the kernel, automatic IBRS, STIBP", NOT, NOT],
+        );
+        check(UNKNOWN, Auto, [APART, ZERO, IN_VAIN, MASKED, JUMPS, OPEN, EMPTIED]);
     }
 
     #[test]

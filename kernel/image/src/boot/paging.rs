@@ -39,6 +39,8 @@ mod image {
         pub static __entry_end: u8;
         pub static __text_end: u8;
         pub static __area_code: u8;
+        pub static __area_calls_start: u64;
+        pub static __area_calls_end: u64;
         pub static __rodata_start: u8;
         pub static __rodata_end: u8;
         pub static __data_start: u8;
@@ -239,6 +241,8 @@ impl KernelSpace {
         let template = (&raw const image::__area_code).cast::<u64>();
         // SAFETY: the template is a page of the image; the frame is new, and reached as in `Direct`.
         unsafe { Direct::<fn() -> _>::pointer(code).copy_from_nonoverlapping(template, PAGE_BYTES / size_of::<u64>()) };
+        // SAFETY: the frame has a copy of the template now, which nobody executes yet.
+        unsafe { aim_calls(Direct::<fn() -> _>::pointer(code).cast(), cpu) };
         let slot = map(memory, start + AREA_UTCB_SLOT, PageKind::KernelData)?;
         let porch = map(memory, start + AREA_PORCH, PageKind::KernelData)?;
         let parts = [
@@ -342,6 +346,25 @@ impl KernelSpace {
     /// Whether memory of its own is mapped at `address`.
     pub fn is_backed(&self, address: usize) -> bool {
         self.tables.is_backed(&Direct(|| None), address as u64)
+    }
+}
+
+/// Makes the calls out of the code of an area, of which there is a copy for processor `cpu` at `code`, lead where those of
+/// processor 0 do.
+///
+/// # Safety
+/// The page at `code` is a copy of the template as it is for processor 0; nobody else uses it.
+unsafe fn aim_calls(code: *mut u8, cpu: usize) {
+    let (first, end) = (&raw const image::__area_calls_start, &raw const image::__area_calls_end);
+    let count = (end.addr() - first.addr()) / size_of::<u64>();
+    for index in 0..count {
+        // SAFETY: the linker has put so many addresses there.
+        let behind = unsafe { first.wrapping_add(index).read_unaligned() } as usize;
+        let distance: *mut i32 = code.wrapping_add(behind - AREAS - size_of::<i32>()).cast();
+        // SAFETY: the distance ends where the instruction does, in the page by contract.
+        let of_first = unsafe { distance.read_unaligned() };
+        // SAFETY: as above.
+        unsafe { distance.write_unaligned(of_first - (cpu * AREA_BYTES) as i32) };
     }
 }
 

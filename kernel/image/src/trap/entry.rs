@@ -132,8 +132,13 @@ global_asm!(
     "mov [rsp + {r15}], r15",
     "lea rsp, [rip + area_stack_top]",
     "xor ebp, ebp",
-    "mov rax, offset {syscall}",
-    "call rax",
+    // Out of the area: the copies of other processors are at another distance from the function, which is set right when they
+    // are made, by the address here ([`crate::boot::paging`]). An address in a register could be led astray.
+    "call {syscall}",
+    "99:",
+    ".pushsection .area_calls, \"a\"",
+    ".quad 99b",
+    ".popsection",
     "ud2",
     ".popsection",
     // From user mode with rax, the vector, the error code, rip, cs, rflags, rsp and ss on a stack in the area: all into frame and

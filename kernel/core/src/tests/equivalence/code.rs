@@ -45,7 +45,8 @@ pub enum Action {
     Test,
     Push,
     RepMovsq,
-    Call,
+    /// A call of the function at this address.
+    Call(u64),
     Sysret,
     Iret,
     Jmp(usize),
@@ -128,15 +129,23 @@ fn file() -> PathBuf {
     own.unwrap_or_else(|| [env!("CARGO_MANIFEST_DIR"), "../../target/marcona/x86_64/kernel.debug"].iter().collect())
 }
 
+/// The bytes of the image of the kernel, with its symbols.
+///
+/// # Panics
+/// If there is no image.
+pub fn image() -> Vec<u8> {
+    let file = file();
+    let read = std::fs::read(&file);
+    read.unwrap_or_else(|error| panic!("{}: {error}; build the kernel by `cargo xtask build`", file.display()))
+}
+
 impl Code {
     /// The code of the image of the kernel.
     ///
     /// # Panics
     /// If there is no image, or anything in it that is not known here.
     pub fn of_image() -> Self {
-        let file = file();
-        let bytes = std::fs::read(&file)
-            .unwrap_or_else(|error| panic!("{}: {error}; build the kernel by `cargo xtask build`", file.display()));
+        let bytes = image();
         let elf = object::File::parse(bytes.as_slice()).expect("the image is sound");
         let symbols: HashMap<&str, u64> =
             elf.symbols().filter_map(|symbol| Some((symbol.name().ok()?, symbol.address()))).collect();
@@ -219,7 +228,7 @@ impl Reader<'_> {
             if matches!(action, Action::Jmp(_) | Action::Jcc(..)) {
                 self.pending.push((index, instruction.near_branch_target()));
             }
-            if matches!(action, Action::Jmp(_) | Action::Call | Action::Sysret | Action::Iret) {
+            if matches!(action, Action::Jmp(_) | Action::Call(_) | Action::Sysret | Action::Iret) {
                 return;
             }
             address = instruction.next_ip();
@@ -254,7 +263,7 @@ fn action(instruction: &Instruction) -> Action {
         Mnemonic::Test => Action::Test,
         Mnemonic::Push => Action::Push,
         Mnemonic::Movsq if instruction.has_rep_prefix() => Action::RepMovsq,
-        Mnemonic::Call if instruction.code() == Form::Call_rm64 => Action::Call,
+        Mnemonic::Call if instruction.code() == Form::Call_rel32_64 => Action::Call(instruction.near_branch64()),
         Mnemonic::Sysretq => Action::Sysret,
         Mnemonic::Iretq => Action::Iret,
         Mnemonic::Jmp if instruction.is_jmp_short_or_near() => Action::Jmp(usize::MAX),

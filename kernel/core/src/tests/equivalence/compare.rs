@@ -9,6 +9,7 @@ use l4_abi::{MR_COUNT, Utcb};
 
 use super::processor::{Registers, reg};
 use super::side::{FRAME_ORDER, Side};
+use crate::ipc::Sending;
 use crate::list::List;
 use crate::machine::{Machine, TcbRef};
 use crate::sched::NEVER_ENDS;
@@ -73,11 +74,11 @@ fn compare_processors(fast: &Side, general: &Side, cpu: usize) -> Result<(), Dif
 
 fn orphans(side: &Side, cpu: usize) -> Vec<TcbRef> {
     let tcbs = side.w.k.tcbs;
-    members(&List::new(tcbs, &side.w.k.cpus[cpu].orphans, |tcb| &tcb.send_link))
+    members(&List::new(tcbs, &side.w.k.cpus[cpu].orphans))
 }
 
 /// Members of a list; most are empty.
-fn members(list: &List<'_>) -> Vec<TcbRef> {
+fn members(list: &List<'_, Sending>) -> Vec<TcbRef> {
     core::iter::successors(list.first(), |&thread| list.after(thread)).collect()
 }
 
@@ -136,7 +137,7 @@ fn compare_threads(fast: &Side, general: &Side, thread: TcbRef) -> Result<(), Di
     }
     let [queue, other] = [fast, general].map(|side| {
         let tcb = side.w.k.tcb(thread);
-        members(&List::new(side.w.k.tcbs, &tcb.send_queue, |tcb| &tcb.send_link))
+        members(&List::new(side.w.k.tcbs, &tcb.send_queue))
     });
     same!(queue, other, "send queue");
     compare_times(fast, general, thread)?;

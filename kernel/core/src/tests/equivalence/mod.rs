@@ -6,6 +6,7 @@
 //! later system call could see must be the same ([`compare`]), and a call must have been taken by the fast path exactly if
 //! nothing bars it ([`conditions`]).
 
+mod branches;
 mod code;
 mod compare;
 mod conditions;

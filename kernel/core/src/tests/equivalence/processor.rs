@@ -58,8 +58,8 @@ pub enum Exit {
     Sysret,
     /// In user mode, by IRET.
     Iret,
-    /// With the call of a function.
-    Call,
+    /// With the call of the function at this address.
+    Call(u64),
 }
 
 /// The flags that SYSRET does not load.
@@ -90,9 +90,9 @@ pub fn execute(code: &Code, start: usize, registers: &mut Registers, memory: &mu
         match step.action {
             Action::Jmp(to) => at = to,
             Action::Jcc(condition, to) => at = if core.holds(condition, step) { to } else { at },
-            Action::Call => {
+            Action::Call(function) => {
                 registers.general = core.general;
-                return Exit::Call;
+                return Exit::Call(function);
             }
             Action::Sysret => {
                 registers.ip = core.general[reg::RCX];

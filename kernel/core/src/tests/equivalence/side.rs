@@ -133,20 +133,20 @@ impl Side {
         registers.general[reg::RCX] = registers.ip;
         registers.general[reg::R11] = registers.flags;
         let entry = if self.may_be_fast { self.code.syscall_entry } else { self.code.general_syscall };
-        match self.execute(cpu, entry, &mut registers) {
+        let function = match self.execute(cpu, entry, &mut registers) {
             Exit::Sysret => {
                 self.processors[cpu].user = Some(registers);
                 return true;
             }
             Exit::Iret => panic!("the entry calls the kernel first"),
-            Exit::Call => {}
-        }
+            Exit::Call(function) => function,
+        };
         assert_eq!(registers.general[reg::RSP], self.code.map.stack_top + self.area_offset(cpu), "an empty stack");
         self.processors[cpu].user = None;
         self.interrupt_all();
         let thread = self.current(cpu).expect("somebody called");
         let here = &mut self.here(cpu);
-        let next = match registers.general[reg::RAX] == self.code.ipc_elsewhere {
+        let next = match function == self.code.ipc_elsewhere {
             true => self.call_elsewhere(here, thread, &registers.general),
             false => ipc(here, thread),
         };
