@@ -1,7 +1,8 @@
 //! Making ping and pong, and printing what they find.
 
 use l4::thread::delete;
-use l4::{MsgTag, ThreadId, ipc, kip, schedule, utcb};
+use l4::time::sleep;
+use l4::{MsgTag, ThreadId, Time, ipc, kip, schedule, utcb};
 use l4_rt::print;
 use measure::pager;
 use measure::stage::{make_second, make_space, must, thread_after_root};
@@ -9,6 +10,9 @@ use pingpong::options::{Mode, Options};
 use pingpong::report::{Head, Line, Row, Run};
 
 use crate::players;
+
+/// How long processors with nothing to do may take until they sleep, microseconds.
+const SETTLE_US: u64 = 1_000;
 
 /// The id of ping.
 pub fn ping() -> ThreadId {
@@ -40,6 +44,9 @@ pub fn run(options: &Options, mode: Mode) {
     if mode == Mode::Xcpu {
         let other = (utcb().processor_no() as usize + 1) % kip::num_processors();
         must("moving pong", schedule::set_processor_no(pong(), other as u16));
+        // Processors that have just started look out for a while before they sleep. Where the instructions of all count, these
+        // would, too.
+        sleep(Time::period_us(SETTLE_US));
     }
     print!("{}", Head(&run));
     pager::start_thread(ping(), players::ping, players::ping_sp());

@@ -1,6 +1,6 @@
 //! The program storm, and scale, on several processors.
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 
 use super::boots::{self, PATIENCE};
 use super::{Case, Lab};
@@ -99,14 +99,19 @@ fn pairs(lab: &Lab) -> Result<()> {
     Ok(())
 }
 
-/// A call to another processor and its reply, both without words: instructions of both together, of kernel and user code.
+/// A call to another processor and its reply, with words that are registers: instructions of both together, of kernel and user
+/// code, on a machine of two processors and on one of many.
 fn call_between_processors(lab: &Lab) -> Result<()> {
-    let args = "xcpu mrs=0..0 rounds=100 json tick=instructions".to_owned();
-    let ended = boot(&Machine { icount: true, ..machine(lab, "pingpong", args, 2) })?;
-    let rows = boots::rows(&ended.console);
-    let [row] = &rows[..] else { bail!("{} rows\n{}", rows.len(), boots::tail(&ended.console)) };
-    ensure!(row.mode == "xcpu" && row.value > 1.0, "{row}");
-    ensure!(2.0 * row.value <= CALL_INSTRUCTIONS, "one way of at most {CALL_INSTRUCTIONS} both ways: {row}");
+    for cpus in [2, 64] {
+        let args = "xcpu mrs=0..7 rounds=100 json tick=instructions".to_owned();
+        let ended = boot(&Machine { icount: true, ..machine(lab, "pingpong", args, cpus) })?;
+        let rows = boots::rows(&ended.console);
+        ensure!(rows.len() == 8, "{} rows\n{}", rows.len(), boots::tail(&ended.console));
+        for row in rows {
+            ensure!(row.mode == "xcpu" && row.value > 1.0, "{row}");
+            ensure!(2.0 * row.value <= CALL_INSTRUCTIONS, "one way of at most {CALL_INSTRUCTIONS} both ways: {row}");
+        }
+    }
     Ok(())
 }
 

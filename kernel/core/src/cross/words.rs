@@ -11,7 +11,9 @@
 //! thread is coming, and looks whether somebody is queued on it or it runs elsewhere; who has queued somebody or moved it
 //! looks whether it is coming. So at least one of them sees the other.
 
-use l4_abi::{MsgTag, ThreadId, Time, Timeouts, Utcb, Word};
+use core::ops::Range;
+
+use l4_abi::{MR_COUNT, MsgTag, ThreadId, Time, Timeouts, Utcb, Word};
 
 use crate::ipc::NEVER;
 use crate::kernel::Here;
@@ -40,6 +42,30 @@ pub struct Woken<'h> {
     pub from: ThreadId,
     /// When its time is over, microseconds on the clock; all ones: never.
     pub end: u64,
+}
+
+/// Copies so many words behind the tag. Of the few that most messages have, each is at a place that the code knows: a loop takes
+/// five instructions a word, this two, and some to find out how many there are. The last comes first, so that all numbers of
+/// words end alike.
+#[inline(always)]
+fn copy_untyped(source: &Utcb, dest: &Utcb, count: usize) {
+    let (from, to) = (source.mrs(), dest.mrs());
+    let copy = |words: Range<usize>| {
+        for index in words.rev() {
+            to[index].store(from[index].load(Ordering::Relaxed), Ordering::Relaxed);
+        }
+    };
+    match count {
+        0 => {}
+        1 => copy(1..2),
+        2 => copy(1..3),
+        3 => copy(1..4),
+        4 => copy(1..5),
+        5 => copy(1..6),
+        6 => copy(1..7),
+        7 => copy(1..8),
+        _ => copy(1..MR_COUNT.min(count + 1)),
+    }
 }
 
 impl<'h, M: Machine> Here<'h, M> {
@@ -189,9 +215,7 @@ impl<'h, M: Machine> Here<'h, M> {
     /// Gives the receiver what the sender, which runs at `from`, has in its UTCB.
     #[inline(always)]
     fn copy_words(&self, source: &Utcb, dest: &Utcb, tag: MsgTag, from: CpuId) {
-        for (to, word) in dest.mrs()[1..].iter().zip(&source.mrs()[1..]).take(tag.untyped()) {
-            to.store(word.load(Ordering::Relaxed), Ordering::Relaxed);
-        }
+        copy_untyped(source, dest, tag.untyped());
         let flags = if from == self.id { 0 } else { MsgTag::XCPU };
         dest.set_tag(tag.without_flags(MsgTag::FLAGS).with_flags(flags));
     }
