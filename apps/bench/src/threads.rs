@@ -1,4 +1,4 @@
-//! The life of a thread that never runs.
+//! The life of a thread that never runs, alone or with many others.
 
 use l4::thread::{self, my_global_id, thread_control};
 use l4::{ThreadId, Word};
@@ -42,6 +42,21 @@ fn delete_newborn() {
     must("deleting a thread", thread::delete(newborn()));
 }
 
+/// Threads of a crowd: so many that their slots fill pages of the kernel's tables.
+const CROWD: Word = 64;
+
+fn create_crowd() {
+    let me = my_global_id();
+    for n in 0..CROWD {
+        let created = thread_control(thread_after_root(NEWBORN + n), me, me, ThreadId::NIL, None);
+        must("creating a thread", created);
+    }
+}
+
+fn delete_crowd() {
+    (0..CROWD).for_each(|n| must("deleting a thread", thread::delete(thread_after_root(NEWBORN + n))));
+}
+
 /// Creation.
 pub fn create(bench: &Bench) {
     for (mode, create) in MODES {
@@ -50,6 +65,10 @@ pub fn create(bench: &Bench) {
             delete_newborn();
         });
     }
+    bench.figure("crowd", CROWD, |clock: &mut Clock| {
+        clock.time(create_crowd);
+        delete_crowd();
+    });
 }
 
 /// Deletion.
@@ -60,4 +79,8 @@ pub fn delete(bench: &Bench) {
             clock.time(delete_newborn);
         });
     }
+    bench.figure("crowd", CROWD, |clock: &mut Clock| {
+        create_crowd();
+        clock.time(delete_crowd);
+    });
 }

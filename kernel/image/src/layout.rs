@@ -34,6 +34,7 @@ use crate::frame::FRAME_SIZE_LOG2;
 use kcore::mapdb::Node;
 use kcore::thread::TCB_SIZE_LOG2;
 use khal::desc::Tss;
+use khal::tables::Gap;
 
 // The map for tools that see addresses only: absolute symbols of the image, NAME where a table begins and NAME_stride
 // for the distance of its slots.
@@ -189,6 +190,27 @@ pub const USER_ADDRESS_BITS: u32 = 47;
 /// The end of the user area. The last page below 2^47 is left out: a SYSCALL at its end would return to an address that
 /// is not canonical.
 pub const USER_END: usize = (1 << USER_ADDRESS_BITS) - 4096;
+
+/// What there is in the sparse tables where no page is backed. Any thread number can be looked up, on the fast path with the
+/// user's stack, on which no fault may come: the table of TCBs always shows zeroes. The others are read where there is something,
+/// but for races with who takes it away.
+pub const fn gap(address: usize) -> Gap {
+    if address >= TCB_TABLE && address < TCB_TABLE + TCB_TABLE_BYTES { Gap::Zeroes } else { Gap::Nothing }
+}
+
+/// Whether `address` is in a table whose gaps are [`Gap::Nothing`].
+pub const fn has_empty_gaps(address: usize) -> bool {
+    let tables = [(FRAME_TABLE, FRAME_TABLE_BYTES), (SPACE_TABLE, SPACE_TABLE_BYTES), (NODE_TABLE, NODE_TABLE_BYTES)];
+    let mut index = 0;
+    while index < tables.len() {
+        let (start, bytes) = tables[index];
+        if address >= start && address - start < bytes {
+            return true;
+        }
+        index += 1;
+    }
+    false
+}
 
 /// Whether an instruction pointer with this value can exist (Intel SDM 1, Canonical Addressing).
 pub const fn is_canonical(address: usize) -> bool {

@@ -55,8 +55,8 @@ pub struct Hardware {
     context_flush: Option<ContextFlush>,
     options: Options,
     interrupts: Interrupts,
-    /// For each of [`THREAD_TABLES`] a thread whose page there is kept though no thread has a slot in it: to give it back and
-    /// take it again means to interrupt all processors. Guarded by `tables`.
+    /// For each of [`THREAD_TABLES`] a thread whose page there is kept though no thread has a slot in it: to give it back means to
+    /// interrupt all processors. Guarded by `tables`.
     spares: [Var<Option<TcbRef>>; THREAD_TABLES.len()],
 }
 
@@ -118,8 +118,10 @@ impl Hardware {
         let frame = kmem.alloc(self, held).ok_or(NoMemory)?;
         // SAFETY: frames of kernel memory belong to whom they were given to; the lock of the tables is held, as `held`
         // shows; the page read as zeroes, and the frame is zero.
-        let stale = unsafe { self.kernel_space.map_page(page_of(address), frame) };
-        forget_everywhere(stale);
+        let stale = unsafe { self.kernel_space.back_page(page_of(address), frame) };
+        if let Some(stale) = stale {
+            forget_everywhere(stale);
+        }
         Ok(())
     }
 
@@ -129,7 +131,7 @@ impl Hardware {
             return;
         }
         // SAFETY: the lock of the tables is held, as `held` shows; by the core's word nothing in the page is in use.
-        let (frame, stale) = unsafe { self.kernel_space.unmap_page(page_of(address)) };
+        let (frame, stale) = unsafe { self.kernel_space.release_page(page_of(address), layout::gap(address)) };
         forget_everywhere(stale);
         kmem.free(self, held, frame);
     }
@@ -196,6 +198,12 @@ impl Hardware {
         let word = word & !KEEP_TRANSLATIONS;
         Cr3::new(word & !(PAGE_BYTES - 1), (word & (PAGE_BYTES - 1)) as u16)
     }
+}
+
+/// The kernel has read at `address` and found nothing. Whether that was a gap in a table of the core, where it finds zeroes when
+/// it reads again, or what somebody has put there meanwhile.
+pub fn fill_gap(address: usize) -> bool {
+    layout::has_empty_gaps(address) && HARDWARE.get().kernel_space.fill_gap(page_of(address))
 }
 
 /// A table in which each thread has a slot.

@@ -192,6 +192,11 @@ impl Rig {
         &self.compiler
     }
 
+    /// The address of a function or label of the kernel.
+    pub fn code(&self, name: &str) -> Option<u64> {
+        self.symbols.code(name)
+    }
+
     /// Whether the emulator takes the plugin.
     ///
     /// # Panics

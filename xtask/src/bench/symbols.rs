@@ -83,6 +83,11 @@ impl Symbols {
         self.tables.iter().find(|table| table.name == name).map(|table| table.address)
     }
 
+    /// The address of a function or label.
+    pub fn code(&self, name: &str) -> Option<u64> {
+        self.code.iter().find(|symbol| symbol.name == name).map(|symbol| symbol.address)
+    }
+
     /// The function that an instruction is in.
     pub fn function(&self, address: u64) -> &str {
         last(&self.code, address, |symbol| symbol.address).map_or("unknown code", |symbol| symbol.name.as_str())

@@ -62,7 +62,7 @@ fn storm(lab: &Lab, seed: u64, icount: bool) -> Result<()> {
 
 /// Processors of a storm.
 const CPUS: u32 = 4;
-/// The storm measures the kernel's memory by filling it, which takes long with much: each page that is backed interrupts all
+/// The storm measures the kernel's memory by filling it, which takes long with much: each page that is released interrupts all
 /// processors.
 const KERNEL_MEMORY: &str = "kmem=4M";
 

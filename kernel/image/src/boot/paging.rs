@@ -16,11 +16,13 @@
 //!
 //! None of its pages is global, so that nothing of the kernel stays cached when a space is loaded.
 
+use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
 use kcore::machine::PhysAddr;
 use kformats::paging::Amd64;
 use khal::cpu::Features;
 use khal::cr::Cr3;
-use khal::tables::{KernelTables, NoFrame, PageKind, TableMemory};
+use khal::tables::{Gap, KernelTables, NoFrame, PageKind, TableMemory};
 use khal::tlb::{self, ContextFlush};
 
 use super::stack::BOOT_STACK;
@@ -105,6 +107,12 @@ impl<S: FnMut() -> Option<PhysAddr>> TableMemory for Direct<S> {
         unsafe { Self::pointer(at).write_volatile(entry) }
     }
 
+    fn replace(&mut self, at: u64, old: u64, new: u64) -> bool {
+        // SAFETY: as in `read`; the address is that of an entry, and so aligned.
+        let entry = unsafe { AtomicU64::from_ptr(Self::pointer(at)) };
+        entry.compare_exchange(old, new, Relaxed, Relaxed).is_ok()
+    }
+
     fn take_frame(&mut self) -> Option<u64> {
         let PhysAddr(frame) = (self.0)()?;
         // SAFETY: the source gives the frame away for good; it is mapped as in `read`.
@@ -136,7 +144,7 @@ pub struct Plan<'a> {
     pub kernel_memory: &'a [(PhysAddr, PhysAddr)],
     /// Parts of the tables of the core, first address and bytes, in large pages: they read as zero where they are not
     /// backed.
-    pub sparse: &'a [(usize, usize)],
+    pub sparse: &'a [(usize, usize, Gap)],
     /// The task states, where they are to be near a port map; `None` without I/O fpages.
     pub task_states: Option<PhysAddr>,
     /// The registers of the local APIC.
@@ -194,8 +202,8 @@ impl KernelSpace {
         for &(start, end) in plan.kernel_memory {
             map_kernel_memory(&tables, memory, start, end)?;
         }
-        for &(start, bytes) in plan.sparse {
-            tables.map_zeroes(memory, start as u64, bytes as u64)?;
+        for &(start, bytes, gap) in plan.sparse {
+            tables.reserve(memory, start as u64, bytes as u64, gap)?;
         }
         let stubs = (&raw const image::__stubs_start).addr() - KERNEL_BASE;
         tables.map(memory, STUB_PAGE as u64, stubs as u64, PageKind::UserCode)?;
@@ -313,34 +321,38 @@ impl KernelSpace {
         unsafe { Cr3::new(self.tables.root() as usize, 0).load() };
     }
 
-    /// Maps the page at `address` in one of the plan's sparse tables to `frame`, for the kernel to read and write. Until
-    /// processors forget the page they may go on reading zeroes.
+    /// Maps the page at `address` in one of the plan's sparse tables to `frame`, for the kernel to read and write. If processors
+    /// may know the page as zeroes, they may go on reading these until they forget it.
     ///
     /// # Panics
     /// If the page is backed already.
     ///
     /// # Safety
     /// 1. As for [`KernelSpace::build`], for `frame`.
-    /// 2. No other call on these tables is in progress.
+    /// 2. No other call on these tables is in progress, but of [`KernelSpace::fill_gap`].
     /// 3. References into the page are used as if its content had been zero and `frame`'s is.
-    pub unsafe fn map_page(&self, address: usize, frame: PhysAddr) -> Stale {
-        let mapped = self.tables.map(&mut Direct(|| None), address as u64, frame.0, PageKind::KernelData);
-        mapped.expect("sparse tables have their page tables from the start");
-        Stale { address }
+    pub unsafe fn back_page(&self, address: usize, frame: PhysAddr) -> Option<Stale> {
+        let is_known = self.tables.back(&mut Direct(|| None), address as u64, frame.0, PageKind::KernelData);
+        is_known.then_some(Stale { address })
     }
 
-    /// Takes back the frame that [`KernelSpace::map_page`] put at `address`: the page reads as zeroes again. The frame may
+    /// Takes back the frame that [`KernelSpace::back_page`] put at `address`: the page reads as zeroes again. The frame may
     /// be used for something else when processors have forgotten the page.
     ///
     /// # Panics
     /// If the page is not backed.
     ///
     /// # Safety
-    /// 1. No other call on these tables is in progress.
+    /// 1. No other call on these tables is in progress, but of [`KernelSpace::fill_gap`].
     /// 2. References into the page are used as if its content were zero from now on, and it is not written to.
-    pub unsafe fn unmap_page(&self, address: usize) -> (PhysAddr, Stale) {
-        let frame = self.tables.unmap(&mut Direct(|| None), address as u64);
+    pub unsafe fn release_page(&self, address: usize, gap: Gap) -> (PhysAddr, Stale) {
+        let frame = self.tables.release(&mut Direct(|| None), address as u64, gap);
         (PhysAddr(frame), Stale { address })
+    }
+
+    /// Makes the page at `address`, in a sparse table, read as zero if there is nothing. Whether there is something now.
+    pub fn fill_gap(&self, address: usize) -> bool {
+        self.tables.fill_gap(&mut Direct(|| None), address as u64)
     }
 
     /// Whether memory of its own is mapped at `address`.

@@ -52,6 +52,8 @@ pub mod vector {
     pub const SPURIOUS: u8 = 0xFF;
 }
 
+/// Error code of a page fault of the kernel that read where nothing is.
+const FAULT_NOT_PRESENT: usize = 0;
 /// Bits of a page fault's error code.
 const FAULT_WRITE: usize = 1 << 1;
 const FAULT_FETCH: usize = 1 << 4;
@@ -207,12 +209,16 @@ pub struct KernelFrame {
     ss: usize,
 }
 
-/// An exception in kernel mode: a failed try at a model-specific register, which goes on behind it, or a bug.
+/// An exception in kernel mode: a failed try at a model-specific register, which goes on behind it; a look at a gap in a table of
+/// the core, which is repeated; or a bug.
 pub extern "C" fn kernel_exception(frame: &mut KernelFrame) {
     if frame.vector == vector::GENERAL_PROTECTION
         && let Some(ip) = msr::mended(frame.ip)
     {
         frame.ip = ip;
+        return;
+    }
+    if frame.vector == vector::PAGE_FAULT && frame.error_code == FAULT_NOT_PRESENT && machine::fill_gap(cr::cr2()) {
         return;
     }
     if config::DEBUG

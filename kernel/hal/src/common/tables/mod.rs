@@ -2,7 +2,8 @@
 //!
 //! They are built at boot and then stay; their entries are the same in every space. Each page has a [`PageKind`], and
 //! no kind is writable and executable at once. Where a table of the kernel is sparse and must read as zero in between,
-//! the gaps map one frame of zeroes ([`KernelTables::map_zeroes`]). Such a place has its page tables from the start, so
+//! the gaps map one frame of zeroes, at once or as soon as somebody reads there ([`Gap`]). Such a place has its page tables from
+//! the start ([`KernelTables::reserve`]), so
 //! that what comes and goes later are entries of the lowest level alone: a page is backed and released by one write, no
 //! processor ever walks through a table that is gone, and the only translations to forget are those of single pages.
 
@@ -14,6 +15,8 @@ pub trait TableMemory {
     fn read(&self, at: u64) -> u64;
     /// Replaces that entry.
     fn write(&mut self, at: u64, entry: u64);
+    /// Makes that entry `new` if it is `old`, and says whether it was. Atomic.
+    fn replace(&mut self, at: u64, old: u64, new: u64) -> bool;
     /// A frame of 4 KiB filled with zeroes, never given back; `None` if there is no more.
     fn take_frame(&mut self) -> Option<u64>;
 }
@@ -66,6 +69,17 @@ impl PageKind {
     }
 }
 
+/// What there is in a sparse table where no page is backed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Gap {
+    /// The frame of zeroes.
+    Zeroes,
+    /// Nothing. Who reads there faults, and finds the frame of zeroes when it reads again ([`KernelTables::fill_gap`]). What is
+    /// not there is in no cache of translations (Intel SDM 3A, 4.10.2.3): a page that is backed before somebody has looked
+    /// need not be forgotten by anybody.
+    Nothing,
+}
+
 const PAGES: u32 = 0;
 const LARGE_PAGES: u32 = 1;
 
@@ -107,8 +121,7 @@ impl<F: PageFormat> KernelTables<F> {
         (F::index(level, address), memory.read(slot::<F>(self.root, level, address)))
     }
 
-    /// Maps the page at `address` to the frame at `frame`. Where the frame of zeroes was mapped, cached translations of
-    /// it are the caller's to forget.
+    /// Maps the page at `address` to the frame at `frame`.
     ///
     /// # Errors
     /// [`NoFrame`]; nothing is mapped then.
@@ -118,10 +131,47 @@ impl<F: PageFormat> KernelTables<F> {
     pub fn map(&self, memory: &mut impl TableMemory, address: u64, frame: u64, kind: PageKind) -> Result<(), NoFrame> {
         assert!((address | frame).is_multiple_of(Self::PAGE_BYTES), "pages are aligned");
         let at = self.slot(memory, PAGES, address)?;
-        let old = memory.read(at);
-        assert!(old == 0 || old == self.zero_entry, "a kernel page is mapped once");
+        assert!(memory.read(at) == 0, "a kernel page is mapped once");
         memory.write(at, self.format.leaf(PAGES, kind.leaf(frame)));
         Ok(())
+    }
+
+    /// Maps the page at `address`, a gap of a sparse table, to the frame at `frame`. Whether the frame of zeroes was mapped
+    /// there: then cached translations of it are the caller's to forget. Meanwhile others may fill the gap.
+    ///
+    /// # Panics
+    /// If a page is backed there, no table is reserved, or an address is not aligned.
+    #[must_use = "processors may know the page as zeroes"]
+    pub fn back(&self, memory: &mut impl TableMemory, address: u64, frame: u64, kind: PageKind) -> bool {
+        assert!((address | frame).is_multiple_of(Self::PAGE_BYTES), "pages are aligned");
+        let at = self.reserved_slot(memory, address).expect("a sparse table has its page tables from the start");
+        let leaf = self.format.leaf(PAGES, kind.leaf(frame));
+        if memory.replace(at, 0, leaf) {
+            return false;
+        }
+        assert!(memory.replace(at, self.zero_entry, leaf), "a page is backed once");
+        true
+    }
+
+    /// Makes the page at `address` read as zero if it is a gap where nothing is. Whether something is there now. Others may
+    /// fill or back the gap meanwhile.
+    pub fn fill_gap(&self, memory: &mut impl TableMemory, address: u64) -> bool {
+        let Some(at) = self.reserved_slot(memory, address) else { return false };
+        // If it is not empty any more, somebody else was faster.
+        memory.replace(at, 0, self.zero_entry);
+        true
+    }
+
+    /// Where the entry of the page at `address` is, if there is a table for it.
+    fn reserved_slot(&self, memory: &impl TableMemory, address: u64) -> Option<u64> {
+        let mut table = self.root;
+        for level in (PAGES + 1..F::LEVELS).rev() {
+            match self.format.decode(level, memory.read(slot::<F>(table, level, address))) {
+                Entry::Table(next) => table = next,
+                _ => return None,
+            }
+        }
+        Some(slot::<F>(table, PAGES, address))
     }
 
     /// Maps the page at `address`, which is mapped, to another frame. Cached translations of it are the caller's to
@@ -135,16 +185,16 @@ impl<F: PageFormat> KernelTables<F> {
         memory.write(at, self.format.leaf(PAGES, kind.leaf(frame)));
     }
 
-    /// Maps the frame of zeroes again at `address`, where [`KernelTables::map`] put a frame, which is returned. Cached
-    /// translations of the page are the caller's to forget before the frame is used for anything else.
+    /// Leaves `gap` at `address`, where [`KernelTables::back`] put a frame, which is returned. Cached translations of the page
+    /// are the caller's to forget before the frame is used for anything else.
     ///
     /// # Panics
     /// If no page is mapped there, or the address is not aligned.
-    pub fn unmap(&self, memory: &mut impl TableMemory, address: u64) -> u64 {
+    pub fn release(&self, memory: &mut impl TableMemory, address: u64, gap: Gap) -> u64 {
         assert!(address.is_multiple_of(Self::PAGE_BYTES), "pages are aligned");
         let (at, leaf) = self.page_entry(memory, address);
         assert!(memory.read(at) != self.zero_entry, "a gap has nothing to give back");
-        memory.write(at, self.zero_entry);
+        memory.write(at, self.entry_of(gap));
         leaf.frame
     }
 
@@ -184,21 +234,28 @@ impl<F: PageFormat> KernelTables<F> {
         Ok(())
     }
 
-    /// Maps the frame of zeroes to each page of the `bytes` at `address`, both multiples of a large page, for the kernel
-    /// to read. Takes a frame for each large page, and makes later calls of [`KernelTables::map`] there need none.
+    fn entry_of(&self, gap: Gap) -> u64 {
+        match gap {
+            Gap::Zeroes => self.zero_entry,
+            Gap::Nothing => 0,
+        }
+    }
+
+    /// Makes the `bytes` at `address`, both multiples of a large page, a sparse table with such gaps. Takes a frame for each
+    /// large page, so that pages are backed without taking any.
     ///
     /// # Errors
     /// [`NoFrame`]; the first pages may be mapped.
     ///
     /// # Panics
     /// If anything is mapped there, or an address is not aligned.
-    pub fn map_zeroes(&self, memory: &mut impl TableMemory, address: u64, bytes: u64) -> Result<(), NoFrame> {
-        assert!((address | bytes).is_multiple_of(Self::LARGE_PAGE_BYTES), "whole page tables read as zero");
+    pub fn reserve(&self, memory: &mut impl TableMemory, address: u64, bytes: u64, gap: Gap) -> Result<(), NoFrame> {
+        assert!((address | bytes).is_multiple_of(Self::LARGE_PAGE_BYTES), "whole page tables are sparse");
         for offset in (0..bytes).step_by(Self::LARGE_PAGE_BYTES as usize) {
             let at = self.slot(memory, LARGE_PAGES, address + offset)?;
             assert!(memory.read(at) == 0, "a kernel page is mapped once");
             let table = memory.take_frame().ok_or(NoFrame)?;
-            fill::<F>(memory, table, self.zero_entry);
+            fill::<F>(memory, table, self.entry_of(gap));
             memory.write(at, self.format.table(table));
         }
         Ok(())
