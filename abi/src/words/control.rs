@@ -282,6 +282,47 @@ impl SpaceControl {
     /// Top bit. amd64: the space runs 32-bit code. ia32: the space becomes a small space. In the old control word that
     /// a call returns: it was done.
     pub const MODE: Self = Self(1 << (Word::BITS - 1));
+    /// The space gets another quota of kernel memory, the number below in KiB; all ones: none. In the old control word: what
+    /// it was. An extension of X.2.
+    pub const QUOTA: Self = Self(1 << (Word::BITS - 2));
+    /// The old control word tells how much kernel memory the space takes, in KiB, in place of its old quota. An extension of
+    /// X.2.
+    pub const USAGE: Self = Self(1 << (Word::BITS - 3));
+    /// The number of KiB.
+    const KIB: Word = Self::USAGE.0 - 1;
+
+    /// Asks for this quota in KiB, or for none. What is too large for the word is none.
+    pub const fn quota(kib: Option<Word>) -> Self {
+        match kib {
+            Some(kib) if kib < Self::KIB => Self(Self::QUOTA.0 | kib),
+            _ => Self(Self::QUOTA.0 | Self::KIB),
+        }
+    }
+
+    /// Asks how much kernel memory the space takes; or says so, in KiB. What is too large for the word is the largest number.
+    pub const fn usage(kib: Word) -> Self {
+        Self(Self::USAGE.0 | if kib < Self::KIB { kib } else { Self::KIB })
+    }
+
+    /// The quota in KiB, or that there shall be none; `None`: nothing is said of a quota.
+    pub const fn quota_kib(self) -> Option<Option<Word>> {
+        let kib = self.0 & Self::KIB;
+        match self.0 & Self::QUOTA.0 {
+            0 => None,
+            _ if kib == Self::KIB => Some(None),
+            _ => Some(Some(kib)),
+        }
+    }
+
+    /// Whether the call asks what the space takes, or the answer says it.
+    pub const fn asks_for_usage(self) -> bool {
+        self.0 & Self::USAGE.0 != 0
+    }
+
+    /// The number of KiB in an answer.
+    pub const fn kib(self) -> Word {
+        self.0 & Self::KIB
+    }
 }
 
 word_type! {

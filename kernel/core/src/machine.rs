@@ -143,6 +143,11 @@ pub trait Mmu: PhysMem + Tlb {
     /// The format of its page tables.
     type Format: PageFormat;
 
+    /// What the slots of a thread take in the tables of the core and the machine.
+    const THREAD_BYTES: usize = size_of::<crate::thread::Tcb>();
+    /// Frames that a space with I/O ports takes besides those of the core.
+    const PORT_MAP_FRAMES: usize = 0;
+
     /// The format with what the processors can do.
     fn format(&self) -> Self::Format;
 

@@ -359,6 +359,9 @@ impl Tlb for Hardware {
 impl Mmu for Hardware {
     type Format = Amd64;
 
+    const THREAD_BYTES: usize = size_of::<Tcb>() + size_of::<Frame>();
+    const PORT_MAP_FRAMES: usize = port_map::LEVELS_BELOW;
+
     #[inline(always)]
     fn format(&self) -> Amd64 {
         Amd64 {

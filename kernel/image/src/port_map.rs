@@ -18,7 +18,7 @@ use crate::machine::Hardware;
 pub const PAGES: usize = 3;
 const PAGE_BYTES: usize = 4096;
 /// Levels of tables below a root.
-const LEVELS_BELOW: usize = 3;
+pub const LEVELS_BELOW: usize = 3;
 
 /// The address of a page of the map.
 pub fn page(index: usize) -> usize {

@@ -21,6 +21,31 @@ pub fn space_control(
     if result == 0 { Err(last_error()) } else { Ok(old_control) }
 }
 
+/// Gives the space of `space`, which has its areas, a quota of kernel memory in KiB, or none; returns the old one. What the
+/// space would take beyond it, for page tables, mappings or threads, is refused as if the kernel had no memory. For
+/// privileged threads. An extension of X.2 that other kernels ignore: these return no quota.
+///
+/// # Errors
+/// NoPrivilege, InvalidSpace; UtcbArea if the space has no areas.
+pub fn set_quota(space: ThreadId, kib: Option<Word>) -> Result<Option<Word>, SysError> {
+    let old = control_memory(space, SpaceControl::quota(kib))?;
+    Ok(old.quota_kib().flatten())
+}
+
+/// How much kernel memory the space of `space`, which has its areas, takes, in KiB, rounded up. For privileged threads. An
+/// extension of X.2: `None` on other kernels.
+///
+/// # Errors
+/// NoPrivilege, InvalidSpace; UtcbArea if the space has no areas.
+pub fn memory_used(space: ThreadId) -> Result<Option<Word>, SysError> {
+    let old = control_memory(space, SpaceControl::USAGE)?;
+    Ok(old.asks_for_usage().then_some(old.kib()))
+}
+
+fn control_memory(space: ThreadId, control: SpaceControl) -> Result<SpaceControl, SysError> {
+    space_control(space, control, Fpage::NIL, Fpage::NIL, ThreadId::NIL)
+}
+
 /// Revokes the rights in each fpage from all mappings derived from it; leaves the access status in their rights. At most
 /// 64 fpages; the message registers are overwritten.
 ///

@@ -21,6 +21,7 @@ mod layout;
 mod localities;
 mod memory;
 mod processors;
+mod quota;
 mod redirection;
 mod schedule;
 mod schedule_words;
@@ -43,6 +44,7 @@ pub const ALL: &[&[Test]] = &[
     exchange_registers::TESTS,
     space::TESTS,
     kernel_memory::TESTS,
+    quota::TESTS,
     space_control::TESTS,
     ipc::TESTS,
     ipc_words::TESTS,

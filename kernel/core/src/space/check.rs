@@ -3,11 +3,12 @@
 
 use kformats::paging::{Access, Entry, PageFormat};
 
+use super::account::FRAME;
 use super::tables::Mapped;
 use super::{Place, Space, Spaces};
 use crate::inspect::NodeView;
 use crate::machine::{Mmu, NodeRef, PhysAddr, SpaceRef};
-use crate::mapdb::LEVEL_MAX;
+use crate::mapdb::{LEVEL_MAX, Node};
 
 /// What there is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -18,6 +19,16 @@ pub struct Census {
     pub mappings: usize,
     /// Frames of tables, of their shadows, of UTCBs and of ports.
     pub frames: usize,
+}
+
+impl Census {
+    fn and(self, other: Self) -> Self {
+        Self {
+            spaces: self.spaces + other.spaces,
+            mappings: self.mappings + other.mappings,
+            frames: self.frames + other.frames,
+        }
+    }
 }
 
 /// An invariant that does not hold.
@@ -95,10 +106,14 @@ impl<M: Mmu> Spaces<'_, M> {
         for index in self.table.backed() {
             let space = self.get(index);
             if space.is_used.get() {
-                census.spaces += 1;
-                self.check_ports(index, &mut census.frames)?;
+                let mut own = Census { spaces: 1, ..Census::default() };
+                self.check_ports(index, &mut own.frames)?;
+                let port_map = if own.frames > 0 { M::PORT_MAP_FRAMES } else { 0 };
                 let table = Table { index, space, rest };
-                self.check_table(&table, Self::top(), (space.root.get(), space.shadow.get()), 0, &mut census)?;
+                self.check_table(&table, Self::top(), (space.root.get(), space.shadow.get()), 0, &mut own)?;
+                let bytes = (own.frames + port_map) * FRAME + own.mappings * size_of::<Node>() + size_of::<Space>();
+                require(space.account.used() == bytes, "a space is charged with what it has", index, 0)?;
+                census = census.and(own);
             }
         }
         let first = SpaceRef::new(0);

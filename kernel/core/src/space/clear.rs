@@ -10,6 +10,7 @@
 
 use kformats::paging::{Entry, PageFormat, PatIndex};
 
+use super::account::TABLE;
 use super::tables::SCANNED_FOR_ONE;
 use super::{Place, Slot, Space, Spaces, spend};
 use crate::lock::{Held, rank};
@@ -108,5 +109,6 @@ impl<M: Mmu> Spaces<'_, M> {
         self.machine.invalidate(space, gone.address as usize, gone.size_log2);
         self.machine.complete();
         self.free_pair(held, gone.table, gone.shadow);
+        self.discharge(self.get(space), TABLE);
     }
 }

@@ -3,6 +3,7 @@
 use kformats::paging::{Access, Entry, PAGE_LOG2, PatIndex};
 use l4_abi::Fpage;
 
+use super::account::FRAME;
 use super::tables::KernelPage;
 use super::{PAGE_SIZE, Place, Slot, Spaces};
 use crate::lock::{Held, rank};
@@ -89,6 +90,7 @@ impl<M: Mmu> Spaces<'_, M> {
             self.machine.invalidate(space, address & !(PAGE_SIZE as usize - 1), PAGE_LOG2);
             self.machine.complete();
             self.kmem.free(self.machine, held, PhysAddr(leaf.frame));
+            self.discharge(slot, FRAME);
         }
     }
 

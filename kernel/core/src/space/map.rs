@@ -208,12 +208,12 @@ impl<M: Mmu> Spaces<'_, M> {
         if place.level > level {
             let moves_node = kind == MapKind::Grant && level == found.level;
             if !moves_node {
-                node = Some(self.mapdb.alloc(self.machine, self.kmem, guard.held())?);
+                node = Some(self.alloc_node(guard.held(), dest)?);
             }
             let filled = self.make_tables(guard.held(), dest, to, level);
             place = filled.inspect_err(|_| {
                 if let Some(node) = node {
-                    self.mapdb.free(self.machine, self.kmem, guard.held(), node);
+                    self.free_node(guard.held(), dest, node);
                 }
             })?;
         }
@@ -296,17 +296,17 @@ impl<M: Mmu> Spaces<'_, M> {
             debug_assert!(node.is_none(), "the node of the granter's page moves");
             let mut tree = self.mapdb.lock_tree(piece.frame, held);
             return Ok(match self.source_of(piece) {
-                Some(page) => self.move_page(&mut tree, piece, place, page, budget),
+                Some(page) => self.move_page(&mut tree, piece, place, page, budget)?,
                 None => Step::Retry,
             });
         }
         let node = match node {
             Some(node) => node,
-            None => self.mapdb.alloc(self.machine, self.kmem, held)?,
+            None => self.alloc_node(held, piece.dest)?,
         };
         let mut tree = self.mapdb.lock_tree(piece.frame, held);
         let Some(page) = self.source_of(piece) else {
-            self.mapdb.free(self.machine, self.kmem, tree.held(), node);
+            self.free_node(tree.held(), piece.dest, node);
             return Ok(Step::Retry);
         };
         let origin = if piece.kind == MapKind::Map { Origin::Parent(page.node) } else { Origin::Sibling(page.node) };
@@ -317,6 +317,9 @@ impl<M: Mmu> Spaces<'_, M> {
     }
 
     /// Moves the whole page `page` of the granter. Needs the lock of the tree.
+    ///
+    /// # Errors
+    /// [`NoMemory`]: the node is beyond the quota of the destination.
     fn move_page(
         &self,
         tree: &mut TreeGuard<'_>,
@@ -324,17 +327,19 @@ impl<M: Mmu> Spaces<'_, M> {
         place: &Place,
         page: Mapped,
         budget: &mut u32,
-    ) -> Step {
+    ) -> Result<Step, NoMemory> {
         let access = piece.access.and(page.access);
         if access != page.access && !self.remove_derived(tree, page.node, budget) {
-            return Step::Retry;
+            return Ok(Step::Retry);
         }
+        self.charge(piece.dest, size_of::<Node>())?;
+        self.discharge(piece.source, size_of::<Node>());
         let node = self.mapdb.node(page.node);
         let status = self.clear_entry(node);
         node.keep(Kept::Reported, status);
         node.move_to(piece.dest_ref, piece.to);
         self.fill(place, page.node, self.leaf(piece.level, piece.frame, access, page.cache));
-        Step::Advance(1 << Self::page_log2(piece.level))
+        Ok(Step::Advance(1 << Self::page_log2(piece.level)))
     }
 
     /// Writes an entry and its shadow. Needs the locks of space and tree.

@@ -9,7 +9,7 @@ use l4_abi::{Fpage, MapItem, MapKind};
 use super::{PAGE_SIZE, Space, Spaces, access_of};
 use crate::lock::{Held, rank};
 use crate::machine::{Mmu, SpaceRef};
-use crate::mapdb::NewMapping;
+use crate::mapdb::{NewMapping, Node};
 use crate::sync::{Ordering, fence};
 
 /// A page that is to be mapped: the operands of [`Spaces::map_page_at_once`].
@@ -63,7 +63,9 @@ impl<M: Mmu> Spaces<'_, M> {
         }
         let parent = self.slot(&found).node?;
         let mapping = NewMapping { space: dest_ref, page: to, level: 0 };
-        let node = self.mapdb.add_child(self.machine, self.kmem, &mut tree, parent, mapping).ok()?;
+        self.charge(dest, size_of::<Node>()).ok()?;
+        let node = self.mapdb.add_child(self.machine, self.kmem, &mut tree, parent, mapping);
+        let node = node.inspect_err(|_| self.discharge(dest, size_of::<Node>())).ok()?;
         let format = self.machine.format();
         let access = format.effective(access_of(page.rights()));
         self.fill(&place, node, format.derived(found.word, access) as usize);

@@ -28,6 +28,7 @@ use crate::pool::{Head, Pool, Pooled, Table};
 use crate::sync::{AtomicU32, Ordering};
 use crate::var::{AsWord, Var};
 
+mod account;
 mod check;
 mod clear;
 mod kernel_pages;
@@ -43,6 +44,8 @@ mod tables;
 mod tests;
 mod unmap;
 
+pub use account::NO_QUOTA;
+pub(crate) use account::{bytes_of, kib_of};
 pub use check::{Broken, Census, Rest};
 pub use map::Transfer;
 pub(crate) use map_page::PageTransfer;
@@ -95,6 +98,7 @@ pub struct Space {
     redirector: Var<ThreadId>,
     lock: Lock<{ rank::SPACE }>,
     ports: ports::Ports,
+    account: account::Account,
     /// Tables that gave way to larger pages, counted.
     tables_taken_out: Var<u32>,
     /// In a free slot, the next one.
@@ -378,6 +382,7 @@ impl<'k, M: Mmu> Spaces<'k, M> {
         slot.is_privileged.set(kind != SpaceKind::Ordinary);
         slot.is_sigma0.set(kind == SpaceKind::Sigma0);
         slot.machine_word.set(self.machine.space_word(space, root));
+        slot.account.open();
         slot.is_used.set(true);
         Ok(space)
     }

@@ -4,6 +4,7 @@
 use kformats::paging::{Entry, PAGE_LOG2};
 use l4_abi::{Fpage, IoFpage, Rights};
 
+use super::account::{FRAME, TABLE};
 use super::tables::KernelPage;
 use super::{Slot, Space, Spaces, spend};
 use crate::lock::{Held, rank};
@@ -51,6 +52,7 @@ impl<M: Mmu> Spaces<'_, M> {
             cursor.pages.set((next >> PAGE_LOG2) as usize);
         }
         self.free_ports(held, space);
+        debug_assert!(slot.account.used() == TABLE + size_of::<Space>(), "what was taken is given back");
         self.free_pair(held, slot.root.get(), slot.shadow.get());
         self.free_slot(held, space);
         Progress::Done
@@ -67,6 +69,7 @@ impl<M: Mmu> Spaces<'_, M> {
             self.set_slot(&place, Slot::default());
             if matches!(kernel, KernelPage::Utcbs(_)) {
                 self.kmem.free(self.machine, held, PhysAddr(leaf.frame));
+                self.discharge(space, FRAME);
             }
             return address;
         }
@@ -78,6 +81,7 @@ impl<M: Mmu> Spaces<'_, M> {
                 self.machine.write(above.entry_at, 0);
                 self.set_slot(&above, Slot::default());
                 self.free_pair(held, table, shadow);
+                self.discharge(space, TABLE);
                 address
             }
             None => next,

@@ -8,6 +8,7 @@
 
 use kformats::paging::{Access, Entry, PAGE_LOG2, PageFormat, PatIndex};
 
+use super::account::TABLE;
 use super::clear::{Cleared, Clearing};
 use super::{Place, Slot, Space, Spaces};
 use crate::lock::{Held, rank};
@@ -72,7 +73,9 @@ impl<M: Mmu> Spaces<'_, M> {
     /// Puts a table in the place of the superpage that sigma0 has at `address`, if nothing is derived from it.
     fn divide_root(&self, held: &mut Held<{ rank::NONE }>, slot: &Space, address: u64) -> Result<(), NoMemory> {
         let mut guard = slot.lock.lock(held);
-        let (table, shadow) = self.alloc_pair(guard.held())?;
+        self.charge(slot, TABLE)?;
+        let pair = self.alloc_pair(guard.held()).inspect_err(|_| self.discharge(slot, TABLE));
+        let (table, shadow) = pair?;
         let mut tree = self.mapdb.lock_tree(address, guard.held());
         let place = self.walk(slot, address, 0);
         let page = self.mapped(slot, &place, address).filter(|page| page.level > 0);
@@ -81,7 +84,10 @@ impl<M: Mmu> Spaces<'_, M> {
                 self.remove_node(&mut tree, page.node);
                 self.link_table(&place, table, shadow);
             }
-            None => self.free_pair(tree.held(), table, shadow),
+            None => {
+                self.free_pair(tree.held(), table, shadow);
+                self.discharge(slot, TABLE);
+            }
         }
         Ok(())
     }
@@ -144,9 +150,9 @@ impl<M: Mmu> Spaces<'_, M> {
         let level =
             (0..=level_max.min(place.level)).rev().find(|level| self.root_fits(slot, address, *level)).unwrap_or(0);
         drop(tree);
-        let node = self.mapdb.alloc(self.machine, self.kmem, held)?;
+        let node = self.alloc_node(held, slot)?;
         let place = self.make_tables(held, slot, address, level);
-        let place = place.inspect_err(|_| self.mapdb.free(self.machine, self.kmem, held, node))?;
+        let place = place.inspect_err(|_| self.free_node(held, slot, node))?;
         self.mapdb.prepare_root(address, level, held);
         tree = self.mapdb.lock_tree(address, held);
         let frame = address >> Self::page_log2(level) << Self::page_log2(level);

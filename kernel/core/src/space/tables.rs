@@ -3,6 +3,7 @@
 use kformats::paging::{Access, Entry, Leaf, PageFormat, PatIndex, Status};
 use l4_abi::Rights;
 
+use super::account::FRAME;
 use super::{Space, Spaces, low_bits, rights_of, spend};
 use crate::kmem::{FRAME_SIZE, Reserved};
 use crate::lock::Held;
@@ -249,11 +250,12 @@ impl<M: Mmu> Spaces<'_, M> {
         (above, place)
     }
 
-    /// Claims the frames for the tables that [`Self::walk_and_fill`] will make on the way to `address`, and `others`. Needs
-    /// the lock of the space, which is held until then. The claim must be given back.
+    /// Claims the frames for the tables that [`Self::walk_and_fill`] will make on the way to `address`, and `others`; all of
+    /// them will be used, and are charged to the space. Needs the lock of the space, which is held until then. The claim
+    /// must be given back.
     ///
     /// # Errors
-    /// [`NoMemory`]: not enough for all of it.
+    /// [`NoMemory`]: not enough for all of it, or not for this space.
     pub(super) fn reserve_tables<const P: u8>(
         &self,
         held: &mut Held<P>,
@@ -264,7 +266,14 @@ impl<M: Mmu> Spaces<'_, M> {
     ) -> Result<Reserved, NoMemory> {
         let place = self.walk(space, address, level);
         let missing = if place.word == 0 { (place.level - level) as usize } else { 0 };
-        self.kmem.reserve(held, 2 * missing + others).ok_or(NoMemory)
+        let frames = 2 * missing + others;
+        if frames > 0 {
+            self.charge(space, frames * FRAME)?;
+        }
+        self.kmem.reserve(held, frames).ok_or_else(|| {
+            self.discharge(space, frames * FRAME);
+            NoMemory
+        })
     }
 
     /// As [`Self::walk`], with tables made where there are none, of frames from the claim. Needs the lock of the space.

@@ -324,7 +324,10 @@ impl<M: Mmu> Spaces<'_, M> {
 
     /// Removes a mapping from which none is derived; returns how it was accessed.
     pub(super) fn remove_node(&self, tree: &mut TreeGuard<'_>, node: NodeRef) -> Status {
-        let status = self.clear_entry(self.mapdb.node(node));
+        let slot = self.mapdb.node(node);
+        // Once the entry is gone, so may be the space.
+        self.discharge(self.get(slot.space()), size_of::<Node>());
+        let status = self.clear_entry(slot);
         let status = self.mapdb.remove(tree, node, status);
         self.mapdb.free(self.machine, self.kmem, tree.held(), node);
         status

@@ -166,12 +166,12 @@ impl<M: Machine> Here<'_, M> {
             self.check_utcb_location(space, location)?;
         }
         if let Home::In(space) = home
-            && let Err(emptied) = self.join(args.space, space)
+            && let Err(Refusal { error, emptied }) = self.join(args.space, space)
         {
             if let Some(space) = emptied {
                 self.release_as_work(caller, space);
             }
-            return Err(SysError::InvalidSpace);
+            return Err(error);
         }
         let made = self.make_thread(dest, home, args);
         let (space, utcb) = match made {
@@ -197,17 +197,20 @@ impl<M: Machine> Here<'_, M> {
         Ok(())
     }
 
-    /// Counts one thread more in `space`, which was the space of the thread `member`. It may be gone by now: then returns
-    /// the space if it has no thread any more.
-    fn join(&self, member: ThreadId, space: SpaceRef) -> Result<(), Option<SpaceRef>> {
-        if !self.k.spaces.get(space).try_add_thread() {
-            return Err(None);
+    /// Counts one thread more in `space`, which was the space of the thread `member`. It may be gone by now, or have no
+    /// memory for one more.
+    fn join(&self, member: ThreadId, space: SpaceRef) -> Result<(), Refusal> {
+        let slot = self.k.spaces.get(space);
+        if !slot.try_add_thread() {
+            return Err(SysError::InvalidSpace.into());
         }
         // It may be another space in the same slot by now; then this one is left alone.
-        match self.k.thread(member) {
-            Some(member) if self.k.tcb(member).space.get() == Some(space) => Ok(()),
-            _ => Err(self.leave(space)),
+        let is_it = self.k.thread(member).is_some_and(|member| self.k.tcb(member).space.get() == Some(space));
+        if is_it && self.k.spaces.is_within_quota(slot) {
+            return Ok(());
         }
+        let error = if is_it { SysError::OutOfMemory } else { SysError::InvalidSpace };
+        Err(Refusal { error, emptied: self.leave(space) })
     }
 
     /// Counts one thread less in `space`. Returns the space if it was the last.
@@ -373,8 +376,8 @@ impl<M: Machine> Here<'_, M> {
         if needs_utcb {
             self.check_modified_location(space, location, true)?;
         }
-        if moves && let Err(emptied) = self.join(args.space, space) {
-            return Err(Refusal { error: SysError::InvalidSpace, emptied });
+        if moves {
+            self.join(args.space, space)?;
         }
         let utcb = match location.filter(|_| needs_utcb).map(|location| self.allocate_utcb(space, location)) {
             Some(Err(error)) => {

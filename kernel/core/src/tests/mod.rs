@@ -58,6 +58,8 @@ mod processors;
 mod propagation;
 #[cfg(not(feature = "explore"))]
 mod quantum;
+#[cfg(not(feature = "explore"))]
+mod quota;
 pub(crate) mod random;
 #[cfg(not(feature = "explore"))]
 mod redirection;

@@ -3,8 +3,8 @@
 use kcore::machine::TcbRef;
 use kcore::syscall::{Exregs, ScheduleArgs, SpaceControlArgs, ThreadControlArgs};
 use l4_abi::{
-    ExregsControl, Fpage, PreemptionControl, PrioControl, ProcessorControl, ScheduleResult, SysError, ThreadId,
-    TimeControl, Timeouts, UnmapControl, Word,
+    ExregsControl, Fpage, PreemptionControl, PrioControl, ProcessorControl, ScheduleResult, SpaceControl, SysError,
+    ThreadId, TimeControl, Timeouts, UnmapControl, Word,
 };
 
 use super::{Core, vector};
@@ -153,10 +153,11 @@ fn space_control(here: &mut Core<'_>, thread: TcbRef, frame: &Frame) {
         utcb_area: Fpage::from_raw(frame.r8.get() as Word),
         redirector: id(frame.r9.get()),
     };
+    let control = SpaceControl::from_raw(frame.rsi.get() as Word);
     let result = here.space_control(thread, args);
+    let old = if result.is_ok() { here.control_memory(args.space, control) } else { SpaceControl::NONE };
     frame.rax.set(success(here, thread, result));
-    // The old control word: without the compatibility mode no bit is ever set.
-    frame.rdx.set(0);
+    frame.rdx.set(old.raw() as usize);
 }
 
 /// Processors run at a fixed speed: after the check of privilege every request is refused.

@@ -27,6 +27,7 @@
 
 use l4_abi::{IoFpage, MapKind};
 
+use super::account::{FRAME, TABLE};
 use super::{Space, Spaces};
 use crate::kmem::FRAME_SIZE;
 use crate::lock::{Held, Lock, rank};
@@ -103,8 +104,25 @@ impl<M: Mmu> Spaces<'_, M> {
         if slot.ports.has_bits() {
             return Ok(());
         }
-        let (low, high) = self.alloc_pair(held)?;
         let is_sigma0 = slot.is_sigma0();
+        let bytes = Self::bytes_of_ports(is_sigma0);
+        self.charge(slot, bytes)?;
+        self.provide_frames(held, space, is_sigma0).inspect_err(|_| self.discharge(slot, bytes))
+    }
+
+    /// What a space with ports takes for them.
+    const fn bytes_of_ports(is_sigma0: bool) -> usize {
+        TABLE + M::PORT_MAP_FRAMES * FRAME + if is_sigma0 { 0 } else { FRAME }
+    }
+
+    fn provide_frames(
+        &self,
+        held: &mut Held<{ rank::PORTS }>,
+        space: SpaceRef,
+        is_sigma0: bool,
+    ) -> Result<(), NoMemory> {
+        let slot = self.get(space);
+        let (low, high) = self.alloc_pair(held)?;
         let ranges = if is_sigma0 { Some(PhysAddr(0)) } else { self.kmem.alloc(self.machine, held) };
         let Some(ranges) = ranges else {
             self.free_pair(held, low, high);
@@ -141,6 +159,7 @@ impl<M: Mmu> Spaces<'_, M> {
         let held = guard.held();
         self.machine.close_port_map(self.kmem, held, slot.root.get());
         self.free_pair(held, slot.ports.bits[0].replace(PhysAddr(0)), slot.ports.bits[1].replace(PhysAddr(0)));
+        self.discharge(slot, Self::bytes_of_ports(slot.is_sigma0()));
         let ranges = slot.ports.ranges.replace(PhysAddr(0));
         if ranges != PhysAddr(0) {
             debug_assert!(slot.ports.count.get() == 0, "all ports are flushed");

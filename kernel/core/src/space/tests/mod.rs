@@ -4,6 +4,7 @@ mod exhaustion;
 mod interleaved;
 mod model;
 mod ports;
+mod quota;
 mod rules;
 mod walks;
 mod world;
