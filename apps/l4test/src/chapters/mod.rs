@@ -20,6 +20,7 @@ mod kip;
 mod layout;
 mod localities;
 mod memory;
+mod pagers;
 mod processors;
 mod quota;
 mod redirection;
@@ -54,6 +55,7 @@ pub const ALL: &[&[Test]] = &[
     cancel::TESTS,
     faults::TESTS,
     strings::TESTS,
+    pagers::TESTS,
     memory::TESTS,
     ioports::TESTS,
     unmap_words::TESTS,
