@@ -2,7 +2,7 @@
 
 use std::path::Path;
 use std::process::ExitCode;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Result;
 
@@ -15,6 +15,8 @@ const KERNEL_MEMORY: &str = "kmem=4M";
 /// What a run may take, at least, and for each so many calls more.
 const PATIENCE: Duration = Duration::from_secs(120);
 const CALLS_A_SECOND: u64 = 500;
+/// How long the search for a shorter run goes on before it begins no other.
+const SEARCH: Duration = Duration::from_secs(600);
 
 /// Options of `fuzz`.
 #[derive(clap::Args, Debug)]
@@ -34,6 +36,9 @@ pub struct Args {
     /// Processors that truly run in parallel: more happens, but not the same in every run
     #[arg(long)]
     parallel: bool,
+    /// Leave a run that fails as long as it is
+    #[arg(long)]
+    as_is: bool,
 }
 
 /// Runs the command.
@@ -52,8 +57,11 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     eprintln!("error: {}", ended.end);
-    let calls =
-        if args.parallel { args.calls } else { shortest(args.calls, |calls| Ok(is_well(&boot(calls, false)?)))? };
+    let end = Instant::now() + SEARCH;
+    let calls = match args.parallel || args.as_is {
+        true => args.calls,
+        false => shortest(args.calls, || Instant::now() < end, |calls| Ok(is_well(&boot(calls, false)?)))?,
+    };
     let parallel = if args.parallel { " --parallel" } else { "" };
     println!("it fails with: cargo xtask fuzz --seed {seed} --calls {calls} --cpus {}{parallel}", args.cpus);
     Ok(ExitCode::FAILURE)
@@ -72,14 +80,14 @@ fn patience(calls: u64) -> Duration {
 }
 
 /// Whether the run came to its end, and the program found nothing.
-fn is_well(ended: &Ended) -> bool {
+pub fn is_well(ended: &Ended) -> bool {
     ended.end == End::Program(0) && ended.console.contains("; nothing is lost")
 }
 
-/// The smallest number of calls that fails, if a failure once there stays; `calls` fails.
-fn shortest(calls: u64, is_well: impl Fn(u64) -> Result<bool>) -> Result<u64> {
+/// The smallest number of calls that fails, if a failure once there stays, as far as there is time to look; `calls` fails.
+fn shortest(calls: u64, has_time: impl Fn() -> bool, is_well: impl Fn(u64) -> Result<bool>) -> Result<u64> {
     let (mut well, mut fails) = (0, calls);
-    while fails - well > 1 + calls / 64 {
+    while fails - well > 1 + calls / 64 && has_time() {
         let middle = well + (fails - well) / 2;
         match is_well(middle)? {
             true => well = middle,
@@ -96,9 +104,10 @@ mod tests {
     #[test]
     fn the_shortest_failure_is_found_to_a_sixty_fourth() {
         for (calls, first) in [(100_000, 1), (100_000, 31_415), (100_000, 100_000), (1, 1), (7, 3)] {
-            let found = shortest(calls, |calls| Ok(calls < first)).expect("nothing else fails");
+            let found = shortest(calls, || true, |calls| Ok(calls < first)).expect("nothing else fails");
             assert!((first..=first + calls / 64 + 1).contains(&found), "{found} of {calls} for {first}");
             assert!(found <= calls);
+            assert_eq!(shortest(calls, || false, |_| Ok(true)).expect("nothing else fails"), calls);
         }
     }
 }

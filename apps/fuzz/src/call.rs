@@ -409,7 +409,13 @@ impl Caller {
             1 => (core::ptr::from_ref(kip()).addr() as Word | 12 << 4, self.fpage()),
             _ => (core::ptr::from_ref(kip()).addr() as Word | 12 << 4, OWN_UTCB | 12 << 4),
         };
-        let control = if self.dice.is(80) { 0 } else { self.word() };
+        let control = match self.dice.within(0..10) {
+            0..=6 => 0,
+            7 => SpaceControl::quota(Some(self.dice.within(0..200) as Word)).raw(),
+            _ => self.word(),
+        };
+        // Root's space must be able to have threads.
+        let control = if is_strangers { control } else { control & !SpaceControl::QUOTA.raw() };
         self.note(5, [space.raw(), control, kip_area, utcb_area, redirector.raw()]);
         let result = arch::space_control(
             space,

@@ -78,6 +78,20 @@ fn leave_interrupts() {
     }
 }
 
+/// sigma0 takes no more kernel memory: what it has for who asks it for memory it keeps for good.
+pub fn bound_sigma0() {
+    let sigma0 = kip::sigma0_id();
+    let used = must("asking for what sigma0 takes", space::memory_used(sigma0));
+    // What is used is rounded up.
+    let quota = used.map(|kib| kib.saturating_sub(1));
+    must("a quota for sigma0", space::set_quota(sigma0, quota));
+}
+
+/// Root's space has no quota: who was made anew in it may have got one for it.
+fn unbound_root() {
+    must("no quota for root", space::set_quota(table::root(), None));
+}
+
 /// Lets players make so many system calls.
 pub fn play(calls: u64) -> Done {
     let mut done = Done::default();
@@ -128,6 +142,7 @@ fn look_at(player: Player, watched: &mut Watched, done: &mut Done) {
 fn begin(player: Player, done: &mut Done) {
     player.begin_life();
     done.lives += 1;
+    unbound_root();
     if make(player) == Err(SysError::OutOfMemory) {
         // What was made of it stays if there was enough for a part.
         delete(player.id());
@@ -187,6 +202,7 @@ fn end_all() {
     // Wild threads may have made players anew.
     Player::all().for_each(end);
     leave_interrupts();
+    unbound_root();
     Msg::new(0).load();
     must("sending to the pager", ipc::send_timeout(table::pager(), PATIENCE));
 }
