@@ -36,16 +36,12 @@ pub struct Descriptors<'a> {
     pub tables: &'a [Extent],
 }
 
-type List = ArrayVec<MemoryDescriptor, MAX_DESCRIPTORS>;
+pub(crate) type List = ArrayVec<MemoryDescriptor, MAX_DESCRIPTORS>;
 
 impl Descriptors<'_> {
     /// The list.
     pub fn list(&self) -> List {
-        let mut list = List::new();
-        list.push(MemoryDescriptor::new(MemoryType::Shared, 0, u64::MAX));
-        for (extent, kind) in self.ram.regions() {
-            self.add_region(&mut list, *extent, *kind);
-        }
+        let mut list = of_regions(self.ram, self.width);
         let kernel_memory = self.kernel_memory.as_slice();
         let windows = &SHARED_WINDOWS[..];
         match self.width {
@@ -77,19 +73,6 @@ impl Descriptors<'_> {
         list
     }
 
-    /// An entry of the memory map. What is conventional shrinks to whole units, anything else grows.
-    fn add_region(&self, list: &mut List, extent: Extent, kind: u32) {
-        if kind != Region::AVAILABLE {
-            let subtype = u8::try_from(kind).ok().filter(|kind| *kind <= 0xF).unwrap_or(BIOS_RESERVED);
-            return self.add(list, extent, MemoryType::Architecture, subtype);
-        }
-        let inner = Extent::new(extent.start.next_multiple_of(GRAIN), extent.end & !(GRAIN - 1));
-        self.add(list, inner.below(self.ram.limit()), MemoryType::Conventional, FROM_MAP);
-        if self.width == Width::W64 {
-            self.add(list, inner.from(self.ram.limit()), MemoryType::Reserved, 0);
-        }
-    }
-
     fn add_all(&self, list: &mut List, extents: &[Extent], kind: MemoryType, subtype: u8) {
         for extent in extents {
             self.add(list, *extent, kind, subtype);
@@ -97,12 +80,41 @@ impl Descriptors<'_> {
     }
 
     fn add(&self, list: &mut List, extent: Extent, kind: MemoryType, subtype: u8) {
-        let extent = match self.width {
-            Width::W32 => extent.below(FOUR_GIB),
-            Width::W64 => extent,
-        };
-        if !extent.is_empty() {
-            list.push(MemoryDescriptor::new(kind, extent.start, extent.end - 1).with_subtype(subtype));
-        }
+        add(list, self.width, extent, kind, subtype);
+    }
+}
+
+/// The beginning of the list: everything, and the memory map on top of it.
+pub fn of_regions(ram: &Ram, width: Width) -> List {
+    let mut list = List::new();
+    list.push(MemoryDescriptor::new(MemoryType::Shared, 0, u64::MAX));
+    for (extent, kind) in ram.regions() {
+        add_region(&mut list, ram, width, *extent, *kind);
+    }
+    list
+}
+
+/// An entry of the memory map. What is conventional shrinks to whole units, anything else grows.
+fn add_region(list: &mut List, ram: &Ram, width: Width, extent: Extent, kind: u32) {
+    if kind != Region::AVAILABLE {
+        let subtype = u8::try_from(kind).ok().filter(|kind| *kind <= 0xF).unwrap_or(BIOS_RESERVED);
+        return add(list, width, extent, MemoryType::Architecture, subtype);
+    }
+    // Behind the last unit there are no addresses.
+    let Some(start) = extent.start.checked_next_multiple_of(GRAIN) else { return };
+    let inner = Extent::new(start, extent.end & !(GRAIN - 1));
+    add(list, width, inner.below(ram.limit()), MemoryType::Conventional, FROM_MAP);
+    if width == Width::W64 {
+        add(list, width, inner.from(ram.limit()), MemoryType::Reserved, 0);
+    }
+}
+
+fn add(list: &mut List, width: Width, extent: Extent, kind: MemoryType, subtype: u8) {
+    let extent = match width {
+        Width::W32 => extent.below(FOUR_GIB),
+        Width::W64 => extent,
+    };
+    if !extent.is_empty() {
+        list.push(MemoryDescriptor::new(kind, extent.start, extent.end - 1).with_subtype(subtype));
     }
 }

@@ -162,3 +162,61 @@ pub(crate) fn kernel_memory(
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use arrayvec::ArrayVec;
+    use kformats::multiboot::Region;
+
+    use super::{Busy, Extent, FOUR_GIB, MAX_REGIONS, MIB, Ram, Width, kernel_memory};
+    use crate::descriptors;
+
+    const SEED: u64 = 0x3A9_5EED;
+    const INPUTS: u64 = 1_000_000;
+
+    /// Whatever a memory map says, what is found is memory that it says is free and nothing else, and all that is
+    /// described has an end.
+    #[test]
+    fn any_memory_map_is_survived() {
+        let mut found = 0;
+        for input in 0..INPUTS {
+            let mut state = SEED ^ input.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
+            let mut draw = |limit: u64| {
+                state ^= state << 13;
+                state ^= state >> 7;
+                state ^= state << 17;
+                (state >> 16) % limit
+            };
+            let mut number = || match draw(8) {
+                0 => u64::MAX - draw(1 << 12),
+                1 => FOUR_GIB - 2 + draw(4),
+                2 => draw(1 << 48) << draw(17),
+                3 => draw(1 << 12),
+                _ => draw(1 << 16) << 16,
+            };
+            let regions: ArrayVec<(Extent, u32), MAX_REGIONS> = (0..6)
+                .map(|_| Region { start: number(), len: number(), kind: (number() % 3) as u32 })
+                .map(|region| (Extent::sized(region.start, region.len), region.kind))
+                .filter(|(extent, _)| !extent.is_empty())
+                .collect();
+            let ram = Ram { regions, limit: if input % 3 == 0 { number() } else { u64::MAX } };
+            let busy: Busy = [Extent::new(MIB, 2 * MIB), Extent::sized(number(), number())].into_iter().collect();
+            let is_free = |place: Extent| ram.covers(place) && !busy.iter().any(|other| other.overlaps(place));
+            if let Some(place) = ram.lowest_free(4096, 4096, &busy) {
+                assert!(is_free(place) && place.end <= FOUR_GIB, "input {input} of seed {SEED:#x}: {place}");
+                found += 1;
+            }
+            for size in [None, Some(number())] {
+                if let Ok(Some(place)) = kernel_memory(&ram, size, Width::W64, 4096, &busy) {
+                    assert!(is_free(place), "input {input} of seed {SEED:#x}: {place}");
+                }
+            }
+            for width in [Width::W32, Width::W64] {
+                let list = descriptors::of_regions(&ram, width);
+                let is_sound = |ends: (u64, u64)| ends.0 <= ends.1;
+                assert!(list.iter().all(|descriptor| is_sound((descriptor.low(), descriptor.high()))), "input {input}");
+            }
+        }
+        assert!(found > INPUTS / 8, "{found} maps have free memory");
+    }
+}

@@ -5,6 +5,7 @@ use kformats::acpi::srat::{Entry, SIGNATURE};
 use l4_abi::common::{LOCALITIES_MAX, LocalityTable};
 use l4_abi::{MemoryDescriptor, MemoryType, Word};
 
+use crate::boot::kernel_memory;
 use crate::localities::{kernel_memory_in, localities, split};
 use crate::machine::PhysAddr;
 
@@ -127,4 +128,52 @@ fn what_is_taken_stays() {
     // A free piece of 5 MiB holds 4 MiB.
     check_place(&[free], &[(1024 * MIB, 1536 * MIB), (1541 * MIB, 2048 * MIB)], LIMIT, Some((1536 * MIB, 1540 * MIB)));
     check_place(&[free], &[(1024 * MIB, 2047 * MIB)], LIMIT, None);
+}
+
+/// Whatever the firmware says of nodes, and the loader of memory, each place is in one locality, and kernel memory that is
+/// found is memory.
+#[test]
+fn any_table_of_nodes_makes_localities() {
+    const SEED: u64 = 0x0DE5_5EED;
+    const INPUTS: u64 = 100_000;
+    for input in 0..INPUTS {
+        let mut state = SEED ^ input.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
+        let mut draw = |limit: u64| {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            (state >> 16) % limit
+        };
+        let mut address = || match draw(4) {
+            0 => u64::MAX - draw(1 << 20),
+            1 => draw(1 << 40),
+            _ => draw(1 << 20) << 12,
+        };
+        let entries: Vec<Entry> = (0..8)
+            .map(|kind| match kind {
+                0..3 => Entry::Processor { apic_id: address() as u32 % 8, domain: address() as u32 % 40 },
+                _ => Entry::Memory { start: address(), len: address(), domain: address() as u32 % 40 },
+            })
+            .collect();
+        let distance = |from: u32, to: u32| (from != to).then_some(from as u8 ^ to as u8);
+        let table =
+            localities(entries.iter().copied().map(Ok), &[0, 1, 2, 3], distance).expect("entries without errors");
+        let descriptors: Vec<MemoryDescriptor> = (0..6)
+            .map(|kind| {
+                let kinds = [MemoryType::Conventional, MemoryType::Reserved, MemoryType::Shared];
+                MemoryDescriptor::new(kinds[kind % 3], address(), address())
+            })
+            .collect();
+        let image = (PhysAddr(6 << 20), PhysAddr(7 << 20));
+        let limit = PhysAddr(510 << 30);
+        for (start, end) in kernel_memory(&descriptors, image, PhysAddr(512 << 20)) {
+            assert!(start <= end, "input {input} of seed {SEED:#x}");
+            let parts = split(&table, (start, end)).fold(0, |sum, ((first, last), _)| sum + (last.0 - first.0));
+            assert_eq!(parts, end.0 - start.0, "input {input} of seed {SEED:#x}");
+        }
+        for locality in 0..table.localities as usize {
+            let found = kernel_memory_in(&table, locality, &descriptors, &[image], limit);
+            assert!(found.is_none_or(|(start, end)| start < end && end <= limit), "input {input} of seed {SEED:#x}");
+        }
+    }
 }

@@ -2,6 +2,7 @@ use super::madt::{Entry, Madt, Polarity, Trigger};
 use super::*;
 use crate::le::put;
 
+mod fuzz;
 mod nodes;
 
 /// 1 MiB of memory in which the tables begin at 0x8_0000; all else is zero.

@@ -177,6 +177,44 @@ mod tests {
 
     use super::*;
 
+    /// Whatever entries say, there are lines, and each of them can be asked about.
+    #[test]
+    fn any_entries_make_lines() {
+        const SEED: u64 = 0x11CE_5EED;
+        const INPUTS: u64 = 200_000;
+        for input in 0..INPUTS {
+            let mut state = SEED ^ input.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
+            let mut draw = |limit: u64| {
+                state ^= state << 13;
+                state ^= state >> 7;
+                state ^= state << 17;
+                (state >> 16) % limit
+            };
+            let mut number = || match draw(4) {
+                0 => u32::MAX - draw(3) as u32,
+                1 => draw(1 << 32) as u32,
+                _ => draw(300) as u32,
+            };
+            let entries: Vec<Entry> = (0..6)
+                .map(|kind| match kind {
+                    0..3 => Entry::IoApic { address: number(), first_line: number() },
+                    3 => Entry::NonMaskable { line: number() },
+                    _ => Entry::Override { source: number() as u8, line: number(), trigger: None, polarity: None },
+                })
+                .collect();
+            let lines = Lines::of_entries(entries.iter().copied().map(Ok)).expect("entries without errors");
+            let mut lines = lines.expect("there are I/O APICs");
+            for io_apic in 0..lines.io_apics().len() {
+                lines.set_inputs(io_apic, number() % 257);
+            }
+            let count = lines.count();
+            assert!(count as usize <= MAX_LINES, "input {input} of seed {SEED:#x}");
+            for line in [0, 9, count / 2, count.saturating_sub(1)].into_iter().filter(|line| *line < count) {
+                let _ = (lines.is_available(line), lines.wiring(line), lines.input(line));
+            }
+        }
+    }
+
     const LOW_LEVEL: Wiring = Wiring::PCI;
 
     fn io_apic(first_line: u32) -> Entry {
