@@ -60,6 +60,8 @@ enum Command {
     Simulate(simulate::Args),
     /// Plant bugs in the core and tell which test catches each
     Planted(planted::Args),
+    /// Boot the benchmark on machines of many kinds, and print a matrix of what came of it
+    Matrix(test::matrix::Args),
     /// Build the images below target/marcona/, bootable by hand
     Build(build::Args),
     /// Make an image that boots on BIOS and UEFI machines, from CD and USB stick; prints its path last
@@ -115,6 +117,7 @@ fn main() -> ExitCode {
         Some(Command::Planted(args)) => planted::run(&args),
         Some(Command::Build(args)) => build::run(&args),
         Some(Command::Image(args)) => image::run(&args),
+        Some(Command::Matrix(args)) => test::matrix::run(&args),
         Some(Command::Config(args)) => config::run(&args),
         Some(Command::Tidy(args)) => tidy::run(&args),
         None => Cli::command().print_help().map(|()| ExitCode::SUCCESS).map_err(Into::into),

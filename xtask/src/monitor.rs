@@ -73,7 +73,8 @@ impl Monitor {
 
     fn execute(&mut self, command: &str, arguments: &Value) -> Result<Value> {
         let words = json!({ "execute": command, "arguments": arguments });
-        writeln!(self.stream.get_mut(), "{words}")?;
+        // In one piece: the emulator that was told to quit does not wait for the end of the line.
+        self.stream.get_mut().write_all(format!("{words}\n").as_bytes())?;
         loop {
             let mut answer = self.read()?;
             if let Some(value) = answer.get_mut("return") {

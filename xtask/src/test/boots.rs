@@ -171,7 +171,7 @@ fn check_tables(ended: &Ended, modes: &[&str]) -> Result<()> {
 }
 
 /// QEMU takes the host's memory as the guest uses it, but refuses more than there is in all.
-fn check_memory_of_host(needed_mib: u64) -> Result<()> {
+pub fn check_memory_of_host(needed_mib: u64) -> Result<()> {
     let info = fs::read_to_string("/proc/meminfo").unwrap_or_default();
     match memory_mib(&info) {
         Some(memory) if memory < needed_mib + needed_mib / 8 => Err(Skipped("the host has too little memory").into()),

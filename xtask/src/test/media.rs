@@ -92,12 +92,15 @@ fn watched<T>(mut machine: Machine, watch: impl FnOnce(&mut Monitor) -> Result<T
 /// The lines of the screen, as soon as `is_there` says that they are what is waited for.
 fn await_screen(monitor: &mut Monitor, is_there: impl Fn(&[String]) -> bool) -> Result<Vec<String>> {
     let end = Instant::now() + PATIENCE / 2;
+    let mut before = vec![];
     loop {
         // A screen that changes its mode meanwhile has no picture.
         let lines = monitor.screenshot().and_then(|shot| shot.lines()).unwrap_or_default();
-        if is_there(&lines) {
+        // The emulator takes a picture while the machine goes on drawing: what stands there twice is not half of it.
+        if is_there(&lines) && lines == before {
             return Ok(lines);
         }
+        before.clone_from(&lines);
         if Instant::now() > end {
             bail!("the screen shows\n{}", lines.join("\n"));
         }
@@ -142,7 +145,7 @@ pub fn see_tables(machine: Machine, modes: &[&str]) -> Result<()> {
 }
 
 /// A head with the name of each mode, then a row for each number of message registers, in order.
-fn check_tables(text: &[String], modes: &[&str]) -> Result<()> {
+pub fn check_tables(text: &[String], modes: &[&str]) -> Result<()> {
     let mut found: Vec<(String, Vec<u32>)> = vec![];
     for line in text {
         if let Some(mode) = modes.iter().find(|mode| line.contains(&format!("({mode}), one way"))) {
@@ -158,7 +161,7 @@ fn check_tables(text: &[String], modes: &[&str]) -> Result<()> {
 }
 
 /// A machine that boots kickstart directly, with the console server.
-fn with_console(lab: &Lab, program: &str, args: &str, word: &str) -> Machine {
+pub fn with_console(lab: &Lab, program: &str, args: &str, word: &str) -> Machine {
     let mut machine = machine(lab, "max", 256);
     machine.has_screen = true;
     machine.boot_args = format!("sigma1=3 {word}");

@@ -15,6 +15,7 @@ mod isolation;
 mod kdb;
 mod ktap;
 mod l4test;
+pub mod matrix;
 mod media;
 mod mitigations;
 mod planted;
@@ -301,6 +302,7 @@ fn cases() -> impl Iterator<Item = Case> {
         .chain(foreign::cases())
         .chain(storm::cases())
         .chain(fuzz::cases())
+        .chain(matrix::cases())
         .chain(media::cases())
         .chain(mitigations::cases())
         .chain(planted::cases())
