@@ -6,9 +6,11 @@ mod bochs;
 mod build;
 mod cargo;
 mod config;
+mod dump;
 mod elf;
 mod foreign;
 mod fuzz;
+mod gdb;
 mod image;
 mod iso;
 mod kvm;
@@ -68,6 +70,10 @@ enum Command {
     Image(image::Args),
     /// Choose what the kernel is built with: a menu, or `set`, `check`, `default` and more without a terminal
     Config(config::Args),
+    /// Boot a machine that waits, and start gdb with commands that know the kernel
+    Gdb(Box<gdb::Args>),
+    /// Show what is left of a kernel in a memory dump of its machine
+    Dump(dump::Args),
     /// Check formatting, lints, crate arrows, the unsafe list, links, the map of the specification
     Tidy(tidy::Args),
 }
@@ -119,6 +125,8 @@ fn main() -> ExitCode {
         Some(Command::Image(args)) => image::run(&args),
         Some(Command::Matrix(args)) => test::matrix::run(&args),
         Some(Command::Config(args)) => config::run(&args),
+        Some(Command::Dump(args)) => dump::run(&args),
+        Some(Command::Gdb(args)) => gdb::run(&args),
         Some(Command::Tidy(args)) => tidy::run(&args),
         None => Cli::command().print_help().map(|()| ExitCode::SUCCESS).map_err(Into::into),
     };

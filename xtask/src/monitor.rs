@@ -47,6 +47,12 @@ impl Monitor {
         self.execute("cont", &json!({})).map(drop)
     }
 
+    /// Writes the machine's memory and the registers of its processors into a file.
+    pub fn dump(&mut self, file: &Path) -> Result<()> {
+        let arguments = json!({ "paging": false, "protocol": format!("file:{}", file.display()) });
+        self.execute("dump-guest-memory", &arguments).map(drop)
+    }
+
     /// Ends the machine.
     pub fn quit(&mut self) -> Result<()> {
         self.execute("quit", &json!({})).map(drop)

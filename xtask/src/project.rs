@@ -113,7 +113,7 @@ pub const CRATES: &[Crate] = &[
     // The emulator's interface is one of pointers.
     with_unsafe(entry("plugin", Kind::Tool, HostTests::Library, &[])),
     entry("kconfig", Kind::Tool, HostTests::All, &[]),
-    entry("xtask", Kind::Tool, HostTests::All, &["kconfig", "kdb", "screen"]),
+    entry("xtask", Kind::Tool, HostTests::All, &["kconfig", "kcore", "kdb", "kformats", "l4-abi", "screen"]),
     entry("xtask-launch", Kind::Tool, HostTests::No, &[]),
 ];
 

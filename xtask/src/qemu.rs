@@ -370,26 +370,33 @@ pub struct Ended {
     pub console: String,
 }
 
+/// The emulator with these options, which ends when this process does.
+pub fn emulator_command(options: &[OsString]) -> Command {
+    let mut command = match packages::find_program("setpriv") {
+        Some(setpriv) => {
+            let mut command = Command::new(setpriv);
+            command.args(["--pdeathsig", "TERM", PROGRAM]);
+            command
+        }
+        None => Command::new(PROGRAM),
+    };
+    command.args(options);
+    command
+}
+
 /// The emulator's process; it does not outlive this value.
 struct Emulator(Child);
 
 impl Emulator {
     /// The options go to QEMU by way of setpriv, which has the kernel end QEMU whenever this process dies.
     fn start(options: &[OsString], console: &Console) -> Result<Self> {
-        let mut command = match packages::find_program("setpriv") {
-            Some(setpriv) => {
-                let mut command = Command::new(setpriv);
-                command.args(["--pdeathsig", "TERM", PROGRAM]);
-                command
-            }
-            None => Command::new(PROGRAM),
-        };
+        let mut command = emulator_command(options);
         let stdin = match console.input {
             Input::Nothing => Stdio::null(),
             Input::Terminal => Stdio::inherit(),
             Input::Typed(_) => Stdio::piped(),
         };
-        let command = command.args(options).stdin(stdin).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let command = command.stdin(stdin).stdout(Stdio::piped()).stderr(Stdio::piped());
         Ok(Self(command.spawn().with_context(|| format!("cannot start {PROGRAM}"))?))
     }
 

@@ -134,6 +134,11 @@ pub fn is_at_terminal() -> bool {
     io::stdin().is_terminal()
 }
 
+/// Builds what these options name, for a machine that somebody else starts.
+pub fn machine(args: &Args) -> Result<Machine> {
+    Plan::new(args)?.machine(args, accel(args)?)
+}
+
 /// The status of the command for the end of a boot; says on stderr what is not the program's own status.
 pub fn status(end: &End) -> u8 {
     if let End::Program(status) = end {

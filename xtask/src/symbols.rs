@@ -13,13 +13,15 @@ pub type Symbol = (u32, String);
 
 /// The functions and tables of a kernel, in the order of their addresses.
 pub fn of_kernel(elf: &object::File<'_>) -> Vec<Symbol> {
-    let named =
-        elf.symbols().filter(|symbol| matches!(symbol.kind(), SymbolKind::Text | SymbolKind::Data | SymbolKind::Label));
+    let named = elf.symbols().filter(|symbol| {
+        matches!(symbol.kind(), SymbolKind::Text | SymbolKind::Data | SymbolKind::Label | SymbolKind::Unknown)
+    });
     let mut symbols: Vec<Symbol> = named
         .filter_map(|symbol| {
             let offset = u32::try_from(symbol.address().checked_sub(BASE)?).ok()?;
             let name = format!("{:#}", rustc_demangle::demangle(symbol.name().ok()?));
-            (symbol.is_definition() && !name.is_empty() && !name.starts_with(".L")).then_some((offset, name))
+            (symbol.is_definition() && !name.is_empty() && !name.starts_with(".L") && !name.starts_with("__"))
+                .then_some((offset, name))
         })
         .collect();
     symbols.sort();

@@ -47,6 +47,9 @@ struct Region {
     locality: Var<usize>,
 }
 
+crate::load::load_fields!(Region: start, next, end, locality);
+crate::load::load_fields!(Kmem: lists, order, last_locality, regions, free, reserved, total);
+
 impl Region {
     const fn none() -> Self {
         Self { start: Var::zero(), next: Var::zero(), end: Var::zero(), locality: Var::zero() }

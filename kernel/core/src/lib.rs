@@ -19,6 +19,7 @@ pub mod ipc;
 pub mod kernel;
 pub mod kmem;
 pub mod list;
+pub mod load;
 pub mod localities;
 pub mod lock;
 pub mod machine;

@@ -21,6 +21,8 @@ pub struct Link {
     prev: Var<Option<TcbRef>>,
 }
 
+crate::load::load_fields!(Link: next, prev);
+
 impl Link {
     /// Where the thread behind stands, for the fast path of the image: a number and one.
     pub const NEXT_OFFSET: usize = core::mem::offset_of!(Self, next);

@@ -68,6 +68,11 @@ impl<T: AsWord> Var<T> {
         var
     }
 
+    /// The atomic.
+    pub(crate) fn cell(&self) -> &T::Cell {
+        &self.cell
+    }
+
     /// The value.
     #[inline(always)]
     pub fn get(&self) -> T {

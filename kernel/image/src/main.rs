@@ -10,6 +10,7 @@ mod boot;
 mod config;
 mod console;
 mod dispatch;
+mod facts;
 mod frame;
 mod interrupts;
 mod kdb;

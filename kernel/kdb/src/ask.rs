@@ -7,6 +7,7 @@ use l4_abi::ThreadId;
 
 use crate::line::{self, Line, Typed};
 use crate::names::Named;
+use crate::output::ESCAPE;
 use crate::session::Session;
 use crate::words;
 
@@ -50,11 +51,27 @@ impl<M: Machine + 'static> Session<'_, '_, M> {
         }
     }
 
-    /// One of some keys; the first is taken if only Return is pressed.
+    /// One of some keys, pressed alone; the first is taken if it is Return.
     pub fn ask_key(&mut self, what: &str, keys: &str) -> Result<char, fmt::Error> {
-        let answer = self.answer(format_args!("{what} ({keys})"))?;
-        let key = answer.chars().next().or_else(|| keys.chars().next()).unwrap_or(' ');
-        if keys.contains(key) { Ok(key) } else { self.refuse(format_args!("{key} is none of {keys}")) }
+        let first = keys.chars().next().unwrap_or(' ');
+        let key = match self.next_word() {
+            Some(word) => word.chars().next().unwrap_or(first),
+            None => {
+                write!(self.out, "{what} ({keys})? ")?;
+                let key = match self.out.key().ok_or(fmt::Error)? {
+                    ESCAPE => return Err(fmt::Error),
+                    b'\r' | b'\n' => first,
+                    key => char::from(key),
+                };
+                writeln!(self.out, "{}", key.escape_default())?;
+                key
+            }
+        };
+        if keys.contains(key) {
+            Ok(key)
+        } else {
+            self.refuse(format_args!("{} is none of {keys}", key.escape_default()))
+        }
     }
 
     /// A text.
@@ -85,7 +102,8 @@ impl<M: Machine + 'static> Session<'_, '_, M> {
         self.state.thread.or_else(here)
     }
 
-    fn thread_of(&self, text: &str) -> Option<TcbRef> {
+    /// The thread that a person means by `text`.
+    pub fn thread_of(&self, text: &str) -> Option<TcbRef> {
         let by_name = || {
             let named = |(thread, view): (TcbRef, kcore::inspect::ThreadView)| {
                 let name = self.probe.name(Named::Thread(view.id));

@@ -11,6 +11,7 @@
 #![forbid(unsafe_code)]
 
 mod ask;
+mod callers;
 mod commands;
 mod instructions;
 mod line;
@@ -25,6 +26,7 @@ pub mod symbols;
 mod tests;
 mod words;
 
+pub use callers::callers;
 pub use instructions::disassemble;
 pub use output::Terminal;
 pub use probe::{Breakpoint, BreakpointKind, Control, Entry, Gate, NoProbe, Probe, Registers, Width};

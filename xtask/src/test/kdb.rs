@@ -1,14 +1,19 @@
 //! The kernel debugger as a person uses it: keys are typed on the serial line, and what it shows is read. The program
 //! `deadlock` plants what docs/debugging.md finds; the steps are the same.
 
+use std::path::Path;
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
 use anyhow::{Context, Result, ensure};
 use object::{Object, ObjectSymbol};
 
 use super::boots::{self, PATIENCE};
 use super::{Case, Lab};
-use crate::build;
 use crate::config::Chosen;
+use crate::monitor::Monitor;
 use crate::qemu::{Console, End, Ended, Input, Machine, Module, Typing};
+use crate::{build, dump, gdb, packages};
 
 /// What the debugger says when it waits for the first key.
 const PROMPT: &str = "? lists the commands, g leaves\nkdb> ";
@@ -26,6 +31,8 @@ pub fn cases() -> Vec<Case> {
         Case::new("kdb::stops_at_breakpoints_and_steps", "Kernel debugger, entry", steps),
         Case::new("kdb::escape_breaks_in", "Kernel debugger, entry", break_in),
         Case::new("kdb::a_panic_shows_where_and_for_whom", "", panic),
+        Case::new("dump::shows_all_mistakes", "", from_a_dump),
+        Case::new("gdb::finds_all_mistakes", "", in_gdb),
         Case::new("kdb::a_kernel_without_it_has_nothing_of_it", "", nothing_left),
     ]
 }
@@ -74,13 +81,12 @@ fn ring(lab: &Lab) -> Result<()> {
 }
 
 fn leak(lab: &Lab) -> Result<()> {
-    let console = typed(&machine(lab, "")?, "msclient\rmsclient\r50000000\rg")?;
+    let console = typed(&machine(lab, "")?, "msclient\rmsclient\r50000000\r\x1bg")?;
     check(&console, &["kdb/mdb> space", "50000000   4K r-- at ", "(server) at "])?;
     check(&console, &["kdb/mdb> page", "sigma0", "(root) at ", "(server) at ", "(client) at 50000000"])
 }
 
 fn runaway(lab: &Lab) -> Result<()> {
-    // Twice, with some time in between: the same thread is ready both times and never does anything else.
     let console = typed(&machine(lab, "")?, "qtrunaway\rg")?;
     check(&console, &["processor 0: runs", "(root)", "ready with priority 50", "(runaway)", "pri 50"])?;
     check(&console, &["thread ", "(runaway)", "does      ready", "user      ip "])
@@ -95,8 +101,8 @@ fn promises(lab: &Lab) -> Result<()> {
 
 /// Commands of all menus, one after the other, with answers to what they ask.
 const ALL: &str = "ltroot\rTroot\rwk/kcore::ipc\rKqQSFroot\r p1\r\rdkffffffff80600000\r20\rDroot\r1000000\r20\r\
-    UkKERNEL\r\rUk\r4\rb0\rc\r#ks\x1bmp1000000\rMsserver\ri60\rI\x1b\
-    acmprpr61\r1\rS0\rliCgPffffffff80600000\rIVal\x1b\x1b\x1bcky\r\x1b?g";
+    UkNOWHERE\rUk\r4\rb0\rc#ks\x1bmmp1000000\rMsserver\ri60\rI\x1b\
+    acmpr61\r1\rS0\rliCgPffffffff80600000\rIVal\x1b\x1bck\x1b?g";
 
 fn each_command(lab: &Lab) -> Result<()> {
     let console = typed(&machine(lab, "")?, ALL)?;
@@ -183,15 +189,30 @@ fn steps(lab: &Lab) -> Result<()> {
 }
 
 fn break_in(lab: &Lab) -> Result<()> {
-    let ended = boot(&machine(lab, "wait")?, &format!("\x1b{NO_PAGES}wq\x1b62y\r6y\r"), "all is planted")?;
-    check(&ended.console, &["processor 0: break-in ---", "RING of 3", "processor 0: runs", "(runaway)", "kdb> reset"])?;
+    let parts = [
+        "processor 0: break-in ---",
+        "(runaway), user code at ip ",
+        "RING of 3",
+        "processor 0: runs",
+        "(runaway)",
+        "runs",
+        "kdb> showtcb",
+        "does      runs",
+        "kdb> disas",
+        "pause",
+        "jmp",
+        "kdb> reset",
+    ];
+    let ended =
+        boot(&machine(lab, "wait")?, &format!("\x1b{NO_PAGES}wqtrunaway\rUsrunaway\r\r4\r6y"), "all is planted")?;
+    check(&ended.console, &parts)?;
     ensure!(ended.end == End::Off, "{}", ended.end);
     Ok(())
 }
 
 /// A panic shows where it was, with names, and for whom the kernel worked; then one can look around, but not go on.
 fn panic(lab: &Lab) -> Result<()> {
-    let ended = boot(&machine(lab, "")?, &format!("{NO_PAGES}!y\r{NO_PAGES}gwk6y\r"), PROMPT)?;
+    let ended = boot(&machine(lab, "")?, &format!("{NO_PAGES}!y{NO_PAGES}gwk6y"), PROMPT)?;
     let parts = [
         "kernel panic: asked for in the debugger",
         "marcona: processor 0, sp ",
@@ -210,10 +231,100 @@ fn panic(lab: &Lab) -> Result<()> {
     Ok(())
 }
 
+/// The three mistakes in a dump of the memory, with a kernel that has no debugger: threads have numbers alone; and with one
+/// that has names. When all is planted shows in the dump itself.
+fn from_a_dump(lab: &Lab) -> Result<()> {
+    let named = machine(lab, "wait")?;
+    let mut plain = boots::machine(lab, "max", 64);
+    plain.modules[2] = named.modules[2].clone();
+    dumped(&plain, &["RING of 3: 3c.2 -> 3d.2 -> 3e.2 -> 3c.2", "threads: sound", "spaces:  sound"])?;
+    let parts = [
+        "--- frame ---",
+        "(runaway), user code at ip ",
+        "--- threads ---",
+        "(ring.a)",
+        "sends to",
+        "(server)",
+        "--- waits ---",
+        "RING of 3: ",
+        "(ring.a) -> ",
+        "--- showqueueall ---",
+        "(runaway)",
+        "--- mdb all ---",
+        "(server) at ",
+        "(client) at 50000000",
+        "threads: sound",
+        "spaces:  sound",
+    ];
+    dumped(&Machine { memory_mib: 64, ..named }, &parts)
+}
+
+/// Boots, and dumps the memory until all of these are in the report.
+fn dumped(machine: &Machine, parts: &[&str]) -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    let (socket, file) = (dir.path().join("monitor"), dir.path().join("dump"));
+    let mut machine = machine.clone();
+    machine.monitor = Some(socket.clone());
+    let kernel = machine.modules[0].file.with_extension("debug");
+    std::thread::scope(|scope| {
+        let boot = scope.spawn(|| machine.boot(&Console::none(), Some(PATIENCE)));
+        let looked = Monitor::connect(&socket).and_then(|mut monitor| {
+            let looked = look_until(&mut monitor, &file, &kernel, parts);
+            monitor.quit().and(looked)
+        });
+        let Ended { end, console } = boot.join().expect("a boot does not panic")?;
+        looked.with_context(|| boots::tail(&console))?;
+        ensure!(end == End::Off, "{end}\n{}", boots::tail(&console));
+        Ok(())
+    })
+}
+
+fn look_until(monitor: &mut Monitor, file: &Path, kernel: &Path, parts: &[&str]) -> Result<()> {
+    let end = Instant::now() + PATIENCE;
+    loop {
+        std::thread::sleep(Duration::from_millis(200));
+        monitor.stop()?;
+        monitor.dump(file)?;
+        monitor.go_on()?;
+        let found = dump::report(file, kernel, &[]).and_then(|report| check(&report.text, parts));
+        std::fs::remove_file(file)?;
+        if found.is_ok() || Instant::now() > end {
+            return found;
+        }
+    }
+}
+
+/// What a person types into gdb: up to where all is planted, then the same three mistakes, and into one of the threads.
+const SCRIPT: &str = "hbreak deadlock::run_away\ncontinue\nl4-cpus\nl4 waits\nl4 mdb space client\nl4-thread ring.a\n\
+    info symbol $rip\nx/2i $rip\nl4-back\ninfo symbol $rip\nl4-console\nkill\n";
+
+fn in_gdb(lab: &Lab) -> Result<()> {
+    packages::program("gdb", &["gdb"])?;
+    let dir = tempfile::tempdir()?;
+    let (script, log) = (dir.path().join("script"), dir.path().join("console"));
+    std::fs::write(&script, SCRIPT)?;
+    let output = gdb::command(&machine(lab, "wait")?, &log, Some(&script))?.stdin(Stdio::null()).output()?;
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    let errors = String::from_utf8_lossy(&output.stderr);
+    let parts = [
+        "Breakpoint 1, ",
+        "processor 0: runs",
+        "(runaway)",
+        "RING of 3: ",
+        "(ring.a) -> ",
+        "(ring.b) -> ",
+        "50000000   4K r-- at ",
+        "(server) at ",
+        "deadlock",
+        "deadlock::run_away",
+        "marcona: Marcona ",
+    ];
+    check(&said, &parts).with_context(|| errors.into_owned())
+}
+
 /// Names of the debugger's functions in a kernel.
-fn names_in(lab: &Lab, config: &str) -> Result<(usize, usize)> {
+fn names_in(config: &str) -> Result<(usize, usize)> {
     let dir = build::images(&["kernel"], &Chosen::of(Some(config))?)?;
-    let _ = lab;
     let bytes = std::fs::read(dir.join("kernel.debug"))?;
     let elf = object::File::parse(&*bytes)?;
     let names = elf.symbols().filter_map(|symbol| Some(format!("{:#}", rustc_demangle::demangle(symbol.name().ok()?))));
@@ -222,8 +333,8 @@ fn names_in(lab: &Lab, config: &str) -> Result<(usize, usize)> {
     Ok((ours.len(), all.len()))
 }
 
-fn nothing_left(lab: &Lab) -> Result<()> {
-    let (with, without) = (names_in(lab, "kdb")?, names_in(lab, "default")?);
+fn nothing_left(_: &Lab) -> Result<()> {
+    let (with, without) = (names_in("kdb")?, names_in("default")?);
     ensure!(with.0 > 50, "the debugger has {} functions: the names are not what this looks for", with.0);
     ensure!(without.0 == 0 && without.1 > 100, "{} of {} names are the debugger's", without.0, without.1);
     Ok(())

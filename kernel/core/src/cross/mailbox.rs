@@ -20,6 +20,8 @@ pub struct Mailbox {
     last_taken: Var<Option<TcbRef>>,
 }
 
+crate::load::load_fields!(Mailbox: top, taken, last_taken);
+
 impl Mailbox {
     /// No thread.
     #[allow(clippy::new_without_default, reason = "for statics")]

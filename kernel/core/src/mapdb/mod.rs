@@ -78,6 +78,11 @@ impl<'k> MapDb<'k> {
         self.nodes.backed_pages()
     }
 
+    /// Counts the nodes in use anew.
+    pub(crate) fn take_stock(&self) {
+        self.used.set(self.in_use().filter(|node| self.node(*node).space_word().get().is_some()).count());
+    }
+
     /// Slots for nodes.
     pub(crate) fn slots(&self) -> usize {
         self.nodes.len()

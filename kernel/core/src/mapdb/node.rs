@@ -28,6 +28,8 @@ pub struct Node {
 
 const _: () = assert!(size_of::<Node>() <= 32, "there is a node for every mapping of the system");
 
+crate::load::load_fields!(Node: page, space, parent, child, next, prev, stamp);
+
 /// Which status a node keeps besides the one in its page-table entry.
 #[derive(Clone, Copy)]
 pub(crate) enum Kept {

@@ -99,6 +99,9 @@ pub struct Cpu {
     pub(crate) is_receiving: Var<bool>,
 }
 
+crate::load::load_fields!(Cpu: current, donee, must_choose, slice_owner, charged_until, delaying, delay_end, ready, timeouts,
+    mailbox, orphans, is_receiving);
+
 #[allow(clippy::new_without_default, reason = "for statics")]
 impl Cpu {
     /// A processor that has not started: see [`Cpu::start`].

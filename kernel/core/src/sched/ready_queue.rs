@@ -18,6 +18,8 @@ pub struct ReadyQueue {
     occupied: [Var<usize>; PRIORITIES / WORD_BITS],
 }
 
+crate::load::load_fields!(ReadyQueue: heads, occupied);
+
 /// Threads that are ready, of one priority.
 pub(crate) struct Ready;
 

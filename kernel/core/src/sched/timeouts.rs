@@ -29,6 +29,8 @@ pub struct Timeouts {
     count: Var<usize>,
 }
 
+crate::load::load_fields!(Timeouts: now, heads, occupied, count);
+
 /// Threads whose timeouts share a slot.
 struct TimedOut;
 

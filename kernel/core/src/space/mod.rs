@@ -106,6 +106,11 @@ pub struct Space {
     page: PageHead,
 }
 
+crate::load::load_fields!(Area: fpage, first, end);
+crate::load::load_fields!(PageHead: next, prev, free, counts);
+crate::load::load_fields!(Space: root, shadow, kip_area, utcb_area, machine_word, threads, is_used, is_initialised,
+    is_privileged, is_sigma0, fast_path_bar, redirector, ports, tables_taken_out, next_free, page);
+
 /// What the pool keeps in the last slot of a page.
 #[derive(Default)]
 struct PageHead {
@@ -166,6 +171,11 @@ impl Space {
     /// The root table and its shadow.
     pub(crate) fn tables(&self) -> (PhysAddr, PhysAddr) {
         (self.root.get(), self.shadow.get())
+    }
+
+    /// Whether it begins the list of spaces with ports.
+    pub(crate) fn is_first_with_ports(&self) -> bool {
+        self.ports.is_first()
     }
 
     /// Frames for ports.
@@ -341,6 +351,10 @@ impl<'k, M: Mmu> Spaces<'k, M> {
 
     pub(crate) fn table_of_spaces(&self) -> &Pool<'k, Space> {
         &self.table
+    }
+
+    pub(crate) fn set_first_with_ports(&self, space: Option<SpaceRef>) {
+        self.ports.set_first(space);
     }
 
     pub(crate) fn machine(&self) -> &'k M {

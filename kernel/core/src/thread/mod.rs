@@ -347,6 +347,15 @@ pub struct Tcb {
     pub(crate) kernel_message: [Var<usize>; KERNEL_MESSAGE_WORDS],
 }
 
+crate::load::load_fields!(TransferState: as_sender, position, in_string, substring, buffer, buffer_part, no_more_buffers,
+    has_deadline, is_receivers, deadline, tag, offset, buffer_offset, bytes);
+crate::load::load_fields!(Tcb: id, waits_for, utcb, space_word, plain_name, sp, flags, local_id, send_queue, space, ip,
+    partner, quantum_left_us, peer, outer_peer, propagated_senders, home, affinity, timeout_link, status, purpose, halted,
+    work, arrival, owes_fault, priority, kernel_is_redirected, is_dying, claimed, came_again, user_propagates, then_timeout,
+    timeout_slot, then_from, user_sends_as, user_intended, deadline, transfer, ready_link, send_link, mail_link,
+    dying_space, slice_left_us, scheduler, max_delay_us, delay_left_us, time_slice, total_quantum, sensitive_priority,
+    is_leaving, left, kernel_message);
+
 /// How a plain wait for `partner`, an id or anythread, is known at processor `cpu`: other processors know none by this
 /// name. Applied to such a name it gives the partner.
 ///

@@ -32,6 +32,7 @@ use super::memory::KernelMemory;
 use super::others::{self, Starter};
 use super::paging::{Isolation, KernelSpace, Plan, image_range};
 use crate::config::{self, KERNEL_THREADS, MAX_CPUS};
+use crate::facts::Facts;
 use crate::interrupts::{self, Interrupts};
 use crate::machine::{DirectMap, HARDWARE, Hardware, local_apic, node_table, space_table};
 use crate::once::BootCell;
@@ -370,13 +371,19 @@ fn start_core(hardware: Hardware, cpus: &'static [&'static Cpu], numbers: Thread
         physical_end: 1 << physical_address_bits(),
         kip: PhysAddr((kip::address() - layout::KERNEL_BASE) as u64),
     };
-    let spaces = Spaces::new(
-        hardware,
-        &KMEM,
-        space_table(space_bytes(KMEM.total())),
-        node_table(node_bytes(KMEM.total())),
-        config,
-    );
+    let (space_table, node_table) = (space_table(space_bytes(KMEM.total())), node_table(node_bytes(KMEM.total())));
+    let facts = Facts {
+        root: FOUND.get().kernel_space.root(),
+        cpus: cpus.len(),
+        numbers,
+        spaces: space_table.slots.len(),
+        nodes: node_table.slots.len(),
+        physical_bits: physical_address_bits(),
+        kip: config.kip,
+        has_io_fpages: FOUND.get().options.io_fpages,
+    };
+    facts.publish();
+    let spaces = Spaces::new(hardware, &KMEM, space_table, node_table, config);
     KERNEL.set(Kernel {
         machine: hardware,
         tcbs: tcb_table(),

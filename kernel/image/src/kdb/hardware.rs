@@ -140,35 +140,9 @@ pub fn read_kernel(address: u64, bytes: &mut [u8]) -> usize {
     bytes.len()
 }
 
-/// The kernel's return addresses on a stack from `sp` on: words that lead behind a call in its code.
+/// The kernel's return addresses on a stack from `sp` on.
 pub fn callers(sp: u64, addresses: &mut [u64]) -> usize {
-    let end = (sp | 0xFFF) + 1 + PAGE_BYTES;
-    let mut count = 0;
-    for at in (sp & !(WORD_BYTES - 1)..end).step_by(WORD_BYTES as usize) {
-        let mut bytes = [0; WORD_BYTES as usize];
-        if count == addresses.len() || read_kernel(at, &mut bytes) < bytes.len() {
-            break;
-        }
-        let word = u64::from_le_bytes(bytes);
-        if symbols::is_code(word) && is_behind_call(word) {
-            addresses[count] = word;
-            count += 1;
-        }
-    }
-    count
-}
-
-/// Whether the instruction before `address` can be a call: by displacement, or through a register or memory.
-fn is_behind_call(address: u64) -> bool {
-    let mut bytes = [0; 7];
-    if read_kernel(address - 7, &mut bytes) < bytes.len() {
-        return false;
-    }
-    let is_indirect = |len: usize| {
-        let code = &bytes[bytes.len() - len..];
-        code[0] == 0xFF && code[1] >> 3 & 7 == 2
-    };
-    bytes[2] == 0xE8 || [2, 3, 4, 6, 7].into_iter().any(is_indirect)
+    kdb::callers(&read_kernel, &symbols::is_code, sp, addresses)
 }
 
 /// The saved general registers of a thread.
@@ -179,7 +153,9 @@ pub fn registers_of(thread: TcbRef) -> Registers {
     Registers { rax, rbx, rcx, rdx, rsi, rdi, rbp, r8, r9, r10, r11, r12, r13, r14, r15 }
 }
 
-/// Prints what a panic shows: registers, callers, the thread.
+/// Prints what a panic shows: registers, callers, the thread. A function of its own, as what it collects must not be on the
+/// part of the stack that it looks at.
+#[inline(never)]
 pub fn print_panic(out: &mut dyn fmt::Write, entry: &Entry) {
     const CALLERS: usize = 24;
     let [cr0, cr2, cr3, cr4, _] = control_words();

@@ -231,12 +231,12 @@ fn threads_are_found_by_id_number_address_and_name() {
 #[test]
 fn commands_are_called_by_name_too() {
     let k = ring();
-    check(k, "cml\rwaits\rshowtcb alpha\rmdb space 2\r", &["RING of 3", "thread 28.1 (alpha)", "7000"]);
-    check(k, "cml\rup\rshow\t\rshowt\tcb\rgamma\r", &["showtcb  showtcbext  showqueue", "no such command"]);
-    check(k, "cml\rup\rshowt\t gamma\r", &["> showtcb gamma", "thread 32.1 (gamma)"]);
-    check(k, "cml\rup\rlists\t\r", &["> listspaces", "space 1, 1 threads", "sigma0"]);
-    check(k, "cml\rup\rwaitx\x7fs\r\x1b[A\r", &["RING of 3"]);
-    check(k, "cml\rup\rnosuch\rgo\r", &["no such command: help lists them"]);
+    check(k, "cmlwaits\rshowtcb alpha\rmdb space 2\r", &["RING of 3", "thread 28.1 (alpha)", "7000"]);
+    check(k, "cmlup\rshow\t\rshowt\tcb\rgamma\r", &["showtcb  showtcbext  showqueue", "no such command"]);
+    check(k, "cmlup\rshowt\t gamma\r", &["> showtcb gamma", "thread 32.1 (gamma)"]);
+    check(k, "cmlup\rlists\t\r", &["> listspaces", "space 1, 1 threads", "sigma0"]);
+    check(k, "cmlup\rwaitx\x7fs\r\x1b[A\r", &["RING of 3"]);
+    check(k, "cmlup\rnosuch\rgo\r", &["no such command: help lists them"]);
 }
 
 #[test]

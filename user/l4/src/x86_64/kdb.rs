@@ -83,15 +83,27 @@ pub fn read_char_blocked() -> u8 {
     character as u8
 }
 
+/// Letters of a name that count.
+const NAME_BYTES: usize = 24;
+
+/// The beginning of a name, on the stack: there it is mapped, as the debugger reads no page that is not.
+fn beginning(name: &core::ffi::CStr) -> [u8; NAME_BYTES] {
+    let mut bytes = [0; NAME_BYTES];
+    bytes.iter_mut().zip(name.to_bytes()).for_each(|(place, letter)| *place = *letter);
+    bytes
+}
+
 /// Gives the calling thread a name for the debugger and for what is made of traces. Up to 24 letters count. A kernel without
 /// debugger does nothing; the thread pays with this call alone.
 pub fn name_thread(name: &core::ffi::CStr) {
-    // SAFETY: the kernel reads the text up to its end and goes on behind the breakpoint.
+    let name = beginning(name);
+    // SAFETY: the kernel reads the text and goes on behind the breakpoint.
     unsafe { asm!("int3", "cmp al, 0x20", in("rax") name.as_ptr()) };
 }
 
 /// Gives the space of the calling thread a name, likewise.
 pub fn name_space(name: &core::ffi::CStr) {
+    let name = beginning(name);
     // SAFETY: as above.
     unsafe { asm!("int3", "cmp al, 0x21", in("rax") name.as_ptr()) };
 }

@@ -68,6 +68,15 @@ pub(super) struct PortsOfAll {
     pending: Pending,
 }
 
+impl PortsOfAll {
+    /// Makes this the first of the spaces that may have ranges.
+    pub(super) fn set_first(&self, space: Option<SpaceRef>) {
+        self.first.set(space);
+    }
+}
+
+crate::load::load_fields!(Ports: bits, ranges, count, lost_in, next, prev);
+
 /// There is no room for another range in a space.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 struct Full;
@@ -199,6 +208,11 @@ impl<M: Mmu> Spaces<'_, M> {
 }
 
 impl Ports {
+    /// Whether the space is on the list of those with ranges, and no other is before it.
+    pub(super) fn is_first(&self) -> bool {
+        self.ranges.get() != PhysAddr(0) && self.prev.get().is_none()
+    }
+
     /// Frames of bits and ranges.
     pub(super) fn frames(&self) -> usize {
         [&self.bits[0], &self.bits[1], &self.ranges].iter().filter(|frame| frame.get() != PhysAddr(0)).count()
