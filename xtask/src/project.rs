@@ -94,7 +94,12 @@ pub const CRATES: &[Crate] = &[
     with_unsafe(entry("l4-rt", Kind::MachineLibrary, HostTests::No, &["l4-abi", "l4"])),
     with_unsafe(entry("kickstart", Kind::System, HostTests::Library, &["l4-abi", "kformats", "screen"])),
     entry("kdb", Kind::Library, HostTests::All, &["l4-abi", "kcore", "kformats"]),
-    with_unsafe(entry("kernel", Kind::System, HostTests::No, &["l4-abi", "kcore", "kdb", "kformats", "khal", "screen"])),
+    with_unsafe(entry(
+        "kernel",
+        Kind::System,
+        HostTests::No,
+        &["l4-abi", "kcore", "kdb", "kformats", "khal", "screen"],
+    )),
     entry("sigma0", Kind::System, HostTests::Library, &["l4-abi", "l4", "l4-rt"]),
     entry("console", Kind::System, HostTests::Library, &["kformats", "l4", "l4-rt", "screen"]),
     entry("dice", Kind::Library, HostTests::All, &[]),
