@@ -179,7 +179,7 @@ mod tests {
         );
         check(
             "rum",
-            "error: unrecognized subcommand 'rum'; tip: a similar subcommand exists: 'run'; see `cargo xtask --help`",
+            "error: unrecognized subcommand 'rum'; tip: some similar subcommands exist: 'dump', 'run'; see `cargo xtask --help`",
         );
     }
 

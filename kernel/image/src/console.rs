@@ -20,7 +20,7 @@ use khal::uart::Uart;
 use screen::{Canvas, Mode, Surface, Terminal};
 
 use crate::once::BootCell;
-use crate::{config, layout};
+use crate::{config, kdb, layout};
 
 /// The first port of the serial line; 0 if there is none.
 static PORT: AtomicU16 = AtomicU16::new(0);
@@ -214,6 +214,12 @@ pub fn take_break() -> bool {
 
 /// The next character that was typed, if there is one.
 pub fn read() -> Option<u8> {
+    let kept = if config::KDB_BREAKIN { kdb::take_kept_key() } else { None };
+    kept.or_else(receive)
+}
+
+/// The next character that comes from the line.
+pub fn receive() -> Option<u8> {
     console().0?.receive()
 }
 
@@ -226,7 +232,7 @@ fn panic(info: &PanicInfo<'_>) -> ! {
         let _ = writeln!(console, "marcona: at {location}");
     }
     if config::DEBUG {
-        crate::kdb::panicked(format_args!("{}", info.message()));
+        kdb::panicked(format_args!("{}", info.message()));
     }
     crate::boot::stop_machine()
 }

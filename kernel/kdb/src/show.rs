@@ -198,8 +198,10 @@ impl<M: Machine + 'static> Shown<'_, '_, '_, M> {
             What::Id(id) => self.write_id(f, id),
             What::Space(space) => {
                 write!(f, "space {:x}", space.index())?;
+                let is_sigma0 = self.session.k.spaces.view(space).is_some_and(|view| view.is_sigma0);
                 match self.session.probe.name(Named::Space(space.index())) {
                     Some(name) => write!(f, " ({})", name.as_str()),
+                    None if is_sigma0 => f.write_str(" (sigma0)"),
                     None => Ok(()),
                 }
             }

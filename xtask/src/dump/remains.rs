@@ -197,7 +197,7 @@ impl Dead {
             creation: Claims::new(),
         });
         let names = Names::new();
-        if let Ok(at) = image.address("kernel_names") {
+        if let Ok(at) = image.address("kernel::kdb::NAMES") {
             let mut bytes = vec![0; size_of::<Names>()];
             machine.read_kernel(at, &mut bytes);
             names.load(&bytes);

@@ -6,7 +6,7 @@ use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use object::{Object, ObjectSymbol};
+use object::{Object, ObjectSection, ObjectSymbol};
 
 use super::boots::{self, PATIENCE};
 use super::{Case, Lab};
@@ -28,11 +28,13 @@ pub fn cases() -> Vec<Case> {
         Case::new("kdb::finds_a_runaway_thread", "", runaway),
         Case::new("kdb::promises_hold_on_four_processors", "", promises),
         Case::new("kdb::each_command_answers", "", each_command),
-        Case::new("kdb::stops_at_breakpoints_and_steps", "Kernel debugger, entry", steps),
-        Case::new("kdb::escape_breaks_in", "Kernel debugger, entry", break_in),
+        Case::new("kdb::stops_at_breakpoints_and_steps", "Kernel debugger, stops", steps),
+        Case::new("kdb::stops_at_hardware_breakpoints", "Kernel debugger, stops", hardware_breakpoint),
+        Case::new("kdb::a_non_maskable_interrupt_enters", "Kernel debugger, stops", non_maskable),
+        Case::new("kdb::escape_breaks_in", "Kernel debugger, stops", break_in),
         Case::new("kdb::a_panic_shows_where_and_for_whom", "", panic),
-        Case::new("dump::shows_all_mistakes", "", from_a_dump),
-        Case::new("gdb::finds_all_mistakes", "", in_gdb),
+        Case::new("kdb::a_dump_shows_all_mistakes", "", from_a_dump),
+        Case::new("kdb::gdb_finds_all_mistakes", "", in_gdb),
         Case::new("kdb::a_kernel_without_it_has_nothing_of_it", "", nothing_left),
     ]
 }
@@ -93,10 +95,15 @@ fn runaway(lab: &Lab) -> Result<()> {
 }
 
 fn promises(lab: &Lab) -> Result<()> {
-    let mut machine = machine(lab, "")?;
-    machine.cpus = 4;
-    let console = typed(&machine, "kaS2\rc\x1bqg")?;
-    check(&console, &["threads: sound; ", "spaces:  sound; ", "kdb/arch> switch_cpu", "CR0 ", "processor 3: idle"])
+    // The second one keeps the kernel out of the tables of programs.
+    for cpu in ["max", "Nehalem"] {
+        let mut machine = machine(lab, "")?;
+        (machine.cpus, machine.cpu) = (4, cpu.to_owned());
+        let console = typed(&machine, "kaS2\rc\x1bqg")?;
+        let parts = ["threads: sound; ", "spaces:  sound; ", "kdb/arch> switch_cpu", "CR0 ", "processor 3: idle"];
+        check(&console, &parts).context(cpu)?;
+    }
+    Ok(())
 }
 
 /// Commands of all menus, one after the other, with answers to what they ask.
@@ -188,6 +195,48 @@ fn steps(lab: &Lab) -> Result<()> {
     check(&console, &["breakpoint of a program deadlock ---", "single step ---", "user code at ip ", "single step ---"])
 }
 
+/// At an instruction that the runaway executes again and again.
+fn hardware_breakpoint(lab: &Lab) -> Result<()> {
+    let bytes = std::fs::read(lab.image("deadlock.debug"))?;
+    let elf = object::File::parse(&*bytes)?;
+    let is_it = |name: &str| format!("{:#}", rustc_demangle::demangle(name)).ends_with("deadlock::run_away");
+    let found = elf.symbols().find(|symbol| symbol.name().is_ok_and(is_it)).context("the program has no runaway")?;
+    let code = elf.section_by_name(".text").and_then(|text| text.data_range(found.address(), 64).ok()?);
+    // A jump two bytes back over a pause.
+    let jump = code.and_then(|code| code.windows(2).position(|bytes| bytes == [0xEB, 0xFC]));
+    let at = found.address() + jump.context("the runaway has another loop")? as u64;
+    let keys = format!("\x1b{NO_PAGES}b0\ri{at:x}\rgb0\rc6y");
+    let ended = boot(&machine(lab, "wait")?, &keys, "all is planted")?;
+    let met = format!("user code at ip {at:x}");
+    let set = format!("0: Instruction at {at:x}");
+    check(&ended.console, &["break-in ---", "0: not set", "hardware breakpoint 0 ---", "(runaway), ", &met, &set])?;
+    ensure!(ended.end == End::Off, "{}", ended.end);
+    Ok(())
+}
+
+/// From outside, as soon as a program runs.
+fn non_maskable(lab: &Lab) -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    let socket = dir.path().join("monitor");
+    let machine = Machine { monitor: Some(socket.clone()), ..machine(lab, "wait")? };
+    std::thread::scope(|scope| {
+        let boot = scope.spawn(|| boot(&machine, &format!("{NO_PAGES}q6y"), PROMPT));
+        let asked = Monitor::connect(&socket).and_then(|mut monitor| {
+            let end = Instant::now() + PATIENCE;
+            while !monitor.ask(0, "info registers")?.contains("CPL=3") {
+                ensure!(Instant::now() < end, "no program runs");
+                std::thread::sleep(Duration::from_millis(10));
+            }
+            monitor.ask(0, "nmi").map(drop)
+        });
+        let ended = boot.join().expect("a boot does not panic")?;
+        asked.with_context(|| boots::tail(&ended.console))?;
+        check(&ended.console, &["non-maskable interrupt", "thread ", "processor 0: runs", "kdb> reset"])?;
+        ensure!(ended.end == End::Off, "{}", ended.end);
+        Ok(())
+    })
+}
+
 fn break_in(lab: &Lab) -> Result<()> {
     let parts = [
         "processor 0: break-in ---",
@@ -199,7 +248,6 @@ fn break_in(lab: &Lab) -> Result<()> {
         "kdb> showtcb",
         "does      runs",
         "kdb> disas",
-        "pause",
         "jmp",
         "kdb> reset",
     ];

@@ -337,8 +337,8 @@ impl Probe for Bench<'_> {
     }
 
     fn read_port(&mut self, port: u16, width: Width) -> Option<u32> {
-        // SAFETY: it is what the person asks for, who knows the machine.
         Some(match width {
+            // SAFETY: it is what the person asks for, who knows the machine.
             Width::Byte => unsafe { Port::<u8>::new(port) }.read().into(),
             // SAFETY: as above.
             Width::Word => unsafe { Port::<u16>::new(port) }.read().into(),

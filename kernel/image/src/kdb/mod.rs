@@ -13,6 +13,8 @@ mod hardware;
 mod symbols;
 mod terminal;
 
+pub use terminal::take_kept_key;
+
 use core::cell::UnsafeCell;
 use core::fmt::{self, Write};
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
@@ -50,8 +52,7 @@ static LOOKS_FOR_KEYS: AtomicBool = AtomicBool::new(true);
 static IS_STEPPING: AtomicBool = AtomicBool::new(false);
 /// A panic has been told.
 static HAS_PANICKED: AtomicBool = AtomicBool::new(false);
-/// What programs called their threads and spaces. Tools find it by its name.
-#[unsafe(export_name = "kernel_names")]
+/// What programs called their threads and spaces. Tools find it by this name.
 static NAMES: Names = Names::new();
 /// What lasts from one stay to the next.
 static STATE: Owned<State> = Owned(UnsafeCell::new(State::new()));
@@ -384,6 +385,14 @@ pub fn debug_exception(here: &Core<'_>, thread: TcbRef) -> bool {
     };
     stay_for(here, thread, crate::trap::vector::DEBUG, &reason);
     true
+}
+
+/// An exception of the running thread, which is about to be its exception handler's: if it has none, a person may look before
+/// it is halted.
+pub fn unhandled(here: &Core<'_>, thread: TcbRef, vector: usize) {
+    if here.k.utcb(thread).exception_handler().is_nil() {
+        stay_for(here, thread, vector, &reason(format_args!("exception {vector} that nobody handles")));
+    }
 }
 
 /// When keys are looked for next; never if this is not the processor that does.

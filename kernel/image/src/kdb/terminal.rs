@@ -1,12 +1,13 @@
 //! The debugger's terminal: the serial line.
 
 use core::fmt;
+use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use kcore::machine::Machine;
 use kdb::Terminal;
 
-use crate::console;
 use crate::machine::HARDWARE;
+use crate::{config, console};
 
 /// How long the rest of a key's sequence may take, microseconds: some characters at the lowest usual speed.
 const SEQUENCE_US: u64 = 20_000;
@@ -50,9 +51,36 @@ impl Terminal for Line {
     }
 }
 
-/// Whether somebody types what stops the system: Escape, or a break of the line. Any other key is lost.
+/// Keys that came while one was looked for that stops the system: up to eight, the first in the lowest byte. They are for
+/// whoever reads next from the kernel's console.
+static KEPT: AtomicU64 = AtomicU64::new(0);
+
+/// Keeps a key. One too many is lost, and so is a zero byte, which no key sends.
+fn keep(key: u8) {
+    let with = |keys: u64| {
+        let count = 8 - keys.leading_zeros() / 8;
+        (count < 8).then(|| keys | u64::from(key) << (8 * count))
+    };
+    // Where there is no room it is lost.
+    let _ = KEPT.fetch_update(Relaxed, Relaxed, with);
+}
+
+/// The first key that was kept.
+pub fn take_kept_key() -> Option<u8> {
+    let keys = KEPT.fetch_update(Relaxed, Relaxed, |keys| (keys != 0).then_some(keys >> 8));
+    keys.ok().map(|keys| keys as u8)
+}
+
+/// Whether somebody types what stops the system: Escape, or a break of the line.
 pub fn wants_to_break_in() -> bool {
     let is_broken = console::take_break();
-    (is_broken && crate::config::KDB_BREAKIN_BREAK)
-        || (crate::config::KDB_BREAKIN_ESCAPE && console::read() == Some(ESCAPE))
+    if is_broken && config::KDB_BREAKIN_BREAK {
+        return true;
+    }
+    match console::receive() {
+        Some(ESCAPE) if config::KDB_BREAKIN_ESCAPE => return true,
+        Some(key) => keep(key),
+        None => {}
+    }
+    false
 }

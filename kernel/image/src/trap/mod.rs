@@ -118,10 +118,11 @@ fn interrupt(vector: usize) {
     if vector == usize::from(vector::TIMER) {
         wheels::turn(Wheel::Timer);
         machine::timer_fired();
-        here().timer_interrupt();
+        // While the thread that was interrupted is still the running one.
         if config::KDB_BREAKIN {
             kdb::poll();
         }
+        here().timer_interrupt();
     } else if vector == usize::from(vector::KICK) {
         machine::kicked();
         if config::DEBUG {
@@ -146,7 +147,12 @@ fn user_exception(here: &mut Core<'_>, thread: TcbRef, vector: usize) {
         vector::MACHINE_CHECK | vector::DOUBLE_FAULT => {
             panic!("exception {vector} of the machine in user mode")
         }
-        _ => here.exception(thread),
+        _ => {
+            if config::DEBUG {
+                kdb::unhandled(here, thread, vector);
+            }
+            here.exception(thread);
+        }
     }
 }
 

@@ -15,21 +15,22 @@ const INDENT_MAX: usize = 24;
 impl<M: Machine + 'static> Session<'_, '_, M> {
     pub(super) fn tree_of_page(&mut self) -> Done {
         let kind = self.ask_key("a physical page, or one of a space", "ps")?;
-        let node = if kind == 's' {
+        let (node, physical) = if kind == 's' {
             let space = self.ask_space()?;
             let address = self.ask_number("address", 0)?;
             let page = self.k.spaces.page_at(space, address);
-            match page.and_then(|page| page.node) {
-                Some(node) => Some(self.root_of(node)),
-                None => return self.refuse(format_args!("no mapping of a user is there")),
-            }
+            let Some((page, node)) = page.and_then(|page| Some((page, page.node?))) else {
+                return self.refuse(format_args!("no mapping of a user is there"));
+            };
+            (Some(self.root_of(node)), page.frame.wrapping_add(address & ((1 << page.size_log2) - 1)))
         } else {
             let address = self.ask_number("physical address", 0)?;
             let sigma0 = self.k.spaces.sigma0_space();
-            sigma0.and_then(|space| self.k.spaces.page_at(space, address)).and_then(|page| page.node)
+            let page = sigma0.and_then(|space| self.k.spaces.page_at(space, address));
+            (page.and_then(|page| page.node), address)
         };
         match node {
-            Some(root) => self.tree(root)?,
+            Some(root) => self.tree(root, Some(physical))?,
             None => writeln!(self.out, "nobody has it: sigma0 has not been asked for it")?,
         }
         Ok(None)
@@ -43,7 +44,7 @@ impl<M: Machine + 'static> Session<'_, '_, M> {
         // Each page is looked up anew, as a tree is printed in between.
         while let Some(page) = self.first_page(sigma0, from) {
             if let Some(root) = page.node {
-                self.tree(root)?;
+                self.tree(root, None)?;
             }
             let Some(next) = page.address.checked_add(1 << page.size_log2) else { break };
             from = next;
@@ -94,11 +95,18 @@ impl<M: Machine + 'static> Session<'_, '_, M> {
         at
     }
 
-    /// Prints a tree, parents before children. Links are followed as often as there are nodes at most.
-    fn tree(&mut self, root: NodeRef) -> fmt::Result {
+    /// Prints a tree, parents before children, or the part of it that has a physical address. Links are followed as often as
+    /// there are nodes at most.
+    fn tree(&mut self, root: NodeRef, physical: Option<u64>) -> fmt::Result {
         let (mut at, mut depth) = (root, 0);
         for _ in 0..=self.k.spaces.nodes_max() {
-            let Some(view) = self.node(at, depth)? else { return Ok(()) };
+            let view = match self.elsewhere(at, physical) {
+                Some(view) => NodeView { child: None, ..view },
+                None => match self.node(at, depth)? {
+                    Some(view) => view,
+                    None => return Ok(()),
+                },
+            };
             if let Some(child) = view.child {
                 (at, depth) = (child, depth + 1);
                 continue;
@@ -121,6 +129,13 @@ impl<M: Machine + 'static> Session<'_, '_, M> {
             }
         }
         writeln!(self.out, "BROKEN: there are more links than nodes")
+    }
+
+    /// The node, if its page is there and does not have the physical address, so that nothing below has it.
+    fn elsewhere(&self, node: NodeRef, physical: Option<u64>) -> Option<NodeView> {
+        let view = self.k.spaces.node_view(node)?;
+        let page = self.k.spaces.page_at(view.space?, view.page).filter(|page| page.node == Some(node))?;
+        (physical?.wrapping_sub(page.frame) >> page.size_log2 != 0).then_some(view)
     }
 
     /// Prints a node; `None`: there is none.

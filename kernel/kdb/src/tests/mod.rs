@@ -204,7 +204,7 @@ fn a_ring_of_calls_is_pointed_out() {
 fn a_page_is_followed_from_hand_to_hand() {
     let k = ring();
     let steps = [
-        "space 0 at 200000, 2M bytes at 200000, rwx",
+        "space 0 (sigma0) at 200000, 2M bytes at 200000, rwx",
         "\n  space 1 at 200000, 4K bytes at 200000, rw-",
         "\n    space 2 at 50000000, 4K bytes at 200000, rw-",
         "\n      space 3 at 60000000, 4K bytes at 200000, rw-",
