@@ -175,6 +175,7 @@ impl Kmem {
     }
 
     /// A frame full of zeros, near to the processor that asks; `None` when all that are left are reserved.
+    #[cfg_attr(test, track_caller)]
     pub fn alloc<const P: u8>(&self, memory: &impl PhysMem, held: &mut Held<P>) -> Option<PhysAddr> {
         let frame = {
             let _guard = self.lock.lock(held);
@@ -199,6 +200,7 @@ impl Kmem {
     }
 
     /// Claims `count` frames; `None` if fewer are free. A claim to none always succeeds.
+    #[cfg_attr(test, track_caller)]
     pub fn reserve<const P: u8>(&self, held: &mut Held<P>, count: usize) -> Option<Reserved> {
         if count == 0 {
             return Some(Reserved(0));
@@ -298,9 +300,13 @@ impl Kmem {
     }
 
     #[cfg(test)]
+    #[track_caller]
     fn shall_fail(&self) -> bool {
         let n = self.fail_in.get();
         self.fail_in.set(n.saturating_sub(1));
+        if n == 1 {
+            failures::note(core::panic::Location::caller());
+        }
         n == 1
     }
 
@@ -308,6 +314,33 @@ impl Kmem {
     #[inline(always)]
     fn shall_fail(&self) -> bool {
         false
+    }
+}
+
+/// Where memory ran out in tests.
+#[cfg(test)]
+pub(crate) mod failures {
+    use std::cell::RefCell;
+    use std::collections::BTreeSet;
+    use std::panic::Location;
+
+    std::thread_local! {
+        static PLACES: RefCell<BTreeSet<(&'static str, u32)>> = const { RefCell::new(BTreeSet::new()) };
+    }
+
+    /// It ran out here.
+    pub(super) fn note(place: &'static Location<'static>) {
+        PLACES.with_borrow_mut(|places| places.insert((place.file(), place.line())));
+    }
+
+    /// It did not yet.
+    pub(crate) fn forget() {
+        PLACES.take();
+    }
+
+    /// The files and lines where it did.
+    pub(crate) fn places() -> BTreeSet<(&'static str, u32)> {
+        PLACES.with_borrow(Clone::clone)
     }
 }
 

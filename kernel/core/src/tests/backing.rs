@@ -22,6 +22,7 @@ pub struct Backing(Shared<BTreeMap<(Kind, usize), PhysAddr>>);
 
 impl Backing {
     /// Backs a page that is not backed.
+    #[track_caller]
     pub fn back<const P: u8>(
         &self,
         memory: &impl PhysMem,

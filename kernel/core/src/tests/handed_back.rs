@@ -41,6 +41,19 @@ fn words_take_the_short_way() {
     check(true, "x wait; y halt x; a call x 1", "x halted; a waits for x");
 }
 
+/// X.2, Thread identifiers: the machine finds the receiver by its number alone; nobody sets out to another version of it.
+#[test]
+fn nobody_sets_out_to_a_stale_id() {
+    let w = apart();
+    w.set_mrs(A, &[tag(0, 0)]);
+    for (to, sets_out) in [(X.version(2), false), (ThreadId::NIL, false), (X.id(), true)] {
+        let is_away = w.trap(A, |here, a| here.send_away(a, (X.tcb(), to), ThreadId::NIL, Timeouts::NEVER));
+        assert_eq!(is_away, sets_out, "{to:?}");
+    }
+    w.finish_all();
+    expect(w, "a message", "a queued on x");
+}
+
 /// What is not so simple goes from phase to phase.
 #[test]
 fn other_messages_do_not() {

@@ -3,13 +3,16 @@
 //! A row of a table is a call in some world. It is made in a fresh one for each allocation that it may need, and this
 //! one fails: how many there are shows when a call ends and the failure is still to come.
 
-use l4_abi::{Acceptor, ExregsControl, Fpage, StringItem, SysError, ThreadId, UnmapControl, Word};
+use std::collections::BTreeSet;
 
+use l4_abi::{Acceptor, ExregsControl, Fpage, IoFpage, MapItem, StringItem, SysError, ThreadId, UnmapControl, Word};
+
+use super::fingerprint::Fingerprint;
 use super::script::{expect, play};
-use super::thread_control::snapshot;
 use super::world::{
     A, B, M, N, P, R, ROOT, S, START_IP, START_SP, UNCHANGED, Who, World, X, Z, activation, deletion, no_change, tag,
 };
+use crate::kmem::failures;
 use crate::lock::Held;
 use crate::space::{Census, Rest};
 use crate::syscall::ThreadControlArgs;
@@ -105,7 +108,8 @@ fn calls_without_memory_change_nothing() {
         for nth in 1.. {
             let w = World::new();
             before.iter().for_each(|call| call(w).expect("there is memory"));
-            let old = (snapshot(w), ledger(w));
+            w.make_run(ROOT);
+            let old = (Fingerprint::of(w), ledger(w));
             w.k.kmem.fail_nth(nth);
             let result = call(w);
             if w.k.kmem.is_failure_pending() {
@@ -115,12 +119,101 @@ fn calls_without_memory_change_nothing() {
             }
             all += 1;
             assert_eq!(result, Err(SysError::OutOfMemory), "{what}, allocation {nth}");
-            assert_eq!((snapshot(w), ledger(w)), old, "{what}, allocation {nth}");
+            assert_eq!(old.0.difference(&Fingerprint::of(w)), None, "{what}, allocation {nth}");
+            assert_eq!(ledger(w), old.1, "{what}, allocation {nth}");
             assert_eq!(call(w), Ok(()), "{what}, again");
             ledger(w);
         }
     }
     assert!(all > 15, "the calls need memory {all} times");
+}
+
+/// The lines of a source that ask kernel memory for frames.
+fn places(file: &'static str, source: &str) -> impl Iterator<Item = (&'static str, u32)> {
+    let asks = |line: &str| ["kmem.alloc(", "kmem.reserve(", "backing.back("].iter().any(|call| line.contains(call));
+    let lines: Vec<u32> = (1..).zip(source.lines()).filter(|(_, line)| asks(line)).map(|(number, _)| number).collect();
+    lines.into_iter().map(move |line| (file, line))
+}
+
+/// Each place that asks for memory fails in one of the tests below and above: calls, mappings, ports.
+#[test]
+fn every_place_that_asks_for_memory_fails_once() {
+    let all: BTreeSet<(&str, u32)> = places("space/mod.rs", include_str!("../space/mod.rs"))
+        .chain(places("space/tables.rs", include_str!("../space/tables.rs")))
+        .chain(places("ports/mod.rs", include_str!("../space/ports/mod.rs")))
+        .chain(places("tests/machine.rs", include_str!("machine.rs")))
+        .collect();
+    assert!(all.len() >= 7, "{all:?}");
+    failures::forget();
+    calls_without_memory_change_nothing();
+    mappings_without_memory_leave_nothing();
+    ports_without_memory_are_not_given();
+    map_without_memory_maps_less();
+    spaces_without_memory_are_not_made();
+    let failed = failures::places();
+    let is_seen = |(file, line): &(&str, u32)| failed.iter().any(|(name, at)| name.ends_with(file) && at == line);
+    let missing: Vec<_> = all.iter().filter(|place| !is_seen(place)).collect();
+    assert!(missing.is_empty(), "memory never ran out at {missing:?}, but at {failed:?}");
+}
+
+/// X.2, ThreadControl: also where the table of spaces needs another page, a space without memory is none.
+#[test]
+fn spaces_without_memory_are_not_made() {
+    for nth in 1..=6 {
+        let w = World::new();
+        for number in 64..88 {
+            let who = Who::one_of_a_crowd(number, number);
+            let args = ThreadControlArgs { utcb_location: UNCHANGED, ..activation(who) };
+            w.make_run(ROOT);
+            let before = Fingerprint::of(w);
+            w.k.kmem.fail_nth(nth);
+            let result = w.thread_control(ROOT, args);
+            let has_failed = !w.k.kmem.is_failure_pending();
+            w.k.kmem.fail_nth(0);
+            if has_failed {
+                assert_eq!(result, Err(SysError::OutOfMemory), "allocation {nth} for {number}");
+                assert_eq!(before.difference(&Fingerprint::of(w)), None, "allocation {nth} for {number}");
+                assert_eq!(w.thread_control(ROOT, args), Ok(()), "again");
+            }
+        }
+    }
+}
+
+/// X.2, I/O fpages: whichever allocation for the ports of a space fails, the message arrives, none of the ports is there and
+/// nothing else has changed; later they come.
+#[test]
+fn ports_without_memory_are_not_given() {
+    let ports = IoFpage::new(0x80, 4).expect("aligned").fpage();
+    let words = |fpage: Fpage| {
+        let [first, second] = MapItem::map(fpage, 0).words();
+        [l4_abi::MsgTag::new(0, 0, 2).raw(), first, second]
+    };
+    let has = |w: World, who: Who| w.k.spaces.closed_port(w.k.space_of(who.tcb()), 0x80, 0x80).is_none();
+    let mut failures = 0;
+    for nth in 1.. {
+        let w = World::new();
+        w.k.machine.io_fpages.set(true);
+        play(w, "root send s; r wait s");
+        w.send(S, R.id(), &words(IoFpage::COMPLETE.fpage()));
+        play(w, "b wait r");
+        assert!(has(w, R));
+        let old = ledger(w);
+        w.k.kmem.fail_nth(nth);
+        w.send(R, B.id(), &words(ports));
+        let is_over = w.k.kmem.is_failure_pending();
+        w.k.kmem.fail_nth(0);
+        expect(w, "ports", "r sent; b got from r");
+        assert_eq!(has(w, B), is_over, "allocation {nth}");
+        if is_over {
+            break;
+        }
+        failures += 1;
+        assert_eq!(ledger(w), old, "allocation {nth}");
+        play(w, "b wait r");
+        w.send(R, B.id(), &words(ports));
+        assert!(has(w, B), "again");
+    }
+    assert!(failures >= 3, "ports need memory {failures} times");
 }
 
 /// Thread and space of each call that made some can be deleted, and all memory is back.

@@ -13,6 +13,8 @@ pub(crate) mod world;
 #[cfg(not(feature = "explore"))]
 mod aborted_strings;
 #[cfg(not(feature = "explore"))]
+mod bad_pagers;
+#[cfg(not(feature = "explore"))]
 mod boot;
 #[cfg(not(feature = "explore"))]
 mod boot_memory;

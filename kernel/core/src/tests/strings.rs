@@ -32,7 +32,7 @@ pub fn with_memory() -> World {
     w
 }
 
-fn byte(offset: Word) -> u8 {
+pub fn byte(offset: Word) -> u8 {
     (offset % 251 + 1) as u8
 }
 
@@ -323,7 +323,7 @@ fn long_string_is_copied_in_steps() {
 
 /// Which pages of a string of two pages are missing at first: the second of a, of x.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Missing {
+pub enum Missing {
     Source,
     Dest,
     Both,
@@ -355,11 +355,12 @@ fn timed(missing: Missing, snd: Time, rcv: Time, is_queued: bool) -> World {
 }
 
 /// As [`timed`], without limit.
-fn faulting(missing: Missing, is_queued: bool) -> World {
+pub fn faulting(missing: Missing, is_queued: bool) -> World {
     timed(missing, Time::NEVER, Time::NEVER, is_queued)
 }
 
-const ALL: [(Missing, bool); 6] = [
+/// All of them, with the receiver there first or last.
+pub const ALL: [(Missing, bool); 6] = [
     (Missing::Source, false),
     (Missing::Source, true),
     (Missing::Dest, false),
@@ -372,7 +373,8 @@ const ALL: [(Missing, bool); 6] = [
 const SOURCE_PAGE: &str = "r reply a map=0x1004000/12";
 const DEST_PAGE: &str = "r reply x map=0x2004000/12";
 
-fn mend(missing: Missing) -> String {
+/// What r does then.
+pub fn mend(missing: Missing) -> String {
     match missing {
         Missing::Source => SOURCE_PAGE.into(),
         Missing::Dest => DEST_PAGE.into(),
@@ -422,7 +424,7 @@ fn string_goes_on_after_faults() {
 }
 
 /// Lets a and x do what is left of their work.
-fn finish(w: World) {
+pub fn finish(w: World) {
     let can_work = |who: &Who| w.tcb(*who).ready_link.is_linked() && w.tcb(*who).work() != Work::None;
     while let Some(who) = [A, X].into_iter().find(can_work) {
         w.make_run(who);
