@@ -88,7 +88,9 @@ pub const CRATES: &[Crate] = &[
     entry("l4-abi", Kind::Library, HostTests::All, &[]),
     entry("kformats", Kind::Library, HostTests::All, &[]),
     entry("screen", Kind::Library, HostTests::All, &["kformats"]),
-    entry("kcore", Kind::Library, HostTests::All, &["l4-abi", "kformats"]),
+    // Its tests compare it with the model, which knows nothing of it.
+    entry("kcore", Kind::Library, HostTests::All, &["l4-abi", "kformats", "model"]),
+    entry("model", Kind::Tool, HostTests::All, &[]),
     with_unsafe(entry("khal", Kind::MachineLibrary, HostTests::Library, &["kformats"])),
     with_unsafe(entry("l4", Kind::MachineLibrary, HostTests::Library, &["l4-abi"])),
     with_unsafe(entry("l4-rt", Kind::MachineLibrary, HostTests::No, &["l4-abi", "l4"])),

@@ -20,7 +20,8 @@ const MEMORY_KIB: u64 = 7 << 20;
 const CHUNK: usize = 4096;
 
 /// The tests of the core that take long, or much memory: each of them a process. Those that see most come first.
-const LONG: [&str; 7] = [
+const LONG: [&str; 8] = [
+    "tests::lockstep",
     "tests::random",
     "tests::everywhere",
     "space::tests::model",

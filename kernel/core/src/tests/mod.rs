@@ -47,6 +47,8 @@ mod ipc_timeouts;
 #[cfg(not(feature = "explore"))]
 mod lives;
 mod localities;
+#[cfg(not(feature = "explore"))]
+mod lockstep;
 mod memory;
 #[cfg(not(feature = "explore"))]
 mod memory_control;
