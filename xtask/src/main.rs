@@ -6,6 +6,7 @@ mod bochs;
 mod build;
 mod cargo;
 mod config;
+mod coverage;
 mod dump;
 mod elf;
 mod foreign;
@@ -64,6 +65,8 @@ enum Command {
     Planted(planted::Args),
     /// Boot the benchmark on machines of many kinds, and print a matrix of what came of it
     Matrix(test::matrix::Args),
+    /// Count which lines and branches of the core its tests execute
+    Coverage(coverage::Args),
     /// Build the images below target/marcona/, bootable by hand
     Build(build::Args),
     /// Make an image that boots on BIOS and UEFI machines, from CD and USB stick; prints its path last
@@ -121,6 +124,7 @@ fn main() -> ExitCode {
         Some(Command::Fuzz(args)) => fuzz::run(&args),
         Some(Command::Simulate(args)) => simulate::run(&args),
         Some(Command::Planted(args)) => planted::run(&args),
+        Some(Command::Coverage(args)) => coverage::run(&args),
         Some(Command::Build(args)) => build::run(&args),
         Some(Command::Image(args)) => image::run(&args),
         Some(Command::Matrix(args)) => test::matrix::run(&args),
