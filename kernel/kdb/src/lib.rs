@@ -9,6 +9,8 @@
 //! there. There is no allocator; what lives longer than a command is in [`State`].
 #![cfg_attr(not(test), no_std)]
 #![forbid(unsafe_code)]
+// A machine word is as wide as `u64` at one of the two widths only.
+#![allow(clippy::unnecessary_cast)]
 
 mod ask;
 mod callers;

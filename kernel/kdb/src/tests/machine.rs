@@ -90,7 +90,11 @@ pub fn dispatch(k: World) {
 impl PhysMem for Fake {
     fn read(&self, at: PhysAddr) -> usize {
         // Who looks elsewhere would fault in a kernel.
-        assert!((KMEM.0..KMEM.1).contains(&at.0) && at.0 % 8 == 0, "a word of kernel memory is at {:#x}", at.0);
+        assert!(
+            (KMEM.0..KMEM.1).contains(&at.0) && at.0.is_multiple_of(8),
+            "a word of kernel memory is at {:#x}",
+            at.0
+        );
         self.words.borrow().get(&at.0).copied().unwrap_or(0)
     }
     fn write(&self, at: PhysAddr, word: usize) {
@@ -147,7 +151,7 @@ impl Machine for Fake {
         KERNEL_BASE + phys.0 as usize
     }
     fn utcb(&self, address: usize) -> &Utcb {
-        *self.utcbs.borrow_mut().entry(address).or_insert_with(|| leak(Utcb::new()))
+        self.utcbs.borrow_mut().entry(address).or_insert_with(|| leak(Utcb::new()))
     }
     fn copy(&self, _from: PhysAddr, _to: PhysAddr, _len: usize) {}
     fn read_user_word(&self, _at: PhysAddr) -> usize {

@@ -24,7 +24,7 @@ pub struct Script {
 
 impl Script {
     pub fn new(keys: &[u8]) -> Self {
-        Self { keys: keys.to_vec().into_iter(), text: String::new() }
+        Self { keys: Vec::from(keys).into_iter(), text: String::new() }
     }
 }
 
