@@ -5,7 +5,7 @@
 //! it; the preempted thread goes to the head of its queue and keeps the rest of its slice. At the end of a slice the
 //! running thread goes to the tail, its donor, if that is ready, behind it, and the owner's next slice is a full one.
 //! A slice without end is its owner's while that runs. Who runs on it by donation while others are ready is weighed against
-//! them after a default slice at the latest.
+//! them at the next multiple of 16,384 us.
 //!
 //! Besides slices there is the *total quantum* of a thread, which all its slices use up. At its end the thread owes its
 //! scheduler a preemption message, which it sends before it is in user mode again ([`Work::Preemption`]); who runs on its
@@ -140,6 +140,8 @@ pub const DEFAULT_PRIORITY: u8 = 100;
 const ATTEND_AGAIN_US: u64 = 20;
 /// Left time that never runs out.
 pub const NEVER_ENDS: u64 = u64::MAX;
+/// How often, by the clock, it is looked at who runs on a slice without end, microseconds: about twice a default slice.
+const LOOK_US: u64 = DEFAULT_TIME_SLICE_US.next_power_of_two();
 
 /// Microseconds of a time slice or quantum given as a period: "never" and zero are both without end.
 pub fn period_us(period: Time) -> u64 {
@@ -549,11 +551,12 @@ impl<M: Machine> Here<'_, M> {
         self.cpu.charged_until.get().saturating_add(slice.min(quantum))
     }
 
-    /// What is left of the slice of `tcb`, who pays, before something has to be decided.
+    /// What is left of the slice of `tcb`, who pays, before something may have to be decided. Neither who is ready counts nor when
+    /// the charge began: the fast path makes threads ready and charges nobody, and the timer is armed for the same all the same.
     #[inline(always)]
     fn slice_left(&self, tcb: &Tcb) -> u64 {
         match tcb.slice_left_us.get() {
-            NEVER_ENDS if !self.cpu.ready.is_empty() => DEFAULT_TIME_SLICE_US,
+            NEVER_ENDS => LOOK_US - self.cpu.charged_until.get() % LOOK_US,
             left => left,
         }
     }

@@ -363,7 +363,7 @@ fn time_without_end_is_lent_for_a_slice() {
     };
     // The donee keeps it: somebody below goes on waiting, somebody above does not.
     for (other, at, runs) in
-        [(60, 9_999, "b"), (60, 10_000, "c"), (40, 1_000_000, "b"), (50, 19_999, "b"), (50, 20_000, "c")]
+        [(60, 16_383, "b"), (60, 16_384, "c"), (40, 1_000_000, "b"), (50, 26_383, "b"), (50, 26_384, "c")]
     {
         let w = endless(&[(B, 200), (A, 100), (C, other)]);
         play(w, "b wait");
@@ -380,7 +380,7 @@ fn time_without_end_is_lent_for_a_slice() {
     let w = endless(&[(B, 200), (A, 100), (C, 40)]);
     play(w, "b wait");
     lower(w, B, 50);
-    check_scheduled(w, "clock 10000; a call b 1; b reply a 2", "a runs; a got 2 from 'b");
+    check_scheduled(w, "clock 16384; a call b 1; b reply a 2", "a runs; a got 2 from 'b");
     assert!(w.here().may_pass_on());
 }
 
@@ -411,13 +411,14 @@ fn timer_fires_once_for_a_sleeper() {
         play(w, "a wait");
         assert_eq!(w.here().next_event(), None, "nothing is due");
     }
-    // A thread without end of its slice needs no timer either, while nobody could want what it lends to others.
+    // A slice without end is looked at now and then: its owner may lend it.
     let w = ready(&[(A, 100), (B, 100)]);
     w.tcb(A).time_slice.set(Time::NEVER);
     w.here().refill_slice(A.tcb());
-    assert_eq!((w.running(), w.here().next_event()), (Some(A), Some(10_000)));
+    assert_eq!((w.running(), w.here().next_event()), (Some(A), Some(16_384)));
     w.wait(B, ThreadId::ANY);
-    assert_eq!((w.running(), w.here().next_event()), (Some(A), None));
+    w.clock(5_000);
+    assert_eq!((w.running(), w.here().next_event()), (Some(A), Some(16_384)));
 }
 
 /// X.2, Scheduling: threads whose time comes at one moment run by priority.

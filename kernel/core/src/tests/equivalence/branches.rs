@@ -6,7 +6,7 @@ use object::{Object, ObjectSection, ObjectSymbol, SectionKind, SymbolKind};
 
 /// Parts of the names of functions that may have some: formatting goes by tables of functions, and the start code leaves the
 /// addresses below 4 GiB for good.
-const ALLOWED: [&str; 4] = ["3fmt", "4boot", "long_mode", "9Interrupts5start"];
+const ALLOWED: [&str; 5] = ["3fmt", "4boot", "7Options7of_boot", "long_mode", "9Interrupts5start"];
 
 /// Where in the image an indirect branch is.
 struct Found {

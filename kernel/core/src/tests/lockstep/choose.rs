@@ -215,7 +215,7 @@ impl Choice<'_> {
     fn schedule(&mut self) -> Call {
         let priority = self.random.one_of(&[None, Some(99), Some(100), Some(101), Some(7), Some(200)]);
         let period = Time::period_us(1 + self.random.below(8000));
-        let slice = self.random.one_of(&[None, None, Some(period), Some(Time::NEVER)]);
+        let slice = self.random.one_of(&[None, None, Some(period)]);
         let who = self.who_is(|thread| thread.is_some_and(model::Thread::is_active));
         let dest = if self.random.once_in(3) { self.id() } else { self.id_of(who) };
         Call::Schedule { dest, priority, slice }
