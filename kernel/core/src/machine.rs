@@ -232,6 +232,14 @@ pub trait Machine: Mmu {
     /// Where a thread goes on after an IPC: in the stub, with the address behind its call on top of its stack.
     fn ipc_return_ip(&self) -> usize;
 
+    /// Whether there may be memory behind the slot of `thread`. Where there is none nobody is, and who looks nevertheless may leave
+    /// a trace in the machine's tables, for which backing has to ask all processors. A machine that does not mind leaves this
+    /// alone.
+    #[inline]
+    fn has_memory(&self, _thread: TcbRef) -> bool {
+        true
+    }
+
     /// Backs the table slots of `thread` with memory, so that its TCB may be written, and claims them
     /// ([`crate::thread::Tcb::is_claimed`]); nobody has claimed them.
     ///

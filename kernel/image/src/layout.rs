@@ -34,7 +34,6 @@ use crate::frame::FRAME_SIZE_LOG2;
 use kcore::mapdb::Node;
 use kcore::thread::TCB_SIZE_LOG2;
 use khal::desc::Tss;
-use khal::tables::Gap;
 
 // The map for tools that see addresses only: absolute symbols of the image, NAME where a table begins and NAME_stride
 // for the distance of its slots.
@@ -133,16 +132,21 @@ pub const AREA_STACK_TOP: usize = 0x7000;
 pub const AREA_INTERRUPT_STACK: usize = 0x8000;
 /// Its end: a debugger needs more of it.
 pub const AREA_INTERRUPT_STACK_TOP: usize = if DEBUG { 0xC000 } else { 0x9000 };
+/// Amid it: the end of the stack of page faults, which may come on the user's stack where the fast path looks at a TCB. A
+/// non-maskable interrupt that comes meanwhile has the other part.
+pub const AREA_FAULT_STACK_TOP: usize = 0x8800;
 /// In an area: where the kernel sees the page it copies from, and behind it the one it copies to.
 pub const AREA_COPY_WINDOWS: usize = if DEBUG { 0xD000 } else { 0xA000 };
 /// In an area: what the processor itself or the first instructions of an entry touch, [`crate::area::Porch`] and behind it
-/// two small stacks. Where spaces do not show the kernel, they show this page.
+/// small stacks. Where spaces do not show the kernel, they show this page.
 pub const AREA_PORCH: usize = 0xC000;
 /// In the porch: the end of the stack on which gates enter from user code then.
 pub const AREA_ENTRY_STACK_TOP: usize = 0xC400;
 /// In the porch: the end of the stack of debug exceptions; there stands where the stack begins to which they go on.
 pub const AREA_DEBUG_STACK_TOP: usize = 0xC800;
-/// In the porch: the end of what stands for [`AREA_INTERRUPT_STACK`] then, until the kernel's tables are loaded.
+/// In the porch: the end of what stands for the stack of page faults then, until the kernel's tables are loaded.
+pub const AREA_FAULT_ENTRY_STACK_TOP: usize = 0xCC00;
+/// In the porch: the end of what stands for [`AREA_INTERRUPT_STACK`] then, likewise.
 pub const AREA_INTERRUPT_ENTRY_STACK_TOP: usize = 0xD000;
 /// The bits of an address that say whether it is in the porch of an area or on one of the other stacks.
 pub const AREA_PORCH_BITS: usize = 0xC000;
@@ -191,16 +195,14 @@ pub const USER_ADDRESS_BITS: u32 = 47;
 /// is not canonical.
 pub const USER_END: usize = (1 << USER_ADDRESS_BITS) - 4096;
 
-/// What there is in the sparse tables where no page is backed. Any thread number can be looked up, on the fast path with the
-/// user's stack, on which no fault may come: the table of TCBs always shows zeroes. The others are read where there is something,
-/// but for races with who takes it away.
-pub const fn gap(address: usize) -> Gap {
-    if address >= TCB_TABLE && address < TCB_TABLE + TCB_TABLE_BYTES { Gap::Zeroes } else { Gap::Nothing }
-}
-
-/// Whether `address` is in a table whose gaps are [`Gap::Nothing`].
-pub const fn has_empty_gaps(address: usize) -> bool {
-    let tables = [(FRAME_TABLE, FRAME_TABLE_BYTES), (SPACE_TABLE, SPACE_TABLE_BYTES), (NODE_TABLE, NODE_TABLE_BYTES)];
+/// Whether `address` is in a table of the core that is backed page by page.
+pub const fn is_sparse(address: usize) -> bool {
+    let tables = [
+        (TCB_TABLE, TCB_TABLE_BYTES),
+        (FRAME_TABLE, FRAME_TABLE_BYTES),
+        (SPACE_TABLE, SPACE_TABLE_BYTES),
+        (NODE_TABLE, NODE_TABLE_BYTES),
+    ];
     let mut index = 0;
     while index < tables.len() {
         let (start, bytes) = tables[index];

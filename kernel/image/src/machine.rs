@@ -2,7 +2,10 @@
 
 use core::arch::asm;
 use core::ptr::NonNull;
-use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
+use core::sync::atomic::{
+    AtomicBool, AtomicUsize,
+    Ordering::{Acquire, Relaxed, Release},
+};
 
 use kcore::kernel::Kernel;
 use kcore::kmem::Kmem;
@@ -122,6 +125,7 @@ impl Hardware {
         if let Some(stale) = stale {
             forget_everywhere(stale);
         }
+        note_tcbs(address, true);
         Ok(())
     }
 
@@ -130,8 +134,9 @@ impl Hardware {
         if !self.kernel_space.is_backed(address) {
             return;
         }
+        note_tcbs(address, false);
         // SAFETY: the lock of the tables is held, as `held` shows; by the core's word nothing in the page is in use.
-        let (frame, stale) = unsafe { self.kernel_space.release_page(page_of(address), layout::gap(address)) };
+        let (frame, stale) = unsafe { self.kernel_space.release_page(page_of(address)) };
         forget_everywhere(stale);
         kmem.free(self, held, frame);
     }
@@ -203,7 +208,27 @@ impl Hardware {
 /// The kernel has read at `address` and found nothing. Whether that was a gap in a table of the core, where it finds zeroes when
 /// it reads again, or what somebody has put there meanwhile.
 pub fn fill_gap(address: usize) -> bool {
-    layout::has_empty_gaps(address) && HARDWARE.get().kernel_space.fill_gap(page_of(address))
+    layout::is_sparse(address) && HARDWARE.get().kernel_space.fill_gap(page_of(address))
+}
+
+/// Pages that a word of a map has bits for, in bytes of the table.
+const MAP_WORD_BYTES: usize = PAGE_BYTES * usize::BITS as usize;
+
+/// Which pages of TCBs are backed, a bit for each. Changed under `tables`; who looks without that learns what was.
+static TCB_PAGES: [AtomicUsize; layout::TCB_TABLE_BYTES / MAP_WORD_BYTES] =
+    [const { AtomicUsize::new(0) }; layout::TCB_TABLE_BYTES / MAP_WORD_BYTES];
+
+/// The word and the bit in [`TCB_PAGES`] of the page with byte `offset` of the table.
+fn tcb_page(offset: usize) -> Option<(&'static AtomicUsize, usize)> {
+    Some((TCB_PAGES.get(offset / MAP_WORD_BYTES)?, 1 << (offset / PAGE_BYTES % usize::BITS as usize)))
+}
+
+/// Notes that the page at `address`, if it is one of TCBs, is backed or not.
+fn note_tcbs(address: usize, is_backed: bool) {
+    if let Some((word, bit)) = address.checked_sub(layout::TCB_TABLE).and_then(tcb_page) {
+        let others = word.load(Relaxed) & !bit;
+        word.store(if is_backed { others | bit } else { others }, Release);
+    }
 }
 
 /// A table in which each thread has a slot.
@@ -219,7 +244,8 @@ const THREAD_TABLES: [ThreadTable; 2] = [
 
 impl ThreadTable {
     fn is_vacant(&self, thread: TcbRef) -> bool {
-        is_page_vacant(KERNEL.get().tcbs, thread, self.slots_per_page)
+        // A page of saved registers is of threads whose TCBs share a page, which may have gone before.
+        !HARDWARE.get().has_memory(thread) || is_page_vacant(KERNEL.get().tcbs, thread, self.slots_per_page)
     }
 
     fn share_a_page(&self, a: TcbRef, b: TcbRef) -> bool {
@@ -498,6 +524,12 @@ impl Machine for Hardware {
             Err(NoMemory) => self.release_vacant(kmem, held, thread),
         }
         backed
+    }
+
+    #[inline]
+    fn has_memory(&self, thread: TcbRef) -> bool {
+        let page = tcb_page(thread.index() * size_of::<Tcb>());
+        page.is_some_and(|(word, bit)| word.load(Acquire) & bit != 0)
     }
 
     fn release_thread(&self, held: &mut Held<{ rank::NONE }>, thread: TcbRef) {
@@ -859,9 +891,6 @@ pub fn kicked() {
 
 /// A bit for each page of a table.
 type PageMap<const BYTES: usize> = [Var<usize>; BYTES];
-
-/// Pages that a word of a map has bits for, in bytes of the table.
-const MAP_WORD_BYTES: usize = PAGE_BYTES * usize::BITS as usize;
 
 static NODE_PAGES: PageMap<{ layout::NODE_TABLE_BYTES / MAP_WORD_BYTES }> =
     [const { Var::zero() }; layout::NODE_TABLE_BYTES / MAP_WORD_BYTES];

@@ -30,15 +30,16 @@ pub fn frames() -> PhysAddr {
 pub fn of(options: Options, cpu: CpuId) -> &'static Tss {
     let state = if options.io_fpages { near_port_map(cpu) } else { &ALL.0[cpu.index()] };
     let area = layout::area(cpu.index());
-    let (stack, interrupt_stack) = if mitigations::isolate_tables() {
-        (layout::AREA_ENTRY_STACK_TOP, layout::AREA_INTERRUPT_ENTRY_STACK_TOP)
+    let (stack, interrupt_stack, fault_stack) = if mitigations::isolate_tables() {
+        (layout::AREA_ENTRY_STACK_TOP, layout::AREA_INTERRUPT_ENTRY_STACK_TOP, layout::AREA_FAULT_ENTRY_STACK_TOP)
     } else {
-        (layout::AREA_STACK_TOP, layout::AREA_INTERRUPT_STACK_TOP)
+        (layout::AREA_STACK_TOP, layout::AREA_INTERRUPT_STACK_TOP, layout::AREA_FAULT_STACK_TOP)
     };
     state.set_kernel_stack(area + stack);
     // Of the exceptions that come here each ends everything: they can share a stack.
     state.set_interrupt_stack(InterruptStack::Ist1, area + interrupt_stack);
     state.set_interrupt_stack(InterruptStack::Ist2, area + layout::AREA_DEBUG_STACK_TOP);
+    state.set_interrupt_stack(InterruptStack::Ist3, area + fault_stack);
     let goes_on: *const Var<usize> = core::ptr::with_exposed_provenance(area + layout::AREA_DEBUG_STACK_TOP);
     // SAFETY: the word is in this processor's porch, behind a stack that is not in use yet; it is an atomic.
     unsafe { &*goes_on }.set(area + stack);

@@ -143,10 +143,12 @@ impl<M: Machine> Here<'_, M> {
     fn end_plain_waits(&self, space: SpaceRef, first: usize, count: usize) -> u32 {
         let return_ip = self.k.machine.ipc_return_ip();
         let mut seen = 0;
-        let is_own = |tcb: &&Tcb| tcb.is_at(self.id) && tcb.space.get() == Some(space);
-        for tcb in self.k.tcbs.iter().skip(first).take(count).filter(is_own) {
-            tcb.make_wait_ordinary(return_ip);
-            seen += 1;
+        let is_own = |tcb: &Tcb| tcb.is_at(self.id) && tcb.space.get() == Some(space);
+        for (index, tcb) in self.k.tcbs.iter().enumerate().skip(first).take(count) {
+            if self.k.machine.has_memory(TcbRef::new(index as u32)) && is_own(tcb) {
+                tcb.make_wait_ordinary(return_ip);
+                seen += 1;
+            }
         }
         seen
     }

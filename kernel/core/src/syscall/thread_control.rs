@@ -121,15 +121,20 @@ impl<M: Machine> Here<'_, M> {
         if args.space.is_nil() {
             return if dest == caller { Err(SysError::InvalidThread) } else { self.delete_thread(caller, dest) };
         }
-        if !self.k.tcb(dest).exists() {
+        if !self.holds_thread(dest) {
             let claim = self.k.creation.claim(dest);
-            if !self.k.tcb(dest).exists() {
+            if !self.holds_thread(dest) {
                 return self.create_thread(caller, dest, args);
             }
             // Somebody created it meanwhile.
             drop(claim);
         }
         self.modify_thread(caller, dest, args)
+    }
+
+    /// Whether there is a thread in the slot `dest`.
+    fn holds_thread(&self, dest: TcbRef) -> bool {
+        self.k.machine.has_memory(dest) && self.k.tcb(dest).exists()
     }
 
     /// The caller may name other threads than `dest` by their local ids.
@@ -153,7 +158,7 @@ impl<M: Machine> Here<'_, M> {
         let scheduler = args.scheduler().ok_or(SysError::InvalidThread)?;
         // Somebody may be deleting it just now.
         fence(Ordering::Acquire);
-        if self.k.tcb(dest).is_dying.get() {
+        if self.k.machine.has_memory(dest) && self.k.tcb(dest).is_dying.get() {
             return Err(SysError::InvalidThread);
         }
         let home = if args.space == args.dest { Home::New } else { Home::In(self.space_specifier(args.space)?) };
@@ -505,6 +510,9 @@ impl<M: Machine> Here<'_, M> {
     /// Deletes `victim`, if it exists: at once for everybody who might name it; threads queued on it and its space follow
     /// as work of `caller`.
     fn delete_thread(&mut self, caller: TcbRef, victim: TcbRef) -> Result<(), SysError> {
+        if !self.holds_thread(victim) {
+            return Ok(());
+        }
         let id = self.k.tcb(victim).id.get();
         if id.is_nil() {
             return Ok(());

@@ -21,7 +21,6 @@ use khal::irq::IrqOff;
 use khal::lines::{Lines, MAX_IO_APICS};
 use khal::pit::Pit;
 use khal::processors::Processors;
-use khal::tables::Gap;
 use khal::timer::Clocks;
 use khal::{cr, pic, syscall, timer};
 use l4_abi::Word;
@@ -213,14 +212,13 @@ fn space_bytes(frames: usize) -> usize {
 
 /// The tables of the core that are backed as they are filled. Thread numbers are the users' to choose, so they can be
 /// anywhere.
-fn sparse_tables(frames: usize) -> [(usize, usize, Gap); 4] {
-    let tables = [
+fn sparse_tables(frames: usize) -> [(usize, usize); 4] {
+    [
         (layout::TCB_TABLE, layout::TCB_TABLE_BYTES),
         (layout::FRAME_TABLE, layout::FRAME_TABLE_BYTES),
         (layout::SPACE_TABLE, space_bytes(frames)),
         (layout::NODE_TABLE, node_bytes(frames)),
-    ];
-    tables.map(|(start, bytes)| (start, bytes, layout::gap(start)))
+    ]
 }
 
 /// The processors according to the firmware; this one alone if it says nothing.
@@ -264,6 +262,7 @@ fn fill_gates() {
         let stack = match usize::from(number) {
             vector::NON_MASKABLE | vector::DOUBLE_FAULT | vector::MACHINE_CHECK => Some(InterruptStack::Ist1),
             vector::DEBUG => Some(InterruptStack::Ist2),
+            vector::PAGE_FAULT => Some(InterruptStack::Ist3),
             _ => None,
         };
         let caller = match usize::from(number) {

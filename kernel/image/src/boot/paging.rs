@@ -22,7 +22,7 @@ use kcore::machine::PhysAddr;
 use kformats::paging::Amd64;
 use khal::cpu::Features;
 use khal::cr::Cr3;
-use khal::tables::{Gap, KernelTables, NoFrame, PageKind, TableMemory};
+use khal::tables::{KernelTables, NoFrame, PageKind, TableMemory};
 use khal::tlb::{self, ContextFlush};
 
 use super::stack::BOOT_STACK;
@@ -144,7 +144,7 @@ pub struct Plan<'a> {
     pub kernel_memory: &'a [(PhysAddr, PhysAddr)],
     /// Parts of the tables of the core, first address and bytes, in large pages: they read as zero where they are not
     /// backed.
-    pub sparse: &'a [(usize, usize, Gap)],
+    pub sparse: &'a [(usize, usize)],
     /// The task states, where they are to be near a port map; `None` without I/O fpages.
     pub task_states: Option<PhysAddr>,
     /// The registers of the local APIC.
@@ -202,8 +202,8 @@ impl KernelSpace {
         for &(start, end) in plan.kernel_memory {
             map_kernel_memory(&tables, memory, start, end)?;
         }
-        for &(start, bytes, gap) in plan.sparse {
-            tables.reserve(memory, start as u64, bytes as u64, gap)?;
+        for &(start, bytes) in plan.sparse {
+            tables.reserve(memory, start as u64, bytes as u64)?;
         }
         let stubs = (&raw const image::__stubs_start).addr() - KERNEL_BASE;
         tables.map(memory, STUB_PAGE as u64, stubs as u64, PageKind::UserCode)?;
@@ -345,8 +345,8 @@ impl KernelSpace {
     /// # Safety
     /// 1. No other call on these tables is in progress, but of [`KernelSpace::fill_gap`].
     /// 2. References into the page are used as if its content were zero from now on, and it is not written to.
-    pub unsafe fn release_page(&self, address: usize, gap: Gap) -> (PhysAddr, Stale) {
-        let frame = self.tables.release(&mut Direct(|| None), address as u64, gap);
+    pub unsafe fn release_page(&self, address: usize) -> (PhysAddr, Stale) {
+        let frame = self.tables.release(&mut Direct(|| None), address as u64);
         (PhysAddr(frame), Stale { address })
     }
 

@@ -24,6 +24,9 @@ use crate::frame::Frame;
 use crate::layout;
 use crate::stubs;
 
+/// What must be left of the kernel's stack, bytes, for a fault there to be told on it.
+const ROOM_TO_TELL: usize = 0x800;
+
 unsafe extern "C" {
     /// Where SYSCALL enters.
     pub fn syscall_entry();
@@ -184,6 +187,35 @@ global_asm!(
     "call {user_trap}",
     "ud2",
     ".endm",
+    // The exception in kernel mode whose frame is at rdi is mended, or told as a bug. The stack of page faults is too small for
+    // that, so they are told on the kernel's: below what is in use there, which tells who called, if there is room. Nobody goes back.
+    ".macro mend_or_stop",
+    "push rdi",
+    "push rdi",
+    "call {mend_exception}",
+    "pop rdi",
+    "pop rdi",
+    "test al, al",
+    "jnz 8f",
+    "cmp dword ptr [rdi], {page_fault}",
+    "jne 7f",
+    "and rsp, {to_area}",
+    "mov rax, [rdi + {fault_sp}]",
+    "mov rcx, rax",
+    "sub rcx, rsp",
+    "sub rcx, {stack_start} + {room_to_tell}",
+    "cmp rcx, {stack_top} - {stack_start} - {room_to_tell}",
+    "ja 6f",
+    "mov rsp, rax",
+    "and rsp, -16",
+    "jmp 7f",
+    "6:",
+    "add rsp, {stack_top}",
+    "7:",
+    "call {kernel_exception}",
+    "ud2",
+    "8:",
+    ".endm",
     // The registers that functions may use.
     ".macro push_scratch",
     "push rax",
@@ -252,7 +284,7 @@ global_asm!(
     "and rsp, -16",
     "push rax",
     "push rax",
-    "call {kernel_exception}",
+    "mend_or_stop",
     "pop rsp",
     "pop_scratch",
     "add rsp, 16",
@@ -288,12 +320,12 @@ global_asm!(
     "and ecx, {porch_bits}",
     "cmp ecx, {porch_bits}",
     "jne 5f",
-    "lea rsp, [rax + {interrupt_stack_top}]",
+    "lea rsp, [rax + {fault_stack_top}]",
     "5:",
     "and rsp, -16",
     "push rdx",
     "push rdx",
-    "call {kernel_exception}",
+    "mend_or_stop",
     "pop rsp",
     "pop rax",
     "mov cr3, rax",
@@ -510,6 +542,11 @@ global_asm!(
     kernel_word = const offset_of!(Porch, kernel_word),
     entry_stack_top = const layout::AREA_ENTRY_STACK_TOP,
     interrupt_stack_top = const layout::AREA_INTERRUPT_STACK_TOP,
+    fault_stack_top = const layout::AREA_FAULT_STACK_TOP,
+    page_fault = const super::vector::PAGE_FAULT,
+    fault_sp = const offset_of!(super::KernelFrame, sp),
+    stack_start = const layout::AREA_STACK,
+    room_to_tell = const ROOM_TO_TELL,
     interrupt_entry_stack_top = const layout::AREA_INTERRUPT_ENTRY_STACK_TOP,
     space = const offset_of!(Area, space_word),
     scratch = const offset_of!(Area, user_stack),
@@ -545,6 +582,7 @@ global_asm!(
     syscall = sym super::syscall,
     user_trap = sym super::user_trap,
     kernel_interrupt = sym super::kernel_interrupt,
+    mend_exception = sym super::mend_exception,
     kernel_exception = sym super::kernel_exception,
     non_maskable = sym super::non_maskable,
 );

@@ -204,6 +204,7 @@ pub extern "C" fn non_maskable() {
 }
 
 /// What the processor and the gate pushed on an exception in kernel mode.
+#[derive(Clone, Copy)]
 #[repr(C)]
 pub struct KernelFrame {
     vector: usize,
@@ -211,29 +212,33 @@ pub struct KernelFrame {
     ip: usize,
     cs: usize,
     flags: usize,
-    sp: usize,
+    pub(super) sp: usize,
     ss: usize,
 }
 
-/// An exception in kernel mode: a failed try at a model-specific register, which goes on behind it; a look at a gap in a table of
-/// the core, which is repeated; or a bug.
-pub extern "C" fn kernel_exception(frame: &mut KernelFrame) {
+/// Mends an exception in kernel mode, if it is no bug: a failed try at a model-specific register goes on behind it, a look at a
+/// gap in a table of the core is repeated.
+pub extern "C" fn mend_exception(frame: &mut KernelFrame) -> bool {
     if frame.vector == vector::GENERAL_PROTECTION
         && let Some(ip) = msr::mended(frame.ip)
     {
         frame.ip = ip;
-        return;
-    }
-    if frame.vector == vector::PAGE_FAULT && frame.error_code == FAULT_NOT_PRESENT && machine::fill_gap(cr::cr2()) {
-        return;
+        return true;
     }
     if config::DEBUG
         && matches!(frame.vector, vector::GENERAL_PROTECTION | vector::PAGE_FAULT)
         && let Some(ip) = khal::probe::mended(frame.ip)
     {
         frame.ip = ip;
-        return;
+        return true;
     }
+    frame.vector == vector::PAGE_FAULT && frame.error_code == FAULT_NOT_PRESENT && machine::fill_gap(cr::cr2())
+}
+
+/// An exception in kernel mode that is a bug.
+pub extern "C" fn kernel_exception(frame: &KernelFrame) -> ! {
+    // Where it stands the next fault of the debugger's probes puts its own.
+    let frame = *frame;
     if config::DEBUG {
         kdb::note_fault(frame.ip, frame.sp);
     }

@@ -2,8 +2,10 @@
 //!
 //! They are built at boot and then stay; their entries are the same in every space. Each page has a [`PageKind`], and
 //! no kind is writable and executable at once. Where a table of the kernel is sparse and must read as zero in between,
-//! the gaps map one frame of zeroes, at once or as soon as somebody reads there ([`Gap`]). Such a place has its page tables from
-//! the start ([`KernelTables::reserve`]), so
+//! the gaps map nothing until somebody reads there: that is a fault, and then they map one frame of zeroes
+//! ([`KernelTables::fill_gap`]). What is not there is in no cache of translations (Intel SDM 3A, 4.10.2.3), so a page that is
+//! backed before somebody has looked need not be forgotten by anybody. Such a place has its page tables from the start
+//! ([`KernelTables::reserve`]), so
 //! that what comes and goes later are entries of the lowest level alone: a page is backed and released by one write, no
 //! processor ever walks through a table that is gone, and the only translations to forget are those of single pages.
 
@@ -67,17 +69,6 @@ impl PageKind {
             status: Status { accessed: true, dirty: write },
         }
     }
-}
-
-/// What there is in a sparse table where no page is backed.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Gap {
-    /// The frame of zeroes.
-    Zeroes,
-    /// Nothing. Who reads there faults, and finds the frame of zeroes when it reads again ([`KernelTables::fill_gap`]). What is
-    /// not there is in no cache of translations (Intel SDM 3A, 4.10.2.3): a page that is backed before somebody has looked
-    /// need not be forgotten by anybody.
-    Nothing,
 }
 
 const PAGES: u32 = 0;
@@ -185,16 +176,16 @@ impl<F: PageFormat> KernelTables<F> {
         memory.write(at, self.format.leaf(PAGES, kind.leaf(frame)));
     }
 
-    /// Leaves `gap` at `address`, where [`KernelTables::back`] put a frame, which is returned. Cached translations of the page
+    /// Leaves a gap at `address`, where [`KernelTables::back`] put a frame, which is returned. Cached translations of the page
     /// are the caller's to forget before the frame is used for anything else.
     ///
     /// # Panics
     /// If no page is mapped there, or the address is not aligned.
-    pub fn release(&self, memory: &mut impl TableMemory, address: u64, gap: Gap) -> u64 {
+    pub fn release(&self, memory: &mut impl TableMemory, address: u64) -> u64 {
         assert!(address.is_multiple_of(Self::PAGE_BYTES), "pages are aligned");
+        assert!(self.is_backed(memory, address), "a gap has nothing to give back");
         let (at, leaf) = self.page_entry(memory, address);
-        assert!(memory.read(at) != self.zero_entry, "a gap has nothing to give back");
-        memory.write(at, self.entry_of(gap));
+        memory.write(at, 0);
         leaf.frame
     }
 
@@ -234,14 +225,7 @@ impl<F: PageFormat> KernelTables<F> {
         Ok(())
     }
 
-    fn entry_of(&self, gap: Gap) -> u64 {
-        match gap {
-            Gap::Zeroes => self.zero_entry,
-            Gap::Nothing => 0,
-        }
-    }
-
-    /// Makes the `bytes` at `address`, both multiples of a large page, a sparse table with such gaps. Takes a frame for each
+    /// Makes the `bytes` at `address`, both multiples of a large page, a sparse table, all of it gaps. Takes a frame for each
     /// large page, so that pages are backed without taking any.
     ///
     /// # Errors
@@ -249,13 +233,12 @@ impl<F: PageFormat> KernelTables<F> {
     ///
     /// # Panics
     /// If anything is mapped there, or an address is not aligned.
-    pub fn reserve(&self, memory: &mut impl TableMemory, address: u64, bytes: u64, gap: Gap) -> Result<(), NoFrame> {
+    pub fn reserve(&self, memory: &mut impl TableMemory, address: u64, bytes: u64) -> Result<(), NoFrame> {
         assert!((address | bytes).is_multiple_of(Self::LARGE_PAGE_BYTES), "whole page tables are sparse");
         for offset in (0..bytes).step_by(Self::LARGE_PAGE_BYTES as usize) {
             let at = self.slot(memory, LARGE_PAGES, address + offset)?;
             assert!(memory.read(at) == 0, "a kernel page is mapped once");
             let table = memory.take_frame().ok_or(NoFrame)?;
-            fill::<F>(memory, table, self.entry_of(gap));
             memory.write(at, self.format.table(table));
         }
         Ok(())
@@ -301,13 +284,6 @@ impl<F: PageFormat> KernelTables<F> {
 /// Where the entry for `address` is in `table` of `level`.
 fn slot<F: PageFormat>(table: u64, level: u32, address: u64) -> u64 {
     table + ((F::index(level, address) as u64) << F::ENTRY_LOG2)
-}
-
-/// Makes all entries of `table` the same.
-fn fill<F: PageFormat>(memory: &mut impl TableMemory, table: u64, entry: u64) {
-    for index in 0..1u64 << F::INDEX_BITS {
-        memory.write(table + (index << F::ENTRY_LOG2), entry);
-    }
 }
 
 #[cfg(test)]

@@ -122,41 +122,12 @@ fn large_pages_map_two_megabytes() {
     assert!(tables.is_backed(memory, BASE + 0x9F_FFFF));
 }
 
-#[test]
-fn gaps_read_as_zero_until_a_page_is_backed_and_again_when_it_is_released() {
-    let memory = &mut FakeMemory::with_frames(20);
-    let tables = tables(memory);
-    tables.reserve(memory, BASE, 4 * LARGE, Gap::Zeroes).expect("frames are left");
-    let (zero_frame, rights) = walk(memory, &tables, BASE).expect("the gap is mapped");
-    assert_eq!(rights, "kr--cg");
-    let before = memory.next;
-    for _ in 0..3 {
-        assert!(tables.back(memory, BASE + 0x20_5000, 0x70_0000, PageKind::KernelData), "it read as zero");
-        assert!(tables.back(memory, BASE + 0x20_6000, 0x70_1000, PageKind::KernelData), "it read as zero");
-        let check = |offset, frame, rights: &str, backed| {
-            assert_eq!(walk(memory, &tables, BASE + offset), Some((frame, rights.into())), "{offset:#x}");
-            assert_eq!(tables.is_backed(memory, BASE + offset), backed, "{offset:#x}");
-        };
-        check(0x00_5000, zero_frame, "kr--cg", false);
-        check(0x20_4000, zero_frame, "kr--cg", false);
-        check(0x20_5000, 0x70_0000, "krw-cg", true);
-        check(0x20_6000, 0x70_1000, "krw-cg", true);
-        check(0x7F_F000, zero_frame, "kr--cg", false);
-        assert_eq!(walk(memory, &tables, BASE + 4 * LARGE), None);
-        assert_eq!(tables.release(memory, BASE + 0x20_5000, Gap::Zeroes), 0x70_0000);
-        assert_eq!(walk(memory, &tables, BASE + 0x20_5000), Some((zero_frame, "kr--cg".into())));
-        assert!(!tables.is_backed(memory, BASE + 0x20_5000) && tables.is_backed(memory, BASE + 0x20_6000));
-        assert_eq!(tables.release(memory, BASE + 0x20_6000, Gap::Zeroes), 0x70_1000);
-    }
-    assert_eq!(memory.next, before, "the page tables were there");
-}
-
 /// A gap where nothing is becomes zeroes when somebody looks, and only then are there translations to forget.
 #[test]
-fn gaps_without_anything_are_backed_without_a_trace() {
+fn gaps_are_backed_without_a_trace_unless_somebody_has_looked() {
     let memory = &mut FakeMemory::with_frames(20);
     let tables = tables(memory);
-    tables.reserve(memory, BASE, LARGE, Gap::Nothing).expect("frames are left");
+    tables.reserve(memory, BASE, LARGE).expect("frames are left");
     let before = memory.next;
     let (page, other) = (BASE + 0x5000, BASE + 0x6000);
     for _ in 0..3 {
@@ -169,8 +140,8 @@ fn gaps_without_anything_are_backed_without_a_trace() {
         let (_, rights) = walk(memory, &tables, other).expect("it reads as zero");
         assert_eq!((rights.as_str(), tables.is_backed(memory, other)), ("kr--cg", false));
         assert!(tables.back(memory, other, 0x70_1000, PageKind::KernelData), "somebody has looked");
-        assert_eq!(tables.release(memory, page, Gap::Nothing), 0x70_0000);
-        assert_eq!(tables.release(memory, other, Gap::Nothing), 0x70_1000);
+        assert_eq!(tables.release(memory, page), 0x70_0000);
+        assert_eq!(tables.release(memory, other), 0x70_1000);
     }
     assert!(!tables.fill_gap(memory, BASE + LARGE), "there is no table");
     assert_eq!(memory.next, before, "the page tables were there");
@@ -181,10 +152,10 @@ fn gaps_without_anything_are_backed_without_a_trace() {
 fn a_page_is_released_once() {
     let memory = &mut FakeMemory::with_frames(20);
     let tables = tables(memory);
-    tables.reserve(memory, BASE, LARGE, Gap::Zeroes).expect("frames are left");
-    assert!(tables.back(memory, BASE, 0x70_0000, PageKind::KernelData), "it read as zero");
-    tables.release(memory, BASE, Gap::Zeroes);
-    tables.release(memory, BASE, Gap::Zeroes);
+    tables.reserve(memory, BASE, LARGE).expect("frames are left");
+    assert!(!tables.back(memory, BASE, 0x70_0000, PageKind::KernelData), "nobody looked");
+    tables.release(memory, BASE);
+    tables.release(memory, BASE);
 }
 
 #[test]
@@ -194,7 +165,7 @@ fn without_frames_nothing_is_mapped() {
     let tables = tables(memory);
     assert_eq!(tables.map(memory, BASE, 0x70_0000, PageKind::KernelData), Err(NoFrame));
     assert_eq!(walk(memory, &tables, BASE), None);
-    assert_eq!(tables.reserve(memory, BASE, LARGE, Gap::Zeroes), Err(NoFrame));
+    assert_eq!(tables.reserve(memory, BASE, LARGE), Err(NoFrame));
     assert_eq!(walk(memory, &tables, BASE), None);
     assert_eq!(KernelTables::new(MODERN, &mut FakeMemory::with_frames(1)).err(), Some(NoFrame));
 }
@@ -213,8 +184,9 @@ fn spaces_share_the_kernel_by_its_root_entry() {
 fn the_32_bit_format_works_the_same() {
     let memory = &mut FakeMemory::with_frames(10);
     let tables = KernelTables::new(Ia32 { large: true, global: true, pat: true }, memory).expect("frames are left");
-    tables.reserve(memory, 0xE000_0000, 8 << 20, Gap::Zeroes).expect("frames are left");
-    assert!(tables.back(memory, 0xE040_1000, 0x70_0000, PageKind::KernelData), "it read as zero");
+    tables.reserve(memory, 0xE000_0000, 8 << 20).expect("frames are left");
+    assert!(!tables.back(memory, 0xE040_1000, 0x70_0000, PageKind::KernelData), "nobody looked");
+    [0xE040_2000, 0xE000_0000].into_iter().for_each(|page| assert!(tables.fill_gap(memory, page)));
     let entry_of = |address: u64| {
         let table = memory.read(tables.root() + 4 * (address >> 22)) & !0xFFF;
         memory.read(table + 4 * (address >> 12 & 1023))
