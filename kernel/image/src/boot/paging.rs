@@ -11,7 +11,7 @@
 //! |---|---|
 //! | code of entries and ways out, of the image and of each area | executed before the kernel's tables are loaded, or behind |
 //! | gates, task states | the processor reads them at each entry |
-//! | [`AREA_PORCH`] of each area: segments, two small stacks, the word that loads the kernel's tables | the same |
+//! | [`AREA_PORCH`] of each area: segments, small stacks, the word that loads the kernel's tables | the same |
 //! | stubs, UTCB pointers, and with I/O fpages the port map | they are for user code |
 //!
 //! None of its pages is global, so that nothing of the kernel stays cached when a space is loaded.
