@@ -36,6 +36,10 @@ pub fn cases() -> Vec<Case> {
         Case::new("boot::user_code_has_only_the_porch_of_the_kernel", "", |lab| porch(lab, "")),
         Case::new("boot::user_code_has_only_the_porch_and_its_ports", "", |lab| porch(lab, "ioflexpages=yes")),
         Case::new("boot::user_code_has_the_kernel_with_mitigations_off", "", all),
+        Case::new("boot::no_page_of_the_kernel_is_writable_and_executable", "", |lab| rights_of_all(lab, "")),
+        Case::new("boot::no_page_of_the_kernel_with_its_ports_is_writable_and_executable", "", |lab| {
+            rights_of_all(lab, "ioflexpages=yes ")
+        }),
     ]
 }
 
@@ -74,6 +78,34 @@ fn all(lab: &Lab) -> Result<()> {
         ensure!(answer.contains("Unmapped"), "processor {cpu}, {table:#x}: {answer}");
         Ok(())
     })
+}
+
+/// Of all pages of the kernel, none is writable and executable, and none is user code's but those that are written down.
+fn rights_of_all(lab: &Lab, kernel_args: &str) -> Result<()> {
+    let symbols = Symbols::read(lab)?;
+    let expected = users_pages(&symbols)?;
+    in_user_mode(lab, &format!("{kernel_args}mitigations=off"), |monitor, cpu| {
+        let pages = upper_half(&monitor.ask(cpu, "info tlb")?)?;
+        // The kernel's text, at least, and its data.
+        for rights in ["G", "XGW"] {
+            ensure!(pages.values().any(|found| found == rights), "processor {cpu} has no page with {rights}");
+        }
+        let wild: Vec<_> = pages.iter().filter(|(_, rights)| rights.contains('W') && !rights.contains('X')).collect();
+        ensure!(wild.is_empty(), "processor {cpu} may write and execute {wild:x?}");
+        let users: Pages = pages.into_iter().filter(|(_, rights)| rights.contains('U')).collect();
+        ensure!(users == expected, "user code on processor {cpu} has {users:x?}, not {expected:x?}");
+        Ok(())
+    })
+}
+
+/// The pages of the upper half that user code may use: the entries of system calls, and the pages that show a processor's
+/// running thread its UTCB.
+fn users_pages(symbols: &Symbols) -> Result<Pages> {
+    let mut pages = Pages::from([(symbols.get("layout_stubs")?, "GU".to_owned())]);
+    for cpu in 0..u64::from(CPUS) {
+        pages.insert(symbols.get("layout_utcb_slot")? + cpu * PAGE, "XGU".to_owned());
+    }
+    Ok(pages)
 }
 
 /// Lets `look` look at each processor while it is in user mode.

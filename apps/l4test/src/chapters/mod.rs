@@ -21,6 +21,7 @@ mod layout;
 mod localities;
 mod memory;
 mod pagers;
+mod probes;
 mod processors;
 mod quota;
 mod redirection;
@@ -70,5 +71,6 @@ pub const ALL: &[&[Test]] = &[
     authority::TESTS,
     debugger::TESTS,
     hostile::TESTS,
+    probes::TESTS,
     wild::TESTS,
 ];
