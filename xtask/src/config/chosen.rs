@@ -143,7 +143,8 @@ pub struct Chosen {
     pub name: String,
     /// A line for each option.
     resolved: String,
-    is_default: bool,
+    /// It is what is built when nothing is said.
+    pub is_default: bool,
     /// The lines that differ from those of the default.
     deviations: Vec<String>,
     has_assertions: bool,

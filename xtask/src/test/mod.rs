@@ -18,6 +18,7 @@ mod l4test;
 pub mod matrix;
 mod media;
 mod mitigations;
+mod panics;
 mod planted;
 mod servers;
 mod storm;
@@ -307,6 +308,7 @@ fn cases() -> impl Iterator<Item = Case> {
         .chain(mitigations::cases())
         .chain(planted::cases())
         .chain(isolation::cases())
+        .chain(panics::cases())
         .chain(configurations::cases())
         .chain(kdb::cases());
     boots.chain(commands::cases()).chain(bench::cases()).chain(servers::cases())
