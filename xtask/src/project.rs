@@ -115,6 +115,7 @@ pub const CRATES: &[Crate] = &[
     with_unsafe(entry("storm", Kind::Program, HostTests::No, &["dice", "l4", "l4-rt", "measure"])),
     // Its calls are what hostile programs make.
     with_unsafe(entry("fuzz", Kind::Program, HostTests::No, &["dice", "l4", "l4-rt", "measure"])),
+    entry("siege", Kind::Program, HostTests::No, &["dice", "l4", "l4-rt", "measure"]),
     entry("drivers", Kind::Program, HostTests::No, &["l4", "l4-rt"]),
     entry("deadlock", Kind::Program, HostTests::No, &["l4", "l4-rt", "measure"]),
     // The emulator's interface is one of pointers.

@@ -27,7 +27,7 @@ const MEASURING: [&str; 3] = [DEFAULT_PROGRAM, "bench", "scale"];
 /// Options of `run`.
 #[derive(clap::Args, Debug)]
 pub struct Args {
-    /// Root task: pingpong (default), l4test, bench, scale, storm, fuzz, drivers, deadlock
+    /// Root task: pingpong (default), l4test, bench, scale, storm, fuzz, siege, drivers, deadlock
     program: Option<String>,
     /// Command line of the root task; l4test explains its own with `help`
     #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]

@@ -1,4 +1,4 @@
-//! The program storm, and scale, on several processors.
+//! The programs storm, siege and scale, on several processors.
 
 use anyhow::{Context, Result, ensure};
 
@@ -26,6 +26,8 @@ pub fn cases() -> Vec<Case> {
     vec![
         Case::new("boot::storm_of_a_fixed_seed_loses_nothing", "X.2, Processors", |lab| storm(lab, SEED, true)),
         Case::new("boot::storm_of_a_fresh_seed_loses_nothing", "X.2, Processors", |lab| storm(lab, lab.seed, false)),
+        Case::new("boot::siege_leaves_the_victim_alone", "X.2, System calls, kernel memory", siege),
+        Case::new("boot::siege_refuses_unknown_words", "", |lab| refuses(lab, "siege", "rounds=0")),
         Case::new("boot::storm_refuses_unknown_words", "", |lab| refuses(lab, "storm", "ops=0")),
         Case::new("boot::pairs_of_threads_do_not_slow_each_other_down", "X.2, Processors, IPC", pairs),
         Case::new("boot::a_call_between_processors_is_cheap", "X.2, Processors, IPC", call_between_processors),
@@ -57,6 +59,25 @@ fn storm(lab: &Lab, seed: u64, icount: bool) -> Result<()> {
     let last = ended.console.lines().last().unwrap_or_default();
     ensure!(last.ends_with("; nothing is lost"), "{}", boots::tail(&ended.console));
     ensure!(ended.console.contains(&format!("storm: seed={seed} ")), "{}", boots::tail(&ended.console));
+    Ok(())
+}
+
+/// Kernel memory runs out so often.
+const SIEGES: u64 = 100;
+/// With less kernel memory it runs out, and is measured, sooner.
+const BESIEGED_MEMORY: &str = "kmem=2M";
+
+/// With counted instructions a call takes the same time each time, to the instruction.
+fn siege(lab: &Lab) -> Result<()> {
+    let machine = Machine {
+        icount: true,
+        boot_args: BESIEGED_MEMORY.to_owned(),
+        ..machine(lab, "siege", format!("seed={} rounds={SIEGES}", lab.seed), CPUS)
+    };
+    let ended = boot(&machine).with_context(|| format!("seed={}", lab.seed))?;
+    let last = ended.console.lines().last().unwrap_or_default();
+    let expected = format!("siege: memory ran out {SIEGES} times, and not with quotas; a call takes ");
+    ensure!(last.starts_with(&expected) && last.ends_with("; nothing is lost"), "{}", boots::tail(&ended.console));
     Ok(())
 }
 
