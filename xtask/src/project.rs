@@ -120,6 +120,7 @@ pub const CRATES: &[Crate] = &[
     entry("deadlock", Kind::Program, HostTests::No, &["l4", "l4-rt", "measure"]),
     // The emulator's interface is one of pointers.
     with_unsafe(entry("plugin", Kind::Tool, HostTests::Library, &[])),
+    entry("damage", Kind::Tool, HostTests::All, &["dice", "kconfig", "kcore", "kformats", "l4", "l4-abi", "sigma0"]),
     entry("kconfig", Kind::Tool, HostTests::All, &[]),
     entry("xtask", Kind::Tool, HostTests::All, &["kconfig", "kcore", "kdb", "kformats", "l4-abi", "screen"]),
     entry("xtask-launch", Kind::Tool, HostTests::No, &[]),
