@@ -72,9 +72,10 @@ impl Monitor {
         Screenshot::parse(&std::fs::read(file.path())?)
     }
 
-    /// Presses a key of the keyboard, by QEMU's name for it, and releases it.
-    pub fn press(&mut self, key: &str) -> Result<()> {
-        self.execute("send-key", &json!({ "keys": [{ "type": "qcode", "data": key }] })).map(drop)
+    /// Presses keys of the keyboard at once, by QEMU's names for them with a `-` between them, and releases them.
+    pub fn press(&mut self, keys: &str) -> Result<()> {
+        let keys: Vec<Value> = keys.split('-').map(|key| json!({ "type": "qcode", "data": key })).collect();
+        self.execute("send-key", &json!({ "keys": keys })).map(drop)
     }
 
     fn execute(&mut self, command: &str, arguments: &Value) -> Result<Value> {

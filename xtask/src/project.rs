@@ -93,7 +93,7 @@ pub const CRATES: &[Crate] = &[
     entry("model", Kind::Tool, HostTests::All, &[]),
     with_unsafe(entry("khal", Kind::MachineLibrary, HostTests::Library, &["kformats"])),
     with_unsafe(entry("l4", Kind::MachineLibrary, HostTests::Library, &["l4-abi"])),
-    with_unsafe(entry("l4-rt", Kind::MachineLibrary, HostTests::No, &["l4-abi", "l4"])),
+    with_unsafe(entry("l4-rt", Kind::MachineLibrary, HostTests::No, &["l4-abi", "kformats", "l4"])),
     with_unsafe(entry("kickstart", Kind::System, HostTests::Library, &["l4-abi", "kformats", "screen"])),
     entry("kdb", Kind::Library, HostTests::All, &["l4-abi", "kcore", "kformats"]),
     with_unsafe(entry(

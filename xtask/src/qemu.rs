@@ -143,6 +143,8 @@ pub struct Machine {
     pub plugin: Option<String>,
     /// Have a serial line.
     pub has_serial: bool,
+    /// Start again when the machine resets itself, in place of ending.
+    pub restarts: bool,
     /// Have the device behind [`EXIT_PORT`].
     pub has_exit: bool,
     /// Open a monitor for programs at this socket ([`crate::monitor`]).
@@ -171,6 +173,7 @@ impl Machine {
             has_screen: false,
             plugin: None,
             has_serial: true,
+            restarts: false,
             has_exit: true,
             monitor: None,
         }
@@ -185,7 +188,10 @@ impl Machine {
     /// QEMU's options; `console` decides where the serial line goes.
     pub fn options(&self, console: &Console) -> Vec<OsString> {
         let (cpus, sockets, memory) = (self.cpus, self.sockets, self.memory_mib);
-        let mut words: Vec<OsString> = ["-nodefaults", "-no-user-config", "-no-reboot"].map(Into::into).into();
+        let mut words: Vec<OsString> = ["-nodefaults", "-no-user-config"].map(Into::into).into();
+        if !self.restarts {
+            words.push("-no-reboot".into());
+        }
         let mut add = |option: &str, value: &str| words.extend([option.into(), value.into()]);
         if !self.board.is_empty() {
             add("-machine", &self.board);

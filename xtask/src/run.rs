@@ -240,6 +240,7 @@ impl Plan {
             display: args.display,
             has_screen: false,
             has_serial: true,
+            restarts: false,
             has_exit: true,
             plugin: self.plugin.clone(),
             monitor: None,

@@ -10,7 +10,7 @@
 use core::cell::Cell;
 
 use console::keys::{Key, Keyboard};
-use console::options::{Options, Unknown};
+use console::options::{End, Options, Unknown};
 use console::pages::Pages;
 use console::view::View;
 use kformats::multiboot::v1;
@@ -18,6 +18,7 @@ use l4::message::{Msg, accept_untyped};
 use l4::{MsgTag, ThreadId, Time, Timeouts, Word, interrupt, ipc, thread, utcb};
 use l4_rt::console::protocol::{END, NO_KEY, READ, WAIT, WRITE, WRITE_BYTES_MAX};
 use l4_rt::port::HarmlessPort;
+use l4_rt::power::Power;
 use l4_rt::{DeviceMemory, Storage, keyboard, serial};
 use screen::{COLUMNS_MAX, Canvas, Mode, ROWS_MAX, Surface};
 
@@ -170,10 +171,24 @@ impl Server {
                 if let Some(view) = &mut self.view {
                     view.end(self.pages, status);
                 }
+                self.end();
                 None
             }
             _ => None,
         }
+    }
+
+    /// Does what is to happen when the program has ended.
+    fn end(&mut self) {
+        if self.options.outputs.serial {
+            serial::flush();
+        }
+        match self.options.end {
+            End::Stay => return,
+            End::Off => Power::find().off(),
+            End::Restart => Power::find().restart(),
+        }
+        self.print(b"console: the firmware does not say how this machine is switched off\n");
     }
 
     fn print(&mut self, text: &[u8]) {
@@ -199,6 +214,7 @@ impl Server {
         while let Some(code) = keyboard::read_code() {
             match self.keyboard.take(code) {
                 Some(Key::Character(character)) => self.keep(character),
+                Some(Key::Restart) => Power::find().restart(),
                 Some(key) => {
                     if let Some(view) = &mut self.view {
                         view.turn(self.pages, key);

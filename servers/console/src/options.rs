@@ -9,6 +9,31 @@ pub struct Options {
     pub outputs: Outputs,
     /// `serial=`: the serial line.
     pub serial: SerialLine,
+    /// `end=`: what happens when the program has ended.
+    pub end: End,
+}
+
+/// What happens when the program has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum End {
+    /// What it printed stays to be looked at.
+    #[default]
+    Stay,
+    /// The machine is switched off.
+    Off,
+    /// The machine starts again.
+    Restart,
+}
+
+impl End {
+    fn parse(value: &str) -> Option<Self> {
+        match value {
+            "stay" => Some(Self::Stay),
+            "off" => Some(Self::Off),
+            "restart" => Some(Self::Restart),
+            _ => None,
+        }
+    }
 }
 
 /// Which word of it means nothing, and what could stand there.
@@ -28,7 +53,8 @@ impl Options {
                 Some(("serial", value)) => {
                     SerialLine::parse(value.as_bytes()).map(|serial| options.serial = serial).ok_or(SerialLine::VALUES)
                 }
-                _ => Err("console=WORD and serial=LINE,BAUD"),
+                Some(("end", value)) => End::parse(value).map(|end| options.end = end).ok_or("stay, off or restart"),
+                _ => Err("console=WORD, serial=LINE,BAUD and end=WORD"),
             };
             if let Err(values) = result {
                 complain(Unknown(word, values));
@@ -55,6 +81,12 @@ mod tests {
         check("", true, true, 0x3F8, &[]);
         check("console=screen", false, true, 0x3F8, &[]);
         check("console=serial serial=1,9600", true, false, 0x2F8, &[]);
-        check("console=x quiet serial=7", true, true, 0x3F8, &["console=x", "quiet", "serial=7"]);
+        check("end=off", true, true, 0x3F8, &[]);
+        check("console=x quiet serial=7 end=", true, true, 0x3F8, &["console=x", "quiet", "serial=7", "end="]);
+        let end = |line: &'static str| Options::parse(line.split(' '), |_| ()).end;
+        assert_eq!(
+            [end(""), end("end=off"), end("end=restart"), end("end=off end=stay")],
+            [End::Stay, End::Off, End::Restart, End::Stay]
+        );
     }
 }

@@ -8,7 +8,7 @@ use crate::keys::Key;
 use crate::pages::{BLANK, Change, Pages};
 
 /// What the line below says behind the number of the page.
-const KEYS: &str = "PgUp PgDn Home End: pages";
+const KEYS: &str = "PgUp PgDn: pages, Ctrl-Alt-Del: restart";
 
 /// A screen with a page on it.
 pub struct View<C> {
@@ -89,10 +89,11 @@ impl<C: Canvas> View<C> {
         let mut line = Line { cells: [b' '; COLUMNS_MAX], len: 0 };
         let (page, last) = (self.page + 1, pages.last() + 1);
         // What is too long for the screen is cut off.
-        let _ = write!(line, " Marcona | page {page} of {last} | {KEYS}");
+        let _ = write!(line, " Marcona | page {page} of {last} | ");
         if let Some(status) = self.status {
-            let _ = write!(line, " | ended with status {status}");
+            let _ = write!(line, "ended with status {status} | ");
         }
+        let _ = line.write_str(KEYS);
         let row = pages.rows();
         for column in 0..pages.columns() {
             if self.shown[row][column] != line.cells[column] {

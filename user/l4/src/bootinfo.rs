@@ -3,7 +3,7 @@
 //! It comes from the boot loader, by way of physical memory: so nothing of it is trusted, and what does not fit in its
 //! bytes is not there.
 
-use l4_abi::bootinfo::{Header, MAGIC, Module, Multiboot, RecordHeader, SimpleExec};
+use l4_abi::bootinfo::{Header, MAGIC, Module, Multiboot, RecordHeader, RootPointer, SimpleExec};
 use l4_abi::{WORD_SIZE, Word};
 
 /// The generic boot information.
@@ -109,6 +109,16 @@ impl<'a> Record<'a> {
         word(self.bytes, index!(SimpleExec, initial_ip))
     }
 
+    /// A copy of the root pointer of ACPI.
+    pub fn root_pointer(self) -> Option<&'a [u8]> {
+        if self.kind()? != RootPointer::KIND {
+            return None;
+        }
+        let copy = usize::try_from(word(self.bytes, index!(RootPointer, copy))?).ok()?;
+        let size = usize::try_from(word(self.bytes, index!(RootPointer, size_bytes))?).ok()?;
+        self.bytes.get(copy..)?.get(..size)
+    }
+
     /// Address of the Multiboot information.
     #[doc(alias = "L4_MBI_Address")]
     pub fn multiboot(self) -> Option<Word> {
@@ -153,6 +163,22 @@ mod tests {
         assert_eq!((records[0].cmdline(), records[0].module()), (Some("file args"), Some((0x20_0000, 0x1234))));
         assert_eq!((records[1].cmdline(), records[1].initial_ip()), (None, Some(0x100_0000)));
         assert_eq!((records[2].multiboot(), records[2].cmdline()), (Some(0x9000), None));
+    }
+
+    #[test]
+    fn the_root_pointer_is_in_its_record() {
+        let header: [Word; 8] = [MAGIC, 1, 64 + 64, 64, 1, 0, 0, 0];
+        let record: [Word; 5] = [0x4D00_0001, 1, 64, 40, 20];
+        let words = [&header[..], &record].concat();
+        let mut bytes: Vec<u8> = words.into_iter().flat_map(Word::to_le_bytes).collect();
+        bytes.extend(b"RSD PTR 123456789012\0\0\0\0");
+        let pointer = |bytes: &[u8]| {
+            let info = BootInfo::parse(bytes).expect("valid");
+            info.records().find_map(Record::root_pointer).map(<[u8]>::to_vec)
+        };
+        assert_eq!(pointer(&bytes), Some(b"RSD PTR 123456789012".to_vec()));
+        bytes[64 + 24] = 50;
+        assert_eq!(pointer(&bytes), None);
     }
 
     #[test]

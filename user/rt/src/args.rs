@@ -48,6 +48,13 @@ fn own_record(info: BootInfo<'static>) -> Option<Record<'static>> {
     info.records().nth(ROOT_RECORD)
 }
 
+/// A copy of the root pointer of ACPI, if the loader has one.
+pub(crate) fn root_pointer() -> Option<&'static [u8]> {
+    let address = usize::try_from(l4::kip().boot_info).ok().filter(|address| *address != 0)?;
+    let size = BootInfo::size_bytes(physical(address, size_of::<l4::abi::bootinfo::Header>())?)?;
+    BootInfo::parse(physical(address, size)?)?.records().find_map(Record::root_pointer)
+}
+
 /// The first `len` bytes of the Multiboot information.
 pub(crate) fn multiboot_info(len: usize) -> Option<&'static [u8]> {
     let address = usize::try_from(l4::kip().boot_info).ok().filter(|address| *address != 0)?;

@@ -21,20 +21,7 @@ impl DeviceMemory {
     /// any of it is memory by the kernel's description, or if the program is there. For a server's first thread.
     pub fn request(start: u64, bytes: usize) -> Option<Self> {
         let start = usize::try_from(start).ok().filter(|start| *start != 0)?;
-        let end = start.checked_add(bytes)?;
-        if bytes == 0 || is_memory(start as Word, end as Word - 1) {
-            return None;
-        }
-        let end = end.checked_next_multiple_of(1 << PAGE_LOG2)?;
-        let mut at = start >> PAGE_LOG2 << PAGE_LOG2;
-        while at < end {
-            let size_log2 = at.trailing_zeros().min((end - at).ilog2()).min(PAGE_LOG2_MAX);
-            let fpage = Fpage::new(at as Word, size_log2, Rights::ALL)?;
-            // SAFETY: no memory is there, so nothing that the program uses; what comes is a device.
-            unsafe { l4::sigma0::get_page(fpage) }.ok()??;
-            at += 1 << size_log2;
-        }
-        Some(Self { start, bytes })
+        map(start, bytes).map(|()| Self { start, bytes })
     }
 
     fn pointer<T>(&self, offset: usize) -> *mut T {
@@ -61,6 +48,33 @@ impl DeviceMemory {
         // SAFETY: as above, and aligned.
         unsafe { self.pointer::<u32>(offset).write_volatile(word) };
     }
+}
+
+/// Asks sigma0 for these bytes at their physical address; `None` if it refuses, or if any of it is memory.
+fn map(start: usize, bytes: usize) -> Option<()> {
+    let end = start.checked_add(bytes)?;
+    if bytes == 0 || is_memory(start as Word, end as Word - 1) {
+        return None;
+    }
+    let end = end.checked_next_multiple_of(1 << PAGE_LOG2)?;
+    let mut at = start >> PAGE_LOG2 << PAGE_LOG2;
+    while at < end {
+        let size_log2 = at.trailing_zeros().min((end - at).ilog2()).min(PAGE_LOG2_MAX);
+        let fpage = Fpage::new(at as Word, size_log2, Rights::ALL)?;
+        // SAFETY: no memory is there, so nothing that the program uses; what comes is a device or the firmware's.
+        unsafe { l4::sigma0::get_page(fpage) }.ok()??;
+        at += 1 << size_log2;
+    }
+    Some(())
+}
+
+/// The `len` bytes at physical address `start`, if they are the firmware's: no memory that programs or the kernel run in.
+pub(crate) fn firmware_memory(start: u64, len: usize) -> Option<&'static [u8]> {
+    let start = usize::try_from(start).ok().filter(|start| *start != 0)?;
+    map(start, len)?;
+    let first = core::ptr::with_exposed_provenance(start);
+    // SAFETY: all of it has just been mapped for good; the firmware's tables do not change, and bytes have no invalid values.
+    Some(unsafe { core::slice::from_raw_parts(first, len) })
 }
 
 /// Whether any of these physical addresses, both ends inside, is memory that programs or the kernel run in.

@@ -61,6 +61,12 @@ pub fn read_code() -> Option<u8> {
     }
 }
 
+/// Has the controller reset the machine, as the first PC did it.
+pub(crate) fn reset_machine() {
+    const PULSE_RESET: u8 = 0xFE;
+    let _ = command(PULSE_RESET);
+}
+
 fn ready() -> Option<()> {
     (0..PATIENCE).any(|_| in_byte(STATUS_AND_COMMAND) & INPUT_FULL == 0).then_some(())
 }

@@ -24,6 +24,7 @@ mod image;
 pub mod keyboard;
 mod physical;
 pub mod port;
+pub mod power;
 pub mod serial;
 mod storage;
 

@@ -11,7 +11,7 @@ use super::boots::{PATIENCE, check_success, machine, tail};
 use super::{Case, Lab};
 use crate::image::{self, Entry, Firmware, Medium, Menu};
 use crate::monitor::Monitor;
-use crate::qemu::{Console, Machine, Module};
+use crate::qemu::{Console, End, Machine, Module};
 
 /// Numbers of message registers of which the benchmark has a row.
 const ROWS: u32 = 64;
@@ -23,6 +23,8 @@ pub fn cases() -> Vec<Case> {
     use Firmware::{Bios, Uefi};
     use Medium::{Cd, Usb};
     let mut cases = vec![
+        Case::new("media::the_machine_can_be_switched_off", "Boot, power", switched_off),
+        Case::new("media::three_keys_start_the_machine_again", "Boot, power", restarted),
         Case::new("media::two_images_are_the_same", "", same_each_time),
         Case::new("media::results_stay_on_the_text_screen", "Boot, consoles", text_screen),
         Case::new("media::keys_come_from_the_keyboard", "Boot, consoles", keyboard),
@@ -189,6 +191,36 @@ fn keyboard(lab: &Lab) -> Result<()> {
         await_screen(monitor, shows(ENDED))
     })
     .map(drop)
+}
+
+/// It ends, by itself and not by a reset, when the program has ended.
+fn switched_off(lab: &Lab) -> Result<()> {
+    for board in ["pc", "q35", "microvm"] {
+        let mut machine = with_console(lab, "pingpong", "mrs=0..0", "console=serial");
+        (machine.has_exit, machine.restarts, machine.has_screen, machine.board) =
+            (false, true, false, board.to_owned());
+        machine.modules[3].args = "console=serial end=off".to_owned();
+        let ended = machine.boot(&Console::none(), Some(PATIENCE))?;
+        let tables = ended.console.matches("one way").count();
+        ensure!(ended.end == End::Off && tables == 2, "{board}: {}\n{}", ended.end, tail(&ended.console));
+    }
+    Ok(())
+}
+
+/// The loader is there a second time.
+fn restarted(lab: &Lab) -> Result<()> {
+    let mut machine = with_console(lab, "pingpong", "mrs=0..0", "console=both");
+    machine.restarts = true;
+    let (_, serial) = watched(machine, |monitor| {
+        let has_ended = |lines: &[String]| lines.iter().any(|line| line.contains(ENDED));
+        let first = await_screen(monitor, has_ended)?;
+        monitor.press("ctrl-alt-delete")?;
+        // The same program measures again, and never quite the same.
+        await_screen(monitor, |lines| has_ended(lines) && lines != first)
+    })?;
+    let starts = serial.matches("kickstart ").count();
+    ensure!(starts >= 2, "the loader started {starts} times\n{}", tail(&serial));
+    Ok(())
 }
 
 /// What goes to the screen alone does not go to the serial line, be it from loader, kernel, server or program.

@@ -9,6 +9,7 @@ use core::fmt;
 use crate::le::{u16_at, u32_at, u64_at};
 use crate::multiboot::Physical;
 
+pub mod fadt;
 pub mod madt;
 pub mod slit;
 pub mod srat;

@@ -39,10 +39,24 @@ pub fn is_bochs() -> bool {
 }
 
 /// Writes a byte to a port. Devices that reach into memory by themselves are not ours to program: the callers in this
-/// crate write to the serial line and to the emulator.
+/// crate write to the serial line, the keyboard's controller, the registers that switch the machine off, and to the emulator.
 pub fn out_byte(port: u16, value: u8) {
     // SAFETY: the ports of this crate's devices change no memory.
     unsafe { asm!("out dx, al", in("dx") port, in("al") value, options(nomem, nostack, preserves_flags)) };
+}
+
+/// Writes two bytes to a port, as [`out_byte`].
+pub fn out_word(port: u16, value: u16) {
+    // SAFETY: the ports of this crate's devices change no memory.
+    unsafe { asm!("out dx, ax", in("dx") port, in("ax") value, options(nomem, nostack, preserves_flags)) };
+}
+
+/// Reads two bytes from a port.
+pub fn in_word(port: u16) -> u16 {
+    let value;
+    // SAFETY: the ports of this crate's devices change no memory.
+    unsafe { asm!("in ax, dx", out("ax") value, in("dx") port, options(nomem, nostack, preserves_flags)) };
+    value
 }
 
 /// Reads a byte from a port.
