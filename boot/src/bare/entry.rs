@@ -90,7 +90,9 @@ global_asm!(
     "loop 2b",
     "mov dword ptr [page_top], offset page_pointers + 3",
     // CR4.PAE, EFER.LME, CR0.PG: 64-bit mode from the far jump on.
+    // Firmware may have left five levels of tables chosen, which paging would then have.
     "mov eax, cr4",
+    "and eax, {not_five_levels}",
     "or eax, 0x20",
     "mov cr4, eax",
     "mov eax, offset page_top",
@@ -145,6 +147,8 @@ global_asm!(
     "jmp ebx",
     // The same ending as for any failure, with the means of 32-bit mode: no stack, one line, then stop.
     ".Lno_long_mode:",
+    "mov al, {failed}",
+    "out 0x80, al",
     "mov esi, offset no_long_mode_text",
     "mov edi, 0xB8000",
     "mov ah, 0x07",
@@ -174,6 +178,7 @@ global_asm!(
     ".popsection",
     start = sym super::start,
     failed = const super::FAILED,
+    not_five_levels = const !(1i32 << 12),
     exit_port = const super::DEBUG_EXIT_PORT,
 );
 

@@ -15,7 +15,9 @@ use memory::PhysicalMemory;
 
 /// QEMU's `isa-debug-exit` device.
 const DEBUG_EXIT_PORT: u16 = 0xF4;
-/// What a failed boot writes there: QEMU ends with 2 * 0x7F + 1 = 255.
+/// What boards show on a display of their own.
+const DIAGNOSTICS_PORT: u16 = 0x80;
+/// What a failed boot writes to both: QEMU ends with 2 * 0x7F + 1 = 255.
 const FAILED: u8 = 0x7F;
 
 /// Loads everything and says where the kernel starts. Runs once, called by the entry code.
@@ -51,6 +53,8 @@ fn handoff(magic: u32, info: u32) -> Handoff {
 
 /// Ends QEMU with a failure; a machine without that device stands still.
 fn stop() -> ! {
+    // SAFETY: the display of a board is all that is behind this port.
+    unsafe { port::write(DIAGNOSTICS_PORT, FAILED) };
     // SAFETY: no device of a PC that matters here listens to this port.
     unsafe { port::write(DEBUG_EXIT_PORT, FAILED) };
     loop {

@@ -80,6 +80,8 @@ enum Start {
     Microvm,
     /// Without high-precision timer.
     NoHpet,
+    /// Without the timer of the first PC.
+    NoPit,
     /// With a text screen; a console server prints.
     Text,
     /// With a text screen and without a serial line.
@@ -91,8 +93,17 @@ enum Start {
 }
 
 impl Start {
-    const ALL: [Self; 8] =
-        [Self::Pc, Self::Q35, Self::Microvm, Self::NoHpet, Self::Text, Self::NoSerial, Self::Bios, Self::Uefi];
+    const ALL: [Self; 9] = [
+        Self::Pc,
+        Self::Q35,
+        Self::Microvm,
+        Self::NoHpet,
+        Self::NoPit,
+        Self::Text,
+        Self::NoSerial,
+        Self::Bios,
+        Self::Uefi,
+    ];
 
     fn name(self) -> &'static str {
         match self {
@@ -100,6 +111,7 @@ impl Start {
             Self::Q35 => "q35",
             Self::Microvm => "microvm",
             Self::NoHpet => "no-hpet",
+            Self::NoPit => "no-pit",
             Self::Text => "text",
             Self::NoSerial => "no-serial",
             Self::Bios => "bios-cd",
@@ -217,6 +229,7 @@ impl Cell {
             Start::Q35 => on_serial("q35"),
             Start::Microvm => on_serial("microvm"),
             Start::NoHpet => on_serial("pc,hpet=off"),
+            Start::NoPit => on_serial("pc,pit=off"),
             Start::Text => see_tables(sized(with_console(lab, "pingpong", "", "console=both")), MODES),
             Start::NoSerial => {
                 let machine = with_console(lab, "pingpong", "", "console=screen");

@@ -85,6 +85,20 @@ impl Features {
         self.complement()
     }
 
+    /// What the lack of a feature means for who uses the machine.
+    const CONSEQUENCES: [(Self, &str); 5] = [
+        (Self::NX, "no nx: pages of programs can be executed whatever their rights say"),
+        (Self::SMEP, "no smep: the processor does not keep the kernel from executing pages of programs"),
+        (Self::SMAP, "no smap: the processor does not keep the kernel from touching pages of programs"),
+        (Self::UMIP, "no umip: programs can read where the kernel has its tables of descriptors"),
+        (Self::TSC_INVARIANT, "no tsc-invariant: clocks are wrong if the processor changes its speed"),
+    ];
+
+    /// A sentence for each feature that this processor lacks where somebody can tell the difference, but for time.
+    pub fn consequences(self) -> impl Iterator<Item = &'static str> {
+        Self::CONSEQUENCES.into_iter().filter(move |(feature, _)| !self.contains(*feature)).map(|(_, text)| text)
+    }
+
     fn decode<R: CpuIdReader>(cpuid: &CpuId<R>) -> Self {
         let mut features = Self::empty();
         if let Some(leaf) = cpuid.get_feature_info() {
@@ -277,5 +291,16 @@ mod tests {
         let hypervisor = (0x4000_0000, 0x4000_0010, 0, 0, 0);
         let frequencies = (0x4000_0010, 2_800_123, 1_000_000, 0, 0);
         check(&[ANY_BASIC, VIRTUAL, hypervisor, frequencies], Some(2_800_123), Some(1_000_000), None);
+    }
+
+    #[test]
+    fn what_is_lacking_has_a_sentence() {
+        assert_eq!(Features::all().consequences().count(), 0);
+        let all: Vec<&str> = Features::empty().consequences().collect();
+        for (feature, sentence) in Features::CONSEQUENCES {
+            assert!(all.contains(&sentence) && sentence.starts_with(&format!("no {feature}: ")), "{sentence}");
+        }
+        let lacking: Vec<&str> = Features::all().difference(Features::NX).consequences().collect();
+        assert_eq!(lacking, [Features::CONSEQUENCES[0].1]);
     }
 }

@@ -11,6 +11,7 @@ pub mod lines;
 pub mod msr;
 pub mod pic;
 pub mod pit;
+pub mod pm_timer;
 pub mod port;
 pub mod probe;
 pub mod processors;

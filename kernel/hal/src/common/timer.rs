@@ -10,6 +10,7 @@ use crate::cpu::ClaimedClocks;
 use crate::irq::IrqOff;
 use crate::msr::Msr;
 use crate::pit::{self, Pit};
+use crate::pm_timer::{self, PmTimer};
 
 /// The time-stamp counter. Not ordered with the instructions around it.
 #[inline(always)]
@@ -133,15 +134,40 @@ impl Clocks {
     }
 }
 
-/// Finds out how fast the clocks run: measured against the PIT in some 8 ms, made exact by what the processor claims
-/// where both agree within a percent. `None` if there is no working PIT and nothing is claimed. Stops the APIC timer.
-pub fn calibrate(pit: &mut Pit, apic: &mut LocalApic, _: &mut IrqOff) -> Option<Clocks> {
+/// Finds out how fast the clocks run: measured against the PIT, or against the timer of ACPI where that does not count, in
+/// some 8 ms, made exact by what the processor claims where both agree within a percent. `None` if neither counts and
+/// nothing is claimed. Stops the APIC timer.
+pub fn calibrate(pit: &mut Pit, acpi: Option<PmTimer>, apic: &mut LocalApic, _: &mut IrqOff) -> Option<Clocks> {
     pit.start();
     apic.start_silent_timer(u32::MAX);
-    let measured = measure(pit, apic);
+    let by_pit = measure(&mut Reference::Pit(pit), apic);
+    let measured = by_pit.or_else(|| measure(&mut Reference::Acpi(acpi?), apic));
     apic.stop_timer();
     pit.stop();
     Clocks::settle(measured, ClaimedClocks::detect())
+}
+
+/// A clock of known frequency.
+enum Reference<'a> {
+    Pit(&'a mut Pit),
+    Acpi(PmTimer),
+}
+
+impl Reference<'_> {
+    const fn frequency_hz(&self) -> u64 {
+        match self {
+            Self::Pit(_) => pit::FREQUENCY_HZ,
+            Self::Acpi(_) => pm_timer::FREQUENCY_HZ,
+        }
+    }
+
+    /// Its ticks, downwards.
+    fn count(&mut self) -> u16 {
+        match self {
+            Self::Pit(pit) => pit.count(),
+            Self::Acpi(timer) => !timer.count(),
+        }
+    }
 }
 
 /// How far the time-stamp counter of another processor is ahead of this one's: between two bounds, in ticks.
@@ -188,42 +214,42 @@ pub unsafe fn set_tsc_back(ticks: i64) {
 /// All clocks at one moment.
 #[derive(Clone, Copy)]
 struct Sample {
-    pit: u16,
+    reference: u16,
     tsc: u64,
     apic: u32,
     /// How long taking the sample took, in ticks of the time-stamp counter: how far it may be off.
     width: u64,
 }
 
-fn measure(pit: &mut Pit, apic: &LocalApic) -> Option<Clocks> {
-    const INTERVAL_TICKS: u16 = (pit::FREQUENCY_HZ * 8 / 1000) as u16;
-    let from = sharp_sample(pit, apic)?;
-    while from.pit.wrapping_sub(pit.count()) < INTERVAL_TICKS {
-        // Reading the PIT is slow, on an emulator very slow, and there is nothing to see yet.
+fn measure(reference: &mut Reference<'_>, apic: &LocalApic) -> Option<Clocks> {
+    let interval_ticks = (reference.frequency_hz() * 8 / 1000) as u16;
+    let from = sharp_sample(reference, apic)?;
+    while from.reference.wrapping_sub(reference.count()) < interval_ticks {
+        // Reading the timer is slow, on an emulator very slow, and there is nothing to see yet.
         for i in 0..1000 {
             core::hint::black_box(i);
         }
     }
-    let to = sharp_sample(pit, apic)?;
-    Some(rates(from, to, apic.divider().divisor()))
+    let to = sharp_sample(reference, apic)?;
+    Some(rates(from, to, reference.frequency_hz(), apic.divider().divisor()))
 }
 
-fn rates(from: Sample, to: Sample, apic_divisor: u64) -> Clocks {
-    let pit_ticks = u64::from(from.pit.wrapping_sub(to.pit));
+fn rates(from: Sample, to: Sample, frequency_hz: u64, apic_divisor: u64) -> Clocks {
+    let reference_ticks = u64::from(from.reference.wrapping_sub(to.reference));
     let khz = |ticks: u64| {
-        let per_second = u128::from(ticks) * u128::from(pit::FREQUENCY_HZ) / u128::from(pit_ticks);
+        let per_second = u128::from(ticks) * u128::from(frequency_hz) / u128::from(reference_ticks);
         (per_second / 1000) as u64
     };
     Clocks { tsc_khz: khz(to.tsc - from.tsc), apic_khz: khz(u64::from(from.apic.wrapping_sub(to.apic)) * apic_divisor) }
 }
 
-/// The sharpest of a few samples at changes of the PIT's counter: a processor that was taken away in the middle of one
-/// (by a hypervisor, by system management) leaves a wide sample. `None` if the PIT does not count.
-fn sharp_sample(pit: &mut Pit, apic: &LocalApic) -> Option<Sample> {
+/// The sharpest of a few samples at changes of the reference: a processor that was taken away in the middle of one
+/// (by a hypervisor, by system management) leaves a wide sample. `None` if it does not count.
+fn sharp_sample(reference: &mut Reference<'_>, apic: &LocalApic) -> Option<Sample> {
     const SAMPLES: usize = 8;
     let mut best: Option<Sample> = None;
     for _ in 0..SAMPLES {
-        let sample = sample_at_change(pit, apic)?;
+        let sample = sample_at_change(reference, apic)?;
         if best.is_none_or(|b| sample.width < b.width) {
             best = Some(sample);
         }
@@ -231,15 +257,15 @@ fn sharp_sample(pit: &mut Pit, apic: &LocalApic) -> Option<Sample> {
     best
 }
 
-fn sample_at_change(pit: &mut Pit, apic: &LocalApic) -> Option<Sample> {
-    /// Far more polls than fit between two ticks of a PIT that counts.
+fn sample_at_change(reference: &mut Reference<'_>, apic: &LocalApic) -> Option<Sample> {
+    /// Far more polls than fit between two ticks of a clock that counts.
     const PATIENCE_POLLS: usize = 10_000;
-    let before = pit.count();
+    let before = reference.count();
     for _ in 0..PATIENCE_POLLS {
         let (tsc, apic) = (tsc(), apic.timer_ticks_left());
-        let pit = pit.count();
-        if pit != before {
-            return Some(Sample { pit, tsc, apic, width: self::tsc() - tsc });
+        let now = reference.count();
+        if now != before {
+            return Some(Sample { reference: now, tsc, apic, width: self::tsc() - tsc });
         }
     }
     None
@@ -355,9 +381,10 @@ mod tests {
 
     #[test]
     fn rates_follow_from_two_samples_across_a_wrap_of_the_pit() {
-        let from = Sample { pit: 1000, tsc: 5_000_000, apic: u32::MAX, width: 0 };
+        let from = Sample { reference: 1000, tsc: 5_000_000, apic: u32::MAX, width: 0 };
         // 11931.82 PIT ticks are 10 ms.
-        let to = Sample { pit: 1000u16.wrapping_sub(11_932), tsc: 35_000_000, apic: u32::MAX - 625_000, width: 0 };
-        assert_eq!(rates(from, to, 16), Clocks { tsc_khz: 2_999_954, apic_khz: 999_984 });
+        let to =
+            Sample { reference: 1000u16.wrapping_sub(11_932), tsc: 35_000_000, apic: u32::MAX - 625_000, width: 0 };
+        assert_eq!(rates(from, to, pit::FREQUENCY_HZ, 16), Clocks { tsc_khz: 2_999_954, apic_khz: 999_984 });
     }
 }

@@ -20,6 +20,7 @@ use khal::desc::{Caller, Idt, InterruptStack, Selector};
 use khal::irq::IrqOff;
 use khal::lines::{Lines, MAX_IO_APICS};
 use khal::pit::Pit;
+use khal::pm_timer::PmTimer;
 use khal::processors::Processors;
 use khal::timer::Clocks;
 use khal::{cr, pic, syscall, timer};
@@ -60,6 +61,8 @@ struct Found {
     processors: Processors,
     localities: LocalityTable,
     memory: KernelMemory,
+    /// Where the timer of ACPI is.
+    timer_port: Option<u16>,
 }
 
 /// A time-stamp counter slower than this cannot count microseconds.
@@ -94,26 +97,39 @@ pub fn bring_up() -> ! {
     let none = LocalityTable::NONE;
     // SAFETY: no other tables have been loaded yet.
     let localities = root.map_or(none, |root| unsafe { firmware::locality_table(&root, &processors) });
+    // SAFETY: as above.
+    let timer_port = root.and_then(|root| unsafe { firmware::timer_port(&root) });
     console::step("kernel memory and page tables");
     let memory = KernelMemory::find(&loaded, &localities, loaded.room(controllers.len()));
     memory.give_reserved(&KMEM, &localities);
     let kernel_space = build_tables(options, features, &memory, &controllers);
     memory.give_more(&KMEM);
     make_area(&kernel_space, processors.apic_ids()[0], localities.of_processor(0));
-    FOUND.set(Found { options, features, servers, kernel_space, lines, controllers, processors, localities, memory });
+    FOUND.set(Found {
+        options,
+        features,
+        servers,
+        kernel_space,
+        lines,
+        controllers,
+        processors,
+        localities,
+        memory,
+        timer_port,
+    });
     area::enter_first(complete_bring_up)
 }
 
 /// The second part: the clocks, the other processors, the core, the initial servers.
 extern "C" fn complete_bring_up() -> ! {
-    let Found { options, features, servers, kernel_space, lines, processors, .. } = FOUND.get();
+    let Found { options, features, servers, kernel_space, lines, processors, timer_port, .. } = FOUND.get();
     // SAFETY: interrupts are still off, and the token of the first part is gone.
     let mut irq = unsafe { IrqOff::assume() };
     console::step("gates and control registers");
     fill_gates();
     start_processor();
     console::step("clocks");
-    let clocks = start_clocks(&mut irq);
+    let clocks = start_clocks(*timer_port, &mut irq);
     console::step("interrupt controllers");
     let interrupts = Interrupts::start(lines.clone(), &mut local_apic(), &mut irq);
     stubs::set_clock_scale(clocks.tsc_to_us());
@@ -145,6 +161,7 @@ fn greet(clocks: Clocks, processors: &Processors) {
         kernel.kmem.total() * 4,
         HARDWARE.get().features().missing()
     ));
+    HARDWARE.get().features().consequences().for_each(|text| console::line(format_args!("{text}")));
     console::line(format_args!(
         "{} interrupt lines, {} I/O APICs, {} processors",
         kernel.numbers.system_base,
@@ -315,14 +332,16 @@ fn start_others(kernel_space: &KernelSpace, clocks: Clocks, irq: &mut IrqOff) ->
 }
 
 /// Switches the interrupt controllers on or off and finds out how fast the clocks run.
-fn start_clocks(irq: &mut IrqOff) -> Clocks {
+fn start_clocks(timer_port: Option<u16>, irq: &mut IrqOff) -> Clocks {
     // SAFETY: nobody else drives them; there is one processor.
     unsafe { pic::disable() };
     let mut apic: LocalApic = local_apic();
     // SAFETY: nobody else drives the timer.
     let mut pit = unsafe { Pit::new() };
-    let Some(clocks) = timer::calibrate(&mut pit, &mut apic, irq) else {
-        panic!("no clock to calibrate by: neither a PIT nor a frequency from the processor")
+    // SAFETY: the firmware's table says that the timer is there, which is only read.
+    let acpi = timer_port.map(|port| unsafe { PmTimer::new(port) });
+    let Some(clocks) = timer::calibrate(&mut pit, acpi, &mut apic, irq) else {
+        panic!("no clock to calibrate by: neither a PIT nor a timer of ACPI nor a frequency from the processor")
     };
     assert!(clocks.tsc_khz > SLOWEST_TSC_KHZ, "the time-stamp counter is too slow: {} kHz", clocks.tsc_khz);
     clocks

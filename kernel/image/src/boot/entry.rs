@@ -97,7 +97,9 @@ global_asm!(
     "mov [edi + 511 * 8], eax",
     "mov cr3, edi",
     // Long mode.
+    // Five levels of tables are not what these are, whatever the firmware chose.
     "mov eax, cr4",
+    "and eax, {not_five_levels}",
     "or eax, {pae}",
     "mov cr4, eax",
     "mov ecx, {efer}",
@@ -189,6 +191,7 @@ global_asm!(
     has_long_mode = const 1 << 29,
     has_nx = const 1 << 20,
     pae = const khal::cr::Cr4::PAE.bits(),
+    not_five_levels = const !(1i32 << 12),
     efer = const khal::msr::Msr::EFER.0,
     lme = const khal::msr::Efer::LME.bits(),
     nxe = const khal::msr::Efer::NXE.bits(),

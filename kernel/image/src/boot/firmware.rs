@@ -2,6 +2,7 @@
 //! taken to be a simple one, and the console says why.
 
 use kcore::localities::localities;
+use kformats::acpi::fadt::Fadt;
 use kformats::acpi::madt::Madt;
 use kformats::acpi::slit::Slit;
 use kformats::acpi::srat::Srat;
@@ -45,6 +46,14 @@ pub unsafe fn tables(told: Option<&[u8]>) -> Option<Root> {
 /// The rough tables are in use, as long as the result is.
 pub unsafe fn controllers(root: &Root) -> Option<Madt<'static>> {
     Madt::find(root, &LowMemory).inspect_err(|&error| complain(error)).ok()
+}
+
+/// The port of the timer of ACPI. What is wrong with its table is of interest to nobody: few machines need it.
+///
+/// # Safety
+/// The rough tables are in use.
+pub unsafe fn timer_port(root: &Root) -> Option<u16> {
+    Fadt::find(root, &LowMemory).ok()?.timer
 }
 
 /// The localities of memory and of these processors. A machine without a table of them has one.
