@@ -17,6 +17,10 @@ KERNEL = os.environ["MARCONA_KERNEL"]
 PROGRAMS = [name for name in os.environ.get("MARCONA_PROGRAMS", "").split(":") if name]
 CONSOLE = os.environ.get("MARCONA_CONSOLE")
 
+# Programs are below; above, they execute the stubs of system calls alone.
+STUBS = 1 << 63
+# QEMU's number of the register, on x86-64.
+CR3 = 29
 REGISTERS = "rax rbx rcx rdx rsi rdi rbp rsp r8 r9 r10 r11 r12 r13 r14 r15 rip eflags".split()
 
 
@@ -77,8 +81,11 @@ class Thread(gdb.Command):
             Thread.kept = {name: register(name) for name in [*REGISTERS, "cr3"]}
         for name in ["cr3", *REGISTERS]:
             set_register(name, int(values[name], 16))
-        gdb.execute("flushregs", to_string=True)
+        gdb.execute("maintenance flush register-cache", to_string=True)
         gdb.execute("frame")
+        if int(values["rip"], 16) >= STUBS:
+            gdb.write("in the kernel's stub of a system call, called from:\n")
+            gdb.execute("x/a $rsp")
 
 
 class Back(gdb.Command):
@@ -93,7 +100,7 @@ class Back(gdb.Command):
         for name in ["cr3", *REGISTERS]:
             set_register(name, Thread.kept[name])
         Thread.kept = None
-        gdb.execute("flushregs", to_string=True)
+        gdb.execute("maintenance flush register-cache", to_string=True)
 
 
 class Console(gdb.Command):
@@ -108,12 +115,17 @@ class Console(gdb.Command):
 
 
 def register(name):
-    value = gdb.parse_and_eval(f"${name}")
-    return int(value) & 0xFFFF_FFFF_FFFF_FFFF
+    # Flags and control registers are of types that cannot be made numbers.
+    return int(gdb.execute(f"info registers {name}", to_string=True).split()[1], 0)
 
 
 def set_register(name, value):
-    gdb.execute(f"set ${name} = {value:#x}", to_string=True)
+    if name == "cr3":
+        # gdb takes no value for a register of that type; the emulator does, by its own number of it.
+        number = value.to_bytes(8, "little").hex()
+        gdb.execute(f"maintenance packet P{CR3:x}={number}", to_string=True)
+    else:
+        gdb.execute(f"set ${name} = {value:#x}", to_string=True)
 
 
 def must_not_run(event):

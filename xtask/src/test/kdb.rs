@@ -107,7 +107,7 @@ fn promises(lab: &Lab) -> Result<()> {
 }
 
 /// Commands of all menus, one after the other, with answers to what they ask.
-const ALL: &str = "ltroot\rTroot\rwk/kcore::ipc\rKqQSFroot\r p1\r\rdkffffffff80600000\r20\rDroot\r1000000\r20\r\
+const ALL: &str = "ltroot\rTroot\rwk/kcore::ipc\rKBqQSFroot\r p1\r\rdkffffffff80600000\r20\rDroot\r1000000\r20\r\
     UkNOWHERE\rUk\r4\rb0\rc#ks\x1bmmp1000000\rMsserver\ri60\rI\x1b\
     acmpr61\r1\rS0\rliCgPffffffff80600000\rIVal\x1b\x1bck\x1b?g";
 
@@ -127,6 +127,9 @@ fn each_command(lab: &Lab) -> Result<()> {
         "kcore::ipc",
         "kdb> kip",
         "conventional",
+        "kdb> bootinfo",
+        "module at ",
+        "program at ",
         "kdb> showqueue",
         "kdb> showqueueall",
         "sleep with a timeout",
@@ -343,8 +346,8 @@ fn look_until(monitor: &mut Monitor, file: &Path, kernel: &Path, parts: &[&str])
 }
 
 /// What a person types into gdb: up to where all is planted, then the same three mistakes, and into one of the threads.
-const SCRIPT: &str = "hbreak deadlock::run_away\ncontinue\nl4-cpus\nl4 waits\nl4 mdb space client\nl4-thread ring.a\n\
-    info symbol $rip\nx/2i $rip\nl4-back\ninfo symbol $rip\nl4-console\nkill\n";
+const SCRIPT: &str = "hbreak run_away\ncontinue\nl4-cpus\nl4 waits\nl4 mdb space client\nl4-thread ring.a\n\
+    x/i $rip\nl4-back\ninfo symbol $rip\nl4-console\nkill\n";
 
 fn in_gdb(lab: &Lab) -> Result<()> {
     packages::program("gdb", &["gdb"])?;
@@ -355,7 +358,7 @@ fn in_gdb(lab: &Lab) -> Result<()> {
     let said = String::from_utf8_lossy(&output.stdout).into_owned();
     let errors = String::from_utf8_lossy(&output.stderr);
     let parts = [
-        "Breakpoint 1, ",
+        "Breakpoint 1, run_away",
         "processor 0: runs",
         "(runaway)",
         "RING of 3: ",
@@ -363,8 +366,10 @@ fn in_gdb(lab: &Lab) -> Result<()> {
         "(ring.b) -> ",
         "50000000   4K r-- at ",
         "(server) at ",
-        "deadlock",
-        "deadlock::run_away",
+        "called from:",
+        " <",
+        "=> 0xffffffffffb00002",
+        "run_away + ",
         "marcona: Marcona ",
     ];
     check(&said, &parts).with_context(|| errors.into_owned())

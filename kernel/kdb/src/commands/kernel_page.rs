@@ -1,9 +1,10 @@
-//! The kernel interface page.
+//! The kernel interface page, and what the loader left beside it.
 
 use core::fmt::{self, Write};
+use core::mem::offset_of;
 
 use kcore::machine::Machine;
-use l4_abi::Word;
+use l4_abi::{Word, bootinfo};
 
 use crate::menu::Done;
 use crate::session::Session;
@@ -154,5 +155,74 @@ impl<M: Machine + 'static> Session<'_, '_, M> {
             at += 1;
         }
         writeln!(self.out)
+    }
+
+    pub(super) fn boot_info(&mut self) -> Done {
+        let info = self.kernel_word(self.probe.kip() + word::BOOT_INFO * 8).unwrap_or(0);
+        let magic = self.physical_word_at(info);
+        if magic != Some(bootinfo::MAGIC) {
+            return self.refuse(format_args!("at {info:x} there is no generic boot information"));
+        }
+        let of_header = |session: &Self, offset: usize| session.physical_word_at(info + offset as u64).unwrap_or(0);
+        let size = of_header(self, offset_of!(bootinfo::Header, size_bytes));
+        let records = of_header(self, offset_of!(bootinfo::Header, records));
+        writeln!(self.out, "boot information at {info:x}, {size} bytes, {records} records")?;
+        let mut at = info.wrapping_add(of_header(self, offset_of!(bootinfo::Header, first_record)));
+        for _ in 0..records.min(DESCRIPTORS_MAX) {
+            let of_record = |session: &Self, offset: usize| session.physical_word_at(at.wrapping_add(offset as u64));
+            let Some(kind) = of_record(self, offset_of!(bootinfo::RecordHeader, kind)) else {
+                return self.refuse(format_args!("  [not to be read]"));
+            };
+            let next = of_record(self, offset_of!(bootinfo::RecordHeader, next)).unwrap_or(0);
+            write!(self.out, "  {at:10x} ")?;
+            let cmdline = match kind {
+                bootinfo::Module::KIND => {
+                    let start = of_record(self, offset_of!(bootinfo::Module, start)).unwrap_or(0);
+                    let bytes = of_record(self, offset_of!(bootinfo::Module, size_bytes)).unwrap_or(0);
+                    write!(self.out, "module at {start:x}, {bytes} bytes")?;
+                    of_record(self, offset_of!(bootinfo::Module, cmdline))
+                }
+                bootinfo::SimpleExec::KIND => {
+                    let ip = of_record(self, offset_of!(bootinfo::SimpleExec, initial_ip)).unwrap_or(0);
+                    let text = of_record(self, offset_of!(bootinfo::SimpleExec, text)).unwrap_or(0);
+                    write!(self.out, "program at {text:x}, begins at {ip:x}")?;
+                    of_record(self, offset_of!(bootinfo::SimpleExec, cmdline))
+                }
+                kind => {
+                    write!(self.out, "record of kind {kind:x}")?;
+                    None
+                }
+            };
+            if let Some(offset) = cmdline.filter(|&offset| offset != 0) {
+                self.physical_text(at.wrapping_add(offset))?;
+            }
+            writeln!(self.out)?;
+            if next == 0 {
+                break;
+            }
+            at = at.wrapping_add(next);
+        }
+        Ok(None)
+    }
+
+    fn physical_word_at(&self, at: u64) -> Option<Word> {
+        let mut bytes = [0; size_of::<Word>()];
+        (self.probe.read_physical(at, &mut bytes) == bytes.len()).then(|| Word::from_le_bytes(bytes))
+    }
+
+    /// Prints a text up to a zero byte, as far as it is there and not too long.
+    fn physical_text(&mut self, at: u64) -> fmt::Result {
+        const BYTES_MAX: u64 = 120;
+        write!(self.out, ": ")?;
+        for offset in 0..BYTES_MAX {
+            let mut byte = [0];
+            let read = self.probe.read_physical(at.wrapping_add(offset), &mut byte);
+            if read == 0 || byte == [0] {
+                break;
+            }
+            let letter = if (b' '..=b'~').contains(&byte[0]) { char::from(byte[0]) } else { '.' };
+            write!(self.out, "{letter}")?;
+        }
+        Ok(())
     }
 }

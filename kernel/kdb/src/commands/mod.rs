@@ -42,6 +42,7 @@ impl<M: Machine + 'static> Menus<M> {
         b'k' "check" "whether all promises of the kernel's tables hold" => run check,
         b'/' "find" "threads, spaces and symbols by a part of their names" => run find,
         b'K' "kip" "the kernel interface page" => run kip,
+        b'B' "bootinfo" "what the loader left: modules and programs" => run boot_info,
         b'q' "showqueue" "who runs and who is ready, by processor" => run show_queue,
         b'Q' "showqueueall" "the same, and who is on the way, sleeps, or lost its partner" => run show_queue_all,
         b'S' "listspaces" "all spaces and their threads" => run list_spaces,

@@ -7,7 +7,7 @@ use super::{A, World, ring, type_keys};
 use crate::session::State;
 
 /// Every command that looks at tables.
-const ALL: &str = "lwkqQSt\rT\r dkffffffff80000000\r\rmMmp0\rms2\r70000000\rs0\rs2\rI\x1b#k\x1bp2\r\r/a\rp0\r\r";
+const ALL: &str = "lwkBqQSt\rT\r dkffffffff80000000\r\rmMmp0\rms2\r70000000\rs0\rs2\rI\x1b#k\x1bp2\r\r/a\rp0\r\r";
 
 fn look_at_all(k: World) -> String {
     let mut state = State::new();

@@ -18,19 +18,19 @@ use machine::{KERNEL_BASE, TCB_TABLE, World, dispatch, here, world};
 
 /// Keys that are typed, and what is printed.
 pub struct Script {
-    keys: std::vec::IntoIter<u8>,
+    keys: std::collections::VecDeque<u8>,
     pub text: String,
 }
 
 impl Script {
     pub fn new(keys: &[u8]) -> Self {
-        Self { keys: Vec::from(keys).into_iter(), text: String::new() }
+        Self { keys: keys.iter().copied().collect(), text: String::new() }
     }
 }
 
 impl Terminal for Script {
     fn key(&mut self) -> Option<u8> {
-        self.keys.next()
+        self.keys.pop_front()
     }
     fn print(&mut self, text: &str) {
         self.text.push_str(text);
