@@ -39,6 +39,14 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     Err(gdb.exec()).context("cannot start gdb")
 }
 
+/// The file of this tool. If it was built anew while this runs, the system says of the file that it is gone, but another one
+/// stands in its place.
+fn tool() -> Result<PathBuf> {
+    let tool = std::env::current_exe()?;
+    let name = tool.to_str().context("the tool's path is not UTF-8")?;
+    Ok(name.trim_end_matches(" (deleted)").into())
+}
+
 /// Starts the machine, which writes what it prints into `log`, and returns the command that debugs it.
 pub fn command(machine: &Machine, log: &Path, script: Option<&Path>) -> Result<Command> {
     let port = match machine.gdb {
@@ -63,7 +71,7 @@ pub fn command(machine: &Machine, log: &Path, script: Option<&Path>) -> Result<C
     if let Some(script) = script {
         gdb.arg("-batch").arg("-x").arg(script);
     }
-    gdb.env("MARCONA_TOOL", std::env::current_exe()?);
+    gdb.env("MARCONA_TOOL", tool()?);
     gdb.env("MARCONA_KERNEL", with_symbols(kernel))
         .env("MARCONA_PROGRAMS", programs.join(":"))
         .env("MARCONA_CONSOLE", log);
