@@ -235,7 +235,7 @@ impl Pair {
                 let result = w.trap(who, |here, thread| here.schedule(thread, args));
                 w.dispatch_steps(STEPS);
                 let result = result.map_err(|error| u64::from(error.raw()));
-                let result = result.map(|reply| reply.map(|reply| reply.state.raw() as u64));
+                let result = result.map(|reply| reply.map(|reply| reply.state.raw()));
                 let args = control::Schedule { dest: dest.raw(), priority, slice: slice.map(Time::raw) };
                 same("Schedule", result, m.schedule(number, args))?;
             }

@@ -307,12 +307,12 @@ fn spoil(w: World, event: Event) {
 fn failures_come_with_the_shortest_trace() {
     let run = Run { mistake: Some(spoil), ..Run::new(3, 5000, 1) };
     let mut trace = Vec::new();
-    let Err(failure) = watched(|| run.in_a_world(&mut trace)) else { panic!("a mistake is found") };
+    let failure = watched(|| run.in_a_world(&mut trace)).expect_err("a mistake is found");
     assert!(failure.message.contains("the dispatcher has decided"), "{}", failure.message);
     let is_same = |steps: &[Step]| run.failure(steps).is_some_and(|found| found.file == failure.file);
     let found = shortest(trace.clone(), Duration::MAX, is_same);
     assert!(found.is_minimal && found.steps.len() <= 2 && trace.len() > 5, "{:?} of {}", found.steps, trace.len());
-    let Err(told) = watched(|| run.report(&failure, trace));
+    let told = watched(|| -> () { run.report(&failure, trace) }).expect_err("it fails");
     assert!(told.message.contains("cargo xtask simulate --seed 3 --steps 512 --cpus 1"), "{}", told.message);
     assert!(!commit().is_empty());
 }
