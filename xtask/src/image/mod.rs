@@ -41,7 +41,7 @@ pub struct Args {
     /// Kernel configuration, by name or file [default: the current one]
     #[arg(long, value_name = "NAME|FILE")]
     config: Option<String>,
-    /// Entry that boots by itself: pingpong, l4test, scale; with -serial or -screen behind it for one console alone
+    /// Boots by itself: pingpong, l4test, scale, also with -serial or -screen
     #[arg(long, value_name = "ENTRY", default_value = "pingpong")]
     entry: String,
     /// How long the menu waits for a key before that
@@ -65,7 +65,7 @@ pub struct Args {
     /// With --run: memory in MiB
     #[arg(long, requires = "run", value_name = "MIB", default_value = "512", value_parser = clap::value_parser!(u64).range(64..=1 << 20))]
     memory: u64,
-    /// With --run: longest run; over it the status is 124 [default: 180 without a window or terminal]
+    /// With --run: longest run; over it the status is 124 [default: 180]
     #[arg(long, requires = "run", value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..))]
     timeout: Option<u64>,
 }

@@ -163,7 +163,8 @@ fn covering() -> Vec<Cell> {
     let processors: Vec<u32> = PROCESSORS.iter().copied().filter(|cpus| *cpus <= 40).collect();
     let memory: Vec<u64> = MEMORY_MIB.iter().copied().filter(|memory| *memory <= 4096).collect();
     let cell = |index: usize| {
-        let size = Size { cpus: processors[index % processors.len()], memory_mib: memory[index / 2 % memory.len()] };
+        let size =
+            Size { cpus: processors[index % processors.len()], memory_mib: memory[(index / 2 + 1) % memory.len()] };
         // UEFI takes long: once is enough.
         let start = if index == 1 { Start::Uefi } else { Start::ALL[index % (Start::ALL.len() - 1)] };
         Cell { model: MODELS[index], size, start }
