@@ -16,7 +16,7 @@ const HELPER: &str = "tools/gdb/marcona.py";
 
 /// Options of `gdb`.
 #[derive(clap::Args, Debug)]
-#[group(id = "gdb")]
+#[group(id = "gdb-options")]
 pub struct Args {
     #[command(flatten)]
     run: run::Args,

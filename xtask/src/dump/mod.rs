@@ -26,15 +26,15 @@ const REPORT: [&str; 6] = ["threads", "waits", "showqueueall", "listspaces", "md
 pub struct Args {
     /// Memory as QEMU's dump-guest-memory writes it
     file: PathBuf,
-    /// Commands of the kernel debugger, by name, a word or a quoted text each [default: all there is]
+    /// Commands of the kernel debugger, each quoted [default: a report]
     commands: Vec<String>,
-    /// Print the saved registers of a thread alone, as NAME=VALUE: by its number, id or name
+    /// Print the registers of a thread, as NAME=VALUE
     #[arg(long, value_name = "THREAD", conflicts_with = "commands")]
     registers: Option<String>,
     /// The kernel's file with symbols
     #[arg(long, value_name = "FILE", conflicts_with = "config")]
     kernel: Option<PathBuf>,
-    /// Configuration of the kernel that ran, by name or file [default: the current one]
+    /// Configuration of the kernel that ran [default: the current one]
     #[arg(long, value_name = "NAME|FILE")]
     config: Option<String>,
 }

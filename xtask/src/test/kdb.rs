@@ -128,7 +128,6 @@ fn each_command(lab: &Lab) -> Result<()> {
         "kdb> kip",
         "conventional",
         "kdb> bootinfo",
-        "module at ",
         "program at ",
         "kdb> showqueue",
         "kdb> showqueueall",
