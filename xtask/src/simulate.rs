@@ -27,7 +27,7 @@ pub struct Args {
     /// What all choices follow from [default: a fresh one]
     #[arg(long, value_name = "N")]
     seed: Option<u64>,
-    /// Steps in all; every 2^20 of them begin in a fresh world, with the next seed
+    /// Steps in all; after each 2^20 a fresh world begins, with the next seed
     #[arg(long, value_name = "N", default_value = "10000000", value_parser = clap::value_parser!(u64).range(1..))]
     steps: u64,
     /// Processors

@@ -137,7 +137,7 @@ mod tests {
 
     #[test]
     fn bad_words_are_named() {
-        for line in ["foo", "rounds=0", "rounds=x", "tick=hour", "pairs=1", "Pairs"] {
+        for line in ["foo", "rounds=0", "rounds=x", "tick=hour", "pairs=0", "Pairs"] {
             let error = format!("{}", parse(line).expect_err(line));
             assert!(error.contains(&format!("'{line}'")) && error.contains("latency, pairs"), "{error}");
         }

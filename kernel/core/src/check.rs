@@ -96,8 +96,8 @@ impl<M: Machine> Kernel<'_, M> {
     pub fn check_threads(&self) -> Result<Count, Broken> {
         let mut count = Count::default();
         // First what the rest relies on.
-        for (index, tcb) in self.tcbs.iter().enumerate() {
-            self.check_words(TcbRef::new(index as u32), tcb)?;
+        for (thread, tcb) in self.backed() {
+            self.check_words(thread, tcb)?;
         }
         let mut listed = Lists::default();
         for index in 0..self.cpus.len() {
@@ -105,8 +105,8 @@ impl<M: Machine> Kernel<'_, M> {
             self.check_lists(CpuId::new(index as u32), &mut listed)?;
         }
         let mut queued = listed.orphans;
-        for (index, tcb) in self.tcbs.iter().enumerate() {
-            let subject = Subject { k: self, thread: TcbRef::new(index as u32), tcb };
+        for (thread, tcb) in self.backed() {
+            let subject = Subject { k: self, thread, tcb };
             queued += subject.check(&mut count)?;
         }
         hold(queued == count.senders, "each blocked sender is on one queue", About::All)?;
@@ -197,7 +197,7 @@ impl<M: Machine> Kernel<'_, M> {
         while let Some(begin) = self.spaces.inhabited().map(|space| space.index()).find(|&index| index >= first) {
             first = begin + SPACES_AT_A_TIME;
             let mut threads = [0u32; SPACES_AT_A_TIME];
-            for tcb in self.tcbs {
+            for (_, tcb) in self.backed() {
                 let index = tcb.space.get().and_then(|space| space.index().checked_sub(begin));
                 if let Some(count) = index.and_then(|index| threads.get_mut(index)) {
                     *count += 1;

@@ -188,14 +188,19 @@ impl Cpu {
 impl<M: Machine> Kernel<'_, M> {
     /// The TCB in a slot that may lead nowhere.
     pub fn tcb_at(&self, thread: TcbRef) -> Option<&Tcb> {
-        self.tcbs.get(thread.index())
+        self.tcbs.get(thread.index()).filter(|_| self.machine.has_memory(thread))
+    }
+
+    /// All slots with memory behind them, in order.
+    pub fn backed(&self) -> impl Iterator<Item = (TcbRef, &Tcb)> {
+        let slots = self.tcbs.iter().enumerate().map(|(index, tcb)| (TcbRef::new(index as u32), tcb));
+        slots.filter(|&(thread, _)| self.machine.has_memory(thread))
     }
 
     /// All slots with something in them, in order.
     pub fn inhabited(&self) -> impl Iterator<Item = (TcbRef, ThreadView)> {
         let is_anything = |tcb: &Tcb| !tcb.id.get().is_nil() || tcb.is_dying.get();
-        let slots = self.tcbs.iter().enumerate().filter(move |(_, tcb)| is_anything(tcb));
-        slots.map(|(index, tcb)| (TcbRef::new(index as u32), tcb.view()))
+        self.backed().filter(move |(_, tcb)| is_anything(tcb)).map(|(thread, tcb)| (thread, tcb.view()))
     }
 
     /// Those who are queued on `thread` to send to it.

@@ -173,7 +173,7 @@ mod tests {
 
     #[test]
     fn the_first_failure_counts() {
-        let failure = "echo 'test a::b ... ok'; echo 'test a::c ... FAILED'; sleep 600";
+        let failure = "echo 'test a::b ... ok'; echo 'test a::c ... FAILED'; exec sleep 600";
         let begin = Instant::now();
         let mut child = shell(failure);
         assert_eq!(watch(&mut child, PATIENCE), End::Failed("a::c".into()));
@@ -184,7 +184,7 @@ mod tests {
 
     #[test]
     fn silence_is_a_hang_and_an_early_end_a_crash() {
-        let mut child = shell("printf 'test a::b ... ok\\ntest a::c ... '; sleep 600");
+        let mut child = shell("printf 'test a::b ... ok\\ntest a::c ... '; exec sleep 600");
         assert_eq!(watch(&mut child, Duration::from_secs(1)), End::Hung("a::c".into()));
         child.kill().expect("it sleeps");
         child.wait().expect("it was started");

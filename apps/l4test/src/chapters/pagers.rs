@@ -45,8 +45,8 @@ const STRINGS: &[Parts] = &[&[(BYTES, &[FROM])]];
 const BUFFERS: &[Parts] = &[&[(BYTES, &[TO])]];
 /// A timeout that is waited for.
 const SHORT_US: u64 = 20_000;
-/// One that no cell lives to see.
-const LONG_US: u64 = 60_000_000;
+/// One that no cell lives to see, and no further than points in time go.
+const LONG_US: u64 = 20_000_000;
 /// How long anything may take that needs no time: a stop is a failure.
 const BOUND_US: u64 = 10_000_000;
 
@@ -144,7 +144,7 @@ impl Cell {
             Limit::Zero => Time::ZERO,
             Limit::Finite => Time::period_us(us),
             Limit::Never => Time::NEVER,
-            Limit::Absolute => in_us(us).unwrap_or(Time::ZERO),
+            Limit::Absolute => in_us(us).expect("points go that far"),
         }
     }
 

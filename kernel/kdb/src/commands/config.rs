@@ -95,8 +95,10 @@ impl<M: Machine + 'static> Session<'_, '_, M> {
 
     /// Pages of a table of threads, so many slots each, that have memory behind them.
     fn thread_pages(&self, slots_per_page: usize) -> usize {
-        let is_claimed = |page: &[kcore::thread::Tcb]| page.iter().any(kcore::thread::Tcb::is_claimed);
-        self.k.tcbs.chunks(slots_per_page).filter(|page| is_claimed(page)).count()
+        let claimed =
+            self.k.backed().filter(|(_, tcb)| tcb.is_claimed()).map(|(thread, _)| thread.index() / slots_per_page);
+        let mut last = None;
+        claimed.filter(|&page| last.replace(page) != Some(page)).count()
     }
 
     pub(super) fn stack(&mut self) -> Done {
