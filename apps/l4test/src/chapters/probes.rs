@@ -10,7 +10,7 @@ use crate::arch;
 use crate::failure::{Outcome, Within, check, equal};
 use crate::registry::chapter;
 use crate::world::memory;
-use crate::world::messages::receive;
+use crate::world::messages::{equal_tags, receive};
 use crate::world::spaces::Space;
 use crate::world::threads::{Thread, give_back, plan, tester};
 
@@ -82,7 +82,7 @@ fn probing(space: Space, probe: Probe, address: Word) -> Outcome<Thread> {
 fn check_fault(space: Space, probe: Probe, access: Rights, address: Word) -> Outcome {
     let thread = probing(space, probe, address)?;
     let received = receive(thread.id())?;
-    equal("the message", received.tag.raw(), page_fault_tag(access).raw())?;
+    equal_tags("the message", received.tag, page_fault_tag(access))?;
     equal("the address", utcb().mr(1), address)?;
     thread.delete()?;
     give_back(1);
@@ -154,5 +154,5 @@ fn utcb_cannot_be_executed() -> Outcome {
         check(false, "the UTCB is executed")
     })?;
     let received = receive(own.id())?;
-    equal("the message", received.tag.raw(), page_fault_tag(Rights::EXECUTE).raw())
+    equal_tags("the message", received.tag, page_fault_tag(Rights::EXECUTE))
 }
