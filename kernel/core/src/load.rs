@@ -9,7 +9,7 @@ use crate::machine::{Mmu, SpaceRef};
 use crate::mapdb::Node;
 use crate::sched::Cpu;
 use crate::space::{Space, Spaces};
-use crate::sync::{AtomicU32, Ordering};
+use crate::sync::{AtomicU32, AtomicUsize, Ordering};
 use crate::thread::Tcb;
 use crate::var::{AsWord, Cell, Var, Var64};
 
@@ -97,6 +97,16 @@ impl Load for AtomicU32 {
     fn load(&self, bytes: &[u8]) {
         if let Some(bytes) = bytes.first_chunk() {
             self.store(u32::from_le_bytes(*bytes), Ordering::Relaxed);
+        }
+    }
+}
+
+impl Load for AtomicUsize {
+    const LAYOUT: u64 = size_of::<usize>() as u64;
+
+    fn load(&self, bytes: &[u8]) {
+        if let Some(word) = word(bytes, size_of::<usize>()) {
+            self.store(word, Ordering::Relaxed);
         }
     }
 }

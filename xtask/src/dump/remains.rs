@@ -331,6 +331,8 @@ impl Tlb for Remains {
 
 impl Mmu for Remains {
     type Format = Amd64;
+    // A table of each level below the root leads to the port map.
+    const PORT_MAP_FRAMES: usize = 3;
     fn format(&self) -> Amd64 {
         Amd64 { no_execute: true, global: true, pat: true, huge: true }
     }

@@ -99,7 +99,7 @@ pub struct Cpu {
     pub(crate) is_receiving: Var<bool>,
 }
 
-crate::load::load_fields!(Cpu: current, donee, must_choose, slice_owner, charged_until, delaying, delay_end, ready, timeouts,
+crate::load::load_fields!(Cpu: current, donee, must_choose, must_compare, slice_owner, charged_until, delaying, delay_end, ready, timeouts,
     mailbox, orphans, is_receiving);
 
 #[allow(clippy::new_without_default, reason = "for statics")]

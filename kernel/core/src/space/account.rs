@@ -31,6 +31,8 @@ pub(super) struct Account {
     quota: Var<usize>,
 }
 
+crate::load::load_fields!(Account: used, quota);
+
 impl Account {
     /// The account of a new space, which has its root table.
     pub(super) fn open(&self) {

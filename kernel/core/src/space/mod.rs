@@ -109,7 +109,7 @@ pub struct Space {
 crate::load::load_fields!(Area: fpage, first, end);
 crate::load::load_fields!(PageHead: next, prev, free, counts);
 crate::load::load_fields!(Space: root, shadow, kip_area, utcb_area, machine_word, threads, is_used, is_initialised,
-    is_privileged, is_sigma0, fast_path_bar, redirector, ports, tables_taken_out, next_free, page);
+    is_privileged, is_sigma0, fast_path_bar, redirector, ports, account, tables_taken_out, next_free, page);
 
 /// What the pool keeps in the last slot of a page.
 #[derive(Default)]
