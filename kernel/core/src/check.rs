@@ -149,6 +149,8 @@ impl<M: Machine> Kernel<'_, M> {
         fail(cpu.slice_owner.get().is_none_or(is_right), "neither the dead pay nor those who are away")?;
         let delaying = cpu.delaying.get();
         fail(delaying.is_none_or(|thread| current == Some(thread)), "only the running thread delays its preemption")?;
+        let is_weighed = delaying.is_some() || cpu.must_compare.get();
+        fail(cpu.weighs_hand_overs.get() == is_weighed, "hand-overs are weighed in a delay, and when it is time to")?;
         fail(cpu.donee.get().is_none() && !cpu.must_choose.get(), "the dispatcher has decided")?;
         fail(!cpu.is_receiving.get() && !cpu.questions.is_asking(), "no entry is in progress")
     }

@@ -39,7 +39,13 @@ impl<M: Machine> Here<'_, M> {
     /// Whether the running thread may give the processor to whom it likes, with nothing to be decided.
     #[inline(always)]
     pub(crate) fn may_pass_on(&self) -> bool {
-        self.cpu.delaying.get().is_none() && !self.cpu.must_compare.get()
+        !self.cpu.weighs_hand_overs.get()
+    }
+
+    /// A delay, or the need to compare, has begun or ended.
+    pub(super) fn note_hand_overs(&self) {
+        let is_weighed = self.cpu.delaying.get().is_some() || self.cpu.must_compare.get();
+        self.cpu.weighs_hand_overs.set(is_weighed);
     }
 
     /// What comes of the preemption of `running` by `other`, which has a higher priority.
@@ -64,6 +70,7 @@ impl<M: Machine> Here<'_, M> {
         let budget_us = u64::from(tcb.delay_left_us.get());
         if budget_us > 0 {
             self.cpu.delaying.set(Some(running));
+            self.note_hand_overs();
             self.cpu.delay_end.set(self.k.machine.now_us().saturating_add(budget_us));
             utcb.raise_preempt_flags(PreemptFlags::PENDING);
             return Preemption::Later;
@@ -79,6 +86,7 @@ impl<M: Machine> Here<'_, M> {
     /// Ends the delay in progress: its thread keeps what is left of its budget.
     pub(crate) fn end_delay(&self) {
         if let Some(thread) = self.cpu.delaying.replace(None) {
+            self.note_hand_overs();
             let left_us = self.cpu.delay_end.get().saturating_sub(self.k.machine.now_us());
             self.k.tcb(thread).delay_left_us.set(u16::try_from(left_us).unwrap_or(u16::MAX));
         }

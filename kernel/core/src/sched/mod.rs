@@ -80,6 +80,8 @@ pub struct Cpu {
     pub(crate) charged_until: Var64,
     /// The running thread, while it holds back its preemption.
     pub(crate) delaying: Var<Option<TcbRef>>,
+    /// Either of both: something is to be decided when the running thread gives the processor away.
+    pub(crate) weighs_hand_overs: Var<bool>,
     /// When it has to stop, microseconds on the clock.
     pub(crate) delay_end: Var64,
     /// Who is ready and does not run.
@@ -99,7 +101,7 @@ pub struct Cpu {
     pub(crate) is_receiving: Var<bool>,
 }
 
-crate::load::load_fields!(Cpu: current, donee, must_choose, must_compare, slice_owner, charged_until, delaying, delay_end, ready, timeouts,
+crate::load::load_fields!(Cpu: current, donee, must_choose, must_compare, slice_owner, charged_until, delaying, weighs_hand_overs, delay_end, ready, timeouts,
     mailbox, orphans, is_receiving);
 
 #[allow(clippy::new_without_default, reason = "for statics")]
@@ -114,6 +116,7 @@ impl Cpu {
             slice_owner: Var::zero(),
             charged_until: Var64::zero(),
             delaying: Var::zero(),
+            weighs_hand_overs: Var::zero(),
             delay_end: Var64::zero(),
             ready: ReadyQueue::new(),
             timeouts: Timeouts::new(),
@@ -314,7 +317,10 @@ impl<M: Machine> Here<'_, M> {
         let mut must_choose = self.cpu.must_choose.replace(false);
         let running = match self.cpu.donee.replace(None) {
             Some(donee) => {
-                must_choose |= self.cpu.must_compare.replace(false);
+                if self.cpu.must_compare.replace(false) {
+                    must_choose = true;
+                    self.note_hand_overs();
+                }
                 self.put_back(running);
                 self.take_over(donee);
                 Some(donee)
@@ -447,6 +453,7 @@ impl<M: Machine> Here<'_, M> {
     fn bound_donation(&self, owner: TcbRef, running: Option<TcbRef>) {
         if running == Some(owner) {
             self.cpu.must_compare.set(true);
+            self.note_hand_overs();
         } else {
             self.cpu.slice_owner.set(None);
             self.cpu.must_choose.set(true);
