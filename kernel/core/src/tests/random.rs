@@ -701,8 +701,11 @@ fn carry_out(w: World, who: Who, act: Act) -> Came {
         Act::Switch(dest) => w.trap(who, |here, t| here.thread_switch(t, dest)),
         Act::Flags(flags) => {
             w.make_run(who);
-            w.utcb(who).set_preempt_flags(flags.raw());
-            w.utcb(who).set_exception_handler(ROOT.id());
+            // A thread that was put on root's UTCB would have root tell itself of its preemption, and wait for itself.
+            if !core::ptr::eq(w.utcb(who), w.utcb(ROOT)) {
+                w.utcb(who).set_preempt_flags(flags.raw());
+                w.utcb(who).set_exception_handler(ROOT.id());
+            }
         }
         Act::Unmap { control, fpages } => {
             w.set_mrs(who, &fpages.map(Fpage::raw));
