@@ -101,8 +101,8 @@ pub struct Cpu {
     pub(crate) is_receiving: Var<bool>,
 }
 
-crate::load::load_fields!(Cpu: current, donee, must_choose, must_compare, slice_owner, charged_until, delaying, weighs_hand_overs, delay_end, ready, timeouts,
-    mailbox, orphans, is_receiving);
+crate::load::load_fields!(Cpu: current, donee, must_choose, must_compare, slice_owner, charged_until, delaying,
+    weighs_hand_overs, delay_end, ready, timeouts, mailbox, orphans, is_receiving);
 
 #[allow(clippy::new_without_default, reason = "for statics")]
 impl Cpu {

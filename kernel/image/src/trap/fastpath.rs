@@ -9,8 +9,8 @@
 //! - the caller's receive phase is closed on that same thread, or open with no sender queued; or it has none, and the receiver
 //!   is not above it in priority;
 //! - no floating-point state is live in the processor, nobody is queued on the caller in another's name (a closed wait
-//!   might be for that name), the caller's space has no redirector, the caller is not delaying a preemption, and `gs` is
-//!   what the kernel left there.
+//!   might be for that name), the caller's space has no redirector, the caller is not delaying a preemption, it is not time to
+//!   weigh whom it hands the processor to (it runs on a slice without end), and `gs` is what the kernel left there.
 //!
 //! A thread of the caller's own space may be named by its local id, too, for both phases, if its UTCB is in the page of the
 //! caller's.
