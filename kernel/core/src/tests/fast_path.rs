@@ -40,6 +40,8 @@ pub fn fast_ipc(w: World, who: Who, to: ThreadId, from: ThreadId, timeouts: Time
     dest.ip.set(IPC_RETURN_IP);
     if from.is_nil() {
         here.cpu.ready.push_back(w.k.tcbs, thread);
+        // It goes on in the stub, which is what its next entry would save.
+        tcb.ip.set(IPC_RETURN_IP);
         w.k.machine.ipc_return(who.tcb(), tcb, ThreadId::NIL);
     } else {
         tcb.waits_for.set(plain_name(from, tcb.affinity()));
