@@ -158,18 +158,16 @@ impl<M: Machine> Kernel<'_, M> {
     /// Checks the lists of a processor and counts who is on them.
     fn check_lists(&self, here: CpuId, lists: &mut Lists) -> Checked {
         let about = About::Processor(here);
-        for priority in 0..=u8::MAX {
-            let mut members = 0;
+        let marks = self.cpus[here.index()].ready.is_marked_well();
+        hold(marks, "a queue with members is marked, and no other", about)?;
+        for priority in self.ready_priorities(here) {
             for thread in self.ready(here, priority) {
                 let thread = linked(thread, about)?;
                 let tcb = self.tcb(thread);
                 hold(tcb.priority() == priority, "it is queued under its priority", About::Thread(thread))?;
                 hold(tcb.is_at(here), "only its home knows it", About::Thread(thread))?;
-                members += 1;
+                lists.ready += 1;
             }
-            let is_marked = self.cpus[here.index()].ready.is_marked(priority);
-            hold(is_marked == (members > 0), "a queue with members is marked, and no other", about)?;
-            lists.ready += members;
         }
         for thread in self.arriving(here) {
             let thread = linked(thread, about)?;

@@ -16,7 +16,6 @@ use crate::list::{Link, Walk};
 use crate::machine::{CpuId, Machine, Mmu, NodeRef, PhysAddr, SpaceRef, TcbRef};
 use crate::mapdb::Node;
 use crate::sched::Cpu;
-use crate::sched::ready_queue::PRIORITIES;
 use crate::space::{Slot, Space, Spaces};
 use crate::thread::{Arrival, Purpose, Status, Tcb, Work, plain_name};
 use crate::var::AsWord;
@@ -217,11 +216,7 @@ impl<M: Machine> Kernel<'_, M> {
 
     /// The priorities of processor `cpu` that have a queue or a mark that there is one, highest first.
     pub fn ready_priorities(&self, cpu: CpuId) -> impl Iterator<Item = u8> {
-        let cpu = self.cpus.get(cpu.index());
-        let is_there = move |&priority: &u8| {
-            cpu.is_some_and(|cpu| cpu.ready.first_of(priority).is_some() || cpu.ready.is_marked(priority))
-        };
-        (0..PRIORITIES).rev().map(|priority| priority as u8).filter(is_there)
+        self.cpus.get(cpu.index()).into_iter().flat_map(|cpu| cpu.ready.priorities())
     }
 
     /// Those who are queued on threads that left processor `cpu`.

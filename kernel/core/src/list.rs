@@ -56,6 +56,17 @@ pub trait Kind {
     fn link(tcb: &Tcb) -> &Link;
 }
 
+/// Which of some lists have members: a bit for each, of 64 at most.
+pub(crate) fn occupied(heads: &[Head]) -> u64 {
+    heads.iter().enumerate().fold(0, |all, (index, head)| all | u64::from(head.get().is_some()) << index)
+}
+
+/// The bits that are set in a word, the lowest first.
+pub(crate) fn set_bits(word: u64) -> impl Iterator<Item = usize> {
+    let rest = |&word: &u64| Some(word & (word - 1)).filter(|&rest| rest != 0);
+    core::iter::successors(Some(word).filter(|&word| word != 0), rest).map(|word| word.trailing_zeros() as usize)
+}
+
 /// One list, for the length of an operation.
 pub struct List<'a, K> {
     tcbs: &'a [Tcb],

@@ -1,6 +1,6 @@
 //! The ready threads of one processor: 256 FIFO queues, highest non-empty one first (X.2, Scheduling).
 
-use crate::list::{Head, Kind, Link, List};
+use crate::list::{self, Head, Kind, Link, List};
 use crate::machine::TcbRef;
 use crate::thread::Tcb;
 use crate::var::Var;
@@ -57,10 +57,28 @@ impl ReadyQueue {
         self.heads[usize::from(priority)].get()
     }
 
-    /// Whether the queue of `priority` is marked as one with members.
-    pub(crate) fn is_marked(&self, priority: u8) -> bool {
-        let (word, bit) = (usize::from(priority) / WORD_BITS, usize::from(priority) % WORD_BITS);
-        self.occupied[word].get() >> bit & 1 != 0
+    /// Whether queues with members are marked, and no others.
+    pub(crate) fn is_marked_well(&self) -> bool {
+        self.words().all(|(_, present, marked)| present == marked)
+    }
+
+    /// The priorities that have members or a mark that they have, highest first.
+    pub(crate) fn priorities(&self) -> impl Iterator<Item = u8> {
+        let words = self.words().map(|(first, present, marked)| (first, present | marked));
+        words.rev().flat_map(|(first, word)| {
+            let mut rest = word;
+            core::iter::from_fn(move || {
+                let highest = rest.checked_ilog2()?;
+                rest &= !(1 << highest);
+                Some((first + highest as usize) as u8)
+            })
+        })
+    }
+
+    /// For each word of marks: the first priority in it, the bits of those that have members, and the marks.
+    fn words(&self) -> impl DoubleEndedIterator<Item = (usize, u64, u64)> {
+        let words = self.heads.chunks_exact(WORD_BITS).zip(&self.occupied).enumerate();
+        words.map(|(index, (heads, marks))| (index * WORD_BITS, list::occupied(heads), marks.get() as u64))
     }
 
     /// Adds `thread` behind the others of its priority.
@@ -120,7 +138,7 @@ impl ReadyQueue {
     /// Everybody who is queued.
     #[cfg(test)]
     pub fn members(&self, tcbs: &[Tcb]) -> std::vec::Vec<TcbRef> {
-        let lists = (0..PRIORITIES).map(|priority| self.list(tcbs, priority as u8));
+        let lists = self.priorities().map(|priority| self.list(tcbs, priority));
         lists.flat_map(|list| core::iter::successors(list.first(), move |&thread| list.after(thread))).collect()
     }
 
@@ -145,17 +163,11 @@ impl ReadyQueue {
     /// # Panics
     /// Where they do not.
     pub fn check_invariants(&self, tcbs: &[Tcb]) {
-        for (priority, head) in self.heads.iter().enumerate() {
-            let bit = self.occupied[priority / WORD_BITS].get() >> (priority % WORD_BITS) & 1;
-            let mut member = head.get();
-            assert!((bit != 0) == member.is_some(), "occupancy bit of priority {priority}");
-            if member.is_none() {
-                continue;
-            }
-            let list = self.list(tcbs, priority as u8);
-            while let Some(thread) = member {
-                assert_eq!(usize::from(tcbs[thread.index()].priority.get()), priority, "priority of a queued thread");
-                member = list.after(thread);
+        assert!(self.is_marked_well(), "queues with members are marked, and no others");
+        for priority in self.priorities() {
+            let list = self.list(tcbs, priority);
+            for thread in core::iter::successors(list.first(), |&thread| list.after(thread)) {
+                assert_eq!(tcbs[thread.index()].priority.get(), priority, "priority of a queued thread");
             }
         }
     }

@@ -4,7 +4,7 @@
 //! deadline, so insertion and removal take constant time however many threads sleep, and each timeout moves down at
 //! most [`LEVELS`] times before it fires. A timeout never fires before its deadline.
 
-use crate::list::{Head, Kind, Link, List};
+use crate::list::{Head, Kind, Link, List, occupied, set_bits};
 use crate::machine::TcbRef;
 use crate::thread::Tcb;
 use crate::var::{Var, Var64};
@@ -178,7 +178,9 @@ impl Timeouts {
     /// Everybody whose timeout is pending.
     #[cfg(test)]
     pub fn members(&self, tcbs: &[Tcb]) -> std::vec::Vec<TcbRef> {
-        let lists = (0..LEVELS * SLOTS).map(|place| self.list(tcbs, place / SLOTS, place % SLOTS));
+        let levels = self.heads.iter().enumerate();
+        let slots = levels.flat_map(|(level, heads)| set_bits(occupied(heads)).map(move |slot| (level, slot)));
+        let lists = slots.map(|(level, slot)| self.list(tcbs, level, slot));
         lists.flat_map(|list| core::iter::successors(list.first(), move |&thread| list.after(thread))).collect()
     }
 
@@ -189,19 +191,14 @@ impl Timeouts {
     pub fn check_invariants(&self, tcbs: &[Tcb]) {
         let mut members = 0;
         for (level, heads) in self.heads.iter().enumerate() {
-            let occupied = self.occupied[level].get();
-            for (slot, head) in heads.iter().enumerate() {
-                let mut member = head.get();
-                assert!((occupied >> slot & 1 != 0) == member.is_some(), "occupancy bit of slot {slot}, level {level}");
-                if member.is_none() {
-                    continue;
-                }
+            let present = occupied(heads);
+            assert_eq!(self.occupied[level].get(), present, "occupancy bits of level {level}");
+            for slot in set_bits(present) {
                 let list = self.list(tcbs, level, slot);
-                while let Some(thread) = member {
+                for thread in core::iter::successors(list.first(), |&thread| list.after(thread)) {
                     let place = usize::from(tcbs[thread.index()].timeout_slot.get());
                     assert_eq!(place, level * SLOTS + slot, "slot of a pending timeout");
                     members += 1;
-                    member = list.after(thread);
                 }
             }
         }
