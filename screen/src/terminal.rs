@@ -8,6 +8,8 @@ use crate::surface::{Canvas, Style, Surface};
 /// A cell that shows nothing. Zero, so that an empty screen takes no room in a program's file.
 const BLANK: u8 = 0;
 
+const BACKSPACE: u8 = 0x08;
+
 /// What stands on a screen that scrolls: text begins in the first line, and when the last one is full all lines move up.
 #[derive(Debug)]
 pub struct Terminal {
@@ -28,19 +30,29 @@ impl Terminal {
         (self.row, self.column) = (0, 0);
     }
 
-    /// Writes a character, or ends the line. `surface` must be the one that was cleared.
+    /// Writes a character, ends the line, or goes back: to the character before, or to the beginning of the line. `surface`
+    /// must be the one that was cleared.
     pub fn put(&mut self, surface: &mut Surface<impl Canvas>, character: u8) {
-        if character == b'\n' {
-            return self.end_line(surface);
-        }
-        if character == b'\r' {
-            return;
+        match character {
+            b'\n' => return self.end_line(surface),
+            b'\r' => return self.column = 0,
+            BACKSPACE => return self.go_back(surface),
+            _ => {}
         }
         if self.column == surface.mode().columns() {
             self.end_line(surface);
         }
         self.set(surface, self.row, self.column, character);
         self.column += 1;
+    }
+
+    /// Goes to the cell before, in the line above if need be.
+    fn go_back(&mut self, surface: &Surface<impl Canvas>) {
+        if self.column > 0 {
+            self.column -= 1;
+        } else if self.row > 0 {
+            (self.row, self.column) = (self.row - 1, surface.mode().columns().saturating_sub(1));
+        }
     }
 
     fn end_line(&mut self, surface: &mut Surface<impl Canvas>) {

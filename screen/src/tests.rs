@@ -122,6 +122,30 @@ fn long_lines_go_on_in_the_next_one() {
     assert_eq!(lines[..3], ["x".repeat(80), "x".to_owned(), "end".to_owned()]);
 }
 
+#[test]
+fn characters_are_taken_back() {
+    let rows = [
+        ("abc\x08\x08X", "aXc"),
+        ("abc\x08 \x08d", "abd"),
+        ("more\r    \rend", "end"),
+        ("\x08\x08a", "a"),
+        ("ab\r\nc", "ab"),
+    ];
+    for (text, expected) in rows {
+        let mut surface = surface(&TEXT);
+        let mut terminal = Terminal::EMPTY;
+        terminal.clear(&mut surface);
+        terminal.on(&mut surface).write_str(text).expect("screens take all");
+        assert_eq!(lines(&mut surface, &TEXT)[0], expected, "{text:?}");
+    }
+    // A line that was too long for the screen is taken back to its beginning.
+    let mut surface = surface(&TEXT);
+    let mut terminal = Terminal::EMPTY;
+    terminal.clear(&mut surface);
+    let _ = write!(terminal.on(&mut surface), "{}{}a", "x".repeat(82), "\x08 \x08".repeat(81));
+    assert_eq!(lines(&mut surface, &TEXT)[..2], ["xa", ""]);
+}
+
 /// What is written to a screen of pixels is dear: a line that moves up costs what has changed.
 #[test]
 fn cells_that_stay_are_not_drawn() {

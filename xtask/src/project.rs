@@ -87,6 +87,7 @@ const fn with_unsafe(mut entry: Crate) -> Crate {
 pub const CRATES: &[Crate] = &[
     entry("l4-abi", Kind::Library, HostTests::All, &[]),
     entry("kformats", Kind::Library, HostTests::All, &[]),
+    entry("keys", Kind::Library, HostTests::All, &[]),
     entry("screen", Kind::Library, HostTests::All, &["kformats"]),
     // Its tests compare it with the model, which knows nothing of it.
     entry("kcore", Kind::Library, HostTests::All, &["l4-abi", "kformats", "model"]),
@@ -100,10 +101,10 @@ pub const CRATES: &[Crate] = &[
         "kernel",
         Kind::System,
         HostTests::No,
-        &["l4-abi", "kcore", "kdb", "kformats", "khal", "screen"],
+        &["keys", "l4-abi", "kcore", "kdb", "kformats", "khal", "screen"],
     )),
     entry("sigma0", Kind::System, HostTests::Library, &["l4-abi", "l4", "l4-rt"]),
-    entry("console", Kind::System, HostTests::Library, &["kformats", "l4", "l4-rt", "screen"]),
+    entry("console", Kind::System, HostTests::Library, &["keys", "kformats", "l4", "l4-rt", "screen"]),
     entry("dice", Kind::Library, HostTests::All, &[]),
     entry("measure", Kind::MachineLibrary, HostTests::Library, &["l4", "l4-rt"]),
     entry("pingpong", Kind::Program, HostTests::Library, &["l4", "l4-rt", "measure"]),

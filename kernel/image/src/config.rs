@@ -12,7 +12,7 @@ mod chosen {
 
 pub use chosen::{
     DEBUG, DEBUG_SYMBOLS, IOAPIC, IPC_FASTPATH, KDB_BREAKIN, KDB_BREAKIN_BREAK, KDB_BREAKIN_ESCAPE, KDB_CONS_COM,
-    KDB_DISAS, KDB_ON_STARTUP, PERFMON, SMP, SPIN_WHEELS, VERBOSE_INIT,
+    KDB_CONS_KBD, KDB_DISAS, KDB_ON_STARTUP, PERFMON, SMP, SPIN_WHEELS, VERBOSE_INIT,
 };
 
 /// All of it in words, for those who ask the running kernel: what is on, and values.

@@ -20,7 +20,7 @@ use khal::uart::Uart;
 use screen::{Canvas, Mode, Surface, Terminal};
 
 use crate::once::BootCell;
-use crate::{config, kdb, layout};
+use crate::{config, kdb, keyboard, layout};
 
 /// The first port of the serial line; 0 if there is none.
 static PORT: AtomicU16 = AtomicU16::new(0);
@@ -81,9 +81,29 @@ impl Canvas for Window {
 
 /// The screen as it can be drawn on now.
 fn surface() -> Option<Surface<Window>> {
-    let start = WINDOW.load(Relaxed);
+    let start = if MUTED.load(Relaxed) & SCREEN_MUTED == 0 { WINDOW.load(Relaxed) } else { 0 };
     let mode = MODE.try_get().copied().flatten().filter(|_| start != 0)?;
     Some(Surface::new(mode, Window { start, bytes: mode.bytes() }))
+}
+
+/// Which parts of the console a person has switched off.
+static MUTED: AtomicU8 = AtomicU8::new(0);
+const SERIAL_MUTED: u8 = 1 << 0;
+const SCREEN_MUTED: u8 = 1 << 1;
+
+/// Prints on the next one of: all consoles, the serial line, the screen. Its name.
+pub fn choose_next() -> &'static str {
+    let has_screen = MODE.try_get().copied().flatten().is_some();
+    let (muted, name) = match (PORT.load(Relaxed) != 0, has_screen, MUTED.load(Relaxed)) {
+        (true, true, 0) => (SCREEN_MUTED, "the serial line"),
+        (true, true, SCREEN_MUTED) => (SERIAL_MUTED, "the screen"),
+        (true, true, _) => (0, "serial line and screen"),
+        (false, true, _) => (0, "the screen, which is all there is"),
+        (true, false, _) => (0, "the serial line, which is all there is"),
+        (false, false, _) => (0, "nothing, as there is nothing"),
+    };
+    MUTED.store(muted, Relaxed);
+    name
 }
 
 /// The console for the length of one message.
@@ -101,7 +121,8 @@ impl Write for Console {
         if let Some(mut surface) = surface() {
             SHOWN.with(|terminal| terminal.on(&mut surface).write_str(text).unwrap_or_default());
         }
-        self.0.as_mut().map_or(Ok(()), |uart| uart.write_str(text))
+        let uart = self.0.as_mut().filter(|_| MUTED.load(Relaxed) & SERIAL_MUTED == 0);
+        uart.map_or(Ok(()), |uart| uart.write_str(text))
     }
 }
 
@@ -133,6 +154,9 @@ pub fn choose(options: Options, screen: Option<&Framebuffer>) {
 
 fn clear() {
     if let Some(mut surface) = surface() {
+        if surface.mode().is_text() {
+            khal::cursor::hide();
+        }
         SHOWN.with(|terminal| terminal.clear(&mut surface));
     }
 }
@@ -195,7 +219,8 @@ pub fn step(name: &str) {
 
 /// Prints a character; `false` if there is no room for it now. Without a console it is gone.
 pub fn put(character: u8) -> bool {
-    let has_room = console().0.is_none_or(|mut uart| uart.try_send(character));
+    let uart = console().0.filter(|_| MUTED.load(Relaxed) & SERIAL_MUTED == 0);
+    let has_room = uart.is_none_or(|mut uart| uart.try_send(character));
     if has_room && let Some(mut surface) = surface() {
         SHOWN.with(|terminal| terminal.put(&mut surface, character));
     }
@@ -218,14 +243,15 @@ pub fn read() -> Option<u8> {
     kept.or_else(receive)
 }
 
-/// The next character that comes from the line.
+/// The next character that comes from serial line or keyboard.
 pub fn receive() -> Option<u8> {
-    console().0?.receive()
+    console().0.and_then(|mut uart| uart.receive()).or_else(keyboard::receive)
 }
 
 #[panic_handler]
 fn panic(info: &PanicInfo<'_>) -> ! {
     take_screen();
+    MUTED.store(0, Relaxed);
     let mut console = console();
     let _ = writeln!(console, "\nmarcona: kernel panic: {}", info.message());
     if let Some(location) = info.location() {
@@ -237,12 +263,12 @@ fn panic(info: &PanicInfo<'_>) -> ! {
     crate::boot::stop_machine()
 }
 
-/// Takes the screen back from who has it: nobody runs any more who could draw.
-fn take_screen() {
-    if IS_LEFT.swap(false, Relaxed)
-        && let Some(Some(mode)) = MODE.try_get()
-    {
+/// Takes the screen back from who has it, as nobody runs who could draw; whether somebody had it.
+pub fn take_screen() -> bool {
+    let was_left = IS_LEFT.swap(false, Relaxed);
+    if was_left && let Some(Some(mode)) = MODE.try_get() {
         WINDOW.store(own_window(mode), Relaxed);
         clear();
     }
+    was_left
 }

@@ -14,6 +14,7 @@ mod facts;
 mod frame;
 mod interrupts;
 mod kdb;
+mod keyboard;
 mod kip;
 mod layout;
 mod machine;

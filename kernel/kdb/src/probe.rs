@@ -137,6 +137,11 @@ pub trait Probe {
         ""
     }
 
+    /// Prints on the next one of the consoles that there are; its name.
+    fn next_console(&mut self) -> &'static str {
+        "what is here"
+    }
+
     /// The kernel's symbols.
     fn symbols(&self) -> Symbols<'_> {
         Symbols::NONE

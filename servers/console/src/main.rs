@@ -9,10 +9,10 @@
 
 use core::cell::Cell;
 
-use console::keys::{Key, Keyboard};
 use console::options::{End, Options, Unknown};
 use console::pages::Pages;
 use console::view::View;
+use keys::{Key, Keyboard};
 use kformats::multiboot::v1;
 use l4::message::{Msg, accept_untyped};
 use l4::{MsgTag, ThreadId, Time, Timeouts, Word, interrupt, ipc, thread, utcb};
@@ -215,6 +215,7 @@ impl Server {
             match self.keyboard.take(code) {
                 Some(Key::Character(character)) => self.keep(character),
                 Some(Key::Restart) => Power::find().restart(),
+                Some(Key::Attention) => self.call_debugger(),
                 Some(key) => {
                     if let Some(view) = &mut self.view {
                         view.turn(self.pages, key);
@@ -227,6 +228,16 @@ impl Server {
             while let Some(byte) = serial::read_byte() {
                 self.keep(byte);
             }
+        }
+    }
+
+    /// Lets a person into the kernel's debugger, which may draw on the screen meanwhile.
+    fn call_debugger(&mut self) {
+        l4::kdb::enter_with!("Control, Alt and Escape");
+        // The debugger has seen them released.
+        self.keyboard = Keyboard::default();
+        if let Some(view) = &mut self.view {
+            view.redraw(self.pages);
         }
     }
 

@@ -2,9 +2,9 @@
 
 use core::fmt::{self, Write};
 
+use keys::Key;
 use screen::{COLUMNS_MAX, Canvas, ROWS_MAX, Style, Surface};
 
-use crate::keys::Key;
 use crate::pages::{BLANK, Change, Pages};
 
 /// What the line below says behind the number of the page.
@@ -53,11 +53,18 @@ impl<C: Canvas> View<C> {
         let page = match key {
             Key::PageUp => self.page.saturating_sub(1).max(pages.first()),
             Key::PageDown => (self.page + 1).min(pages.last()),
-            Key::First => pages.first(),
-            Key::Last => pages.last(),
-            Key::Character(_) | Key::Restart => return,
+            Key::Home => pages.first(),
+            Key::End => pages.last(),
+            _ => return,
         };
         self.show(pages, page);
+    }
+
+    /// Shows the page once more, after somebody else has drawn on the screen.
+    pub fn redraw(&mut self, pages: &Pages) {
+        self.surface.clear();
+        *self.shown = [[BLANK; COLUMNS_MAX]; ROWS_MAX];
+        self.show(pages, self.page);
     }
 
     /// Shows that the program has ended.
@@ -198,11 +205,11 @@ mod tests {
         server.check("line 0", "page 1 of 4");
         server.turn(Key::PageDown);
         server.check("line 24", "page 2 of 4");
-        server.turn(Key::Last);
+        server.turn(Key::End);
         server.check("line 72", "page 4 of 4");
         server.turn(Key::PageDown);
         server.check("line 72", "page 4 of 4");
-        server.turn(Key::First);
+        server.turn(Key::Home);
         server.turn(Key::PageUp);
         server.check("line 0", "page 1 of 4");
     }
@@ -210,11 +217,22 @@ mod tests {
     #[test]
     fn a_page_that_is_gone_is_left() {
         let mut server = Server::new();
-        server.turn(Key::First);
+        server.turn(Key::Home);
         (0..5000).for_each(|i| server.print(&format!("line {i}\n")));
         let first = server.pages.first();
-        server.turn(Key::First);
+        server.turn(Key::Home);
         server.check(&format!("line {}", 24 * first), &format!("page {} of 209", first + 1));
+    }
+
+    #[test]
+    fn what_somebody_drew_is_drawn_over() {
+        let mut server = Server::new();
+        (0..30).for_each(|i| server.print(&format!("line {i}\n")));
+        server.view.surface.draw(3, 3, b'X', Style::Plain);
+        server.view.surface.draw(24, 5, b'X', Style::Plain);
+        server.view.redraw(&server.pages);
+        server.check("line 24", "page 2 of 2");
+        assert!(server.lines().all(|line| !line.contains('X')));
     }
 
     #[test]

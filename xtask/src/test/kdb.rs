@@ -9,6 +9,7 @@ use anyhow::{Context, Result, ensure};
 use object::{Object, ObjectSection, ObjectSymbol};
 
 use super::boots::{self, PATIENCE};
+use super::media::{await_screen, watched, with_console};
 use super::{Case, Lab};
 use crate::config::Chosen;
 use crate::monitor::Monitor;
@@ -32,6 +33,8 @@ pub fn cases() -> Vec<Case> {
         Case::new("kdb::stops_at_hardware_breakpoints", "Kernel debugger, stops", hardware_breakpoint),
         Case::new("kdb::a_non_maskable_interrupt_enters", "Kernel debugger, stops", non_maskable),
         Case::new("kdb::escape_breaks_in", "Kernel debugger, stops", break_in),
+        Case::new("kdb::keyboard_and_screen_will_do", "Kernel debugger, stops", keyboard_and_screen),
+        Case::new("kdb::three_keys_enter_beside_the_console_server", "Kernel debugger, stops", three_keys),
         Case::new("kdb::a_panic_shows_where_and_for_whom", "", panic),
         Case::new("kdb::a_dump_shows_all_mistakes", "", from_a_dump),
         Case::new("kdb::gdb_finds_all_mistakes", "", in_gdb),
@@ -106,14 +109,67 @@ fn promises(lab: &Lab) -> Result<()> {
     Ok(())
 }
 
+fn shows(text: &'static str) -> impl Fn(&[String]) -> bool {
+    move |lines| lines.iter().any(|line| line.contains(text))
+}
+
+/// A person finds the ring of calls without a serial line, and then wants no more of the screen.
+fn keyboard_and_screen(lab: &Lab) -> Result<()> {
+    let mut machine = machine(lab, "")?;
+    machine.has_screen = true;
+    let (_, serial) = watched(machine, |monitor| {
+        await_screen(monitor, shows("? lists the commands, g leaves"))?;
+        monitor.press("w")?;
+        await_screen(monitor, shows("RING of 3: "))?;
+        // Lines are typed with capitals, taken back, completed; an arrow brings the last one.
+        for key in ["c", "m", "l", "u", "p", "ret", "shift-w", "backspace", "w", "a", "tab", "ret"] {
+            monitor.press(key)?;
+        }
+        await_screen(monitor, shows("kdb> waits"))?;
+        for key in ["c", "spc", "l", "spc", "7", "ret", "up"] {
+            monitor.press(key)?;
+        }
+        await_screen(monitor, |lines| lines.iter().filter(|line| line.contains("c l 7")).count() == 2)?;
+        for key in ["ctrl-u", "c", "spc", "c", "ret"] {
+            monitor.press(key)?;
+        }
+        await_screen(monitor, shows("kdb> c c"))
+    })?;
+    check(&serial, &["RING of 3: ", "waits", "RING of 3: ", "prints on the serial line"])
+}
+
+/// The debugger has the screen while a person is in it, and the console server has it afterwards.
+fn three_keys(lab: &Lab) -> Result<()> {
+    let kernel = machine(lab, "")?.modules.swap_remove(0);
+    let mut machine = with_console(lab, "pingpong", "menu mrs=0..0", "console=both");
+    machine.modules[0] = Module { args: machine.modules[0].args.clone(), ..kernel };
+    let (_, serial) = watched(machine, |monitor| {
+        await_screen(monitor, shows("q: quit"))?;
+        monitor.press("ctrl-alt-esc")?;
+        let lines = await_screen(monitor, shows("? lists the commands, g leaves"))?;
+        ensure!(!shows("q: quit")(&lines), "the page of the server is still there\n{}", lines.join("\n"));
+        monitor.press("l")?;
+        await_screen(monitor, shows("sigma1"))?;
+        monitor.press("g")?;
+        let lines = await_screen(monitor, shows("q: quit"))?;
+        ensure!(!shows("kdb>")(&lines), "the debugger's lines are still there\n{}", lines.join("\n"));
+        // The program's own keys are those before and behind.
+        monitor.press("2")?;
+        await_screen(monitor, shows("g: again"))
+    })?;
+    check(&serial, &["q: quit", "Control, Alt and Escape", "kdb> ", "g: again"])
+}
+
 /// Commands of all menus, one after the other, with answers to what they ask.
-const ALL: &str = "ltroot\rTroot\rwk/kcore::ipc\rKBqQSFroot\r p1\r\rdkffffffff80600000\r20\rDroot\r1000000\r20\r\
+const ALL: &str = "cccc\x1bltroot\rTroot\rwk/kcore::ipc\rKBqQSFroot\r p1\r\rdkffffffff80600000\r20\rDroot\r1000000\r20\r\
     UkNOWHERE\rUk\r4\rb0\rc#ks\x1bmmp1000000\rMsserver\ri60\rI\x1b\
     acmpr61\r1\rS0\rliCgPffffffff80600000\rIVal\x1b\x1bck\x1b?g";
 
 fn each_command(lab: &Lab) -> Result<()> {
     let console = typed(&machine(lab, "")?, ALL)?;
     let parts = [
+        "kdb/config> console",
+        "prints on the serial line",
         "kdb> threads",
         "(sigma0)",
         "kdb> showtcb",

@@ -73,7 +73,7 @@ fn same_each_time(lab: &Lab) -> Result<()> {
 }
 
 /// Runs a machine that does not end by itself, as long as `watch` looks at it.
-fn watched<T>(mut machine: Machine, watch: impl FnOnce(&mut Monitor) -> Result<T>) -> Result<(T, String)> {
+pub fn watched<T>(mut machine: Machine, watch: impl FnOnce(&mut Monitor) -> Result<T>) -> Result<(T, String)> {
     let dir = TempDir::new()?;
     let socket = dir.path().join("monitor");
     machine.monitor = Some(socket.clone());
@@ -90,7 +90,7 @@ fn watched<T>(mut machine: Machine, watch: impl FnOnce(&mut Monitor) -> Result<T
 }
 
 /// The lines of the screen, as soon as `is_there` says that they are what is waited for.
-fn await_screen(monitor: &mut Monitor, is_there: impl Fn(&[String]) -> bool) -> Result<Vec<String>> {
+pub fn await_screen(monitor: &mut Monitor, is_there: impl Fn(&[String]) -> bool) -> Result<Vec<String>> {
     let end = Instant::now() + PATIENCE / 2;
     let mut before = vec![];
     loop {

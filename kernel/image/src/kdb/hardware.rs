@@ -19,7 +19,7 @@ use crate::area;
 use crate::boot::bring_up;
 use crate::frame::frame;
 use crate::machine::{HARDWARE, local_apic};
-use crate::{KERNEL, config, kip, layout};
+use crate::{KERNEL, config, console, kip, layout};
 
 const PAGE_BYTES: u64 = 4096;
 const WORD_BYTES: u64 = 8;
@@ -262,6 +262,10 @@ impl Probe for Bench<'_> {
 
     fn words(&self) -> &str {
         config::WORDS
+    }
+
+    fn next_console(&mut self) -> &'static str {
+        console::choose_next()
     }
 
     fn symbols(&self) -> Symbols<'_> {

@@ -30,7 +30,7 @@ use khal::irq::IrqOff;
 use crate::area::{self, Area};
 use crate::config::{self, MAX_CPUS};
 use crate::machine::{HARDWARE, Hardware, local_apic};
-use crate::{KERNEL, layout, mitigations};
+use crate::{KERNEL, console, layout, mitigations};
 
 use hardware::Bench;
 use terminal::Line;
@@ -154,6 +154,7 @@ fn stay(reason: &Reason, entry: Entry, can_go: bool, stack: (usize, usize)) -> L
     let own = area::cpu();
     own_debugger(own);
     stop_others(own);
+    let was_left = config::KDB_CONS_KBD && console::take_screen();
     hardware::paint_stack(stack);
     // SAFETY: [KDB-OWNER] this processor is the owner until `OWNER` is reset below.
     let state = unsafe { &mut *STATE.0.get() };
@@ -161,8 +162,16 @@ fn stay(reason: &Reason, entry: Entry, can_go: bool, stack: (usize, usize)) -> L
     let leave = Session::new(kernel, &mut bench, &mut Line, state).run();
     // SAFETY: [KDB-OWNER] as above; others load theirs when they go on.
     unsafe { hardware::load_breakpoints() };
+    if was_left {
+        console::leave_screen();
+    }
     OWNER.store(0, Ordering::Release);
     leave
+}
+
+/// Whether a processor runs the debugger and the others stand still, or are about to.
+pub fn is_staying() -> bool {
+    OWNER.load(Ordering::Relaxed) != 0
 }
 
 /// Waits until nobody else owns the debugger. Who does stops this processor meanwhile.

@@ -1,4 +1,4 @@
-//! The debugger's terminal: the serial line.
+//! The debugger's terminal: the kernel's console.
 
 use core::fmt;
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -14,7 +14,7 @@ const SEQUENCE_US: u64 = 20_000;
 
 const ESCAPE: u8 = 0x1B;
 
-/// The serial line.
+/// The console.
 pub struct Line;
 
 impl fmt::Write for Line {

@@ -50,6 +50,12 @@ impl<M: Machine + 'static> Session<'_, '_, M> {
         Ok(None)
     }
 
+    pub(super) fn next_console(&mut self) -> Done {
+        let name = self.probe.next_console();
+        writeln!(self.out, "  prints on {name}")?;
+        Ok(None)
+    }
+
     pub(super) fn kernel_words(&mut self) -> Done {
         let (out, words) = (&mut self.out, self.probe.words());
         for word in words.split(' ') {

@@ -88,6 +88,7 @@ impl<M: Machine + 'static> Menus<M> {
         b't' "ids" "threads by name and number, TCB address, or raw id" => run set_ids,
         b'w' "words" "size of the words in memory dumps" => run set_words,
         b'l' "lines" "lines of a page; 0: no pages" => run set_lines,
+        b'c' "console" "the next console: all, the serial line, the screen" => run next_console,
         b'k' "kernel" "what the kernel was built with" => run kernel_words,
     );
 
