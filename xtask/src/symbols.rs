@@ -1,4 +1,4 @@
-//! The kernel's symbols, written into the place that its image keeps for them (kernel/kdb/src/symbols.rs).
+//! The kernel's symbols, written into the place that its image keeps for them (kernel/formats/src/symbols.rs).
 
 use anyhow::{Context, Result, anyhow, bail};
 use object::{Object, ObjectSection, ObjectSymbol, SymbolKind};
@@ -49,9 +49,9 @@ pub fn fill(bytes: &mut [u8]) -> Result<()> {
     };
     let place = bytes.get_mut(range).context("the place for symbols is beyond the file")?;
     let borrowed = symbols.iter().map(|(offset, name)| (*offset, name.as_str()));
-    if kdb::symbols::encode(borrowed, place).is_err() {
+    if kformats::symbols::encode(borrowed, place).is_err() {
         bail!(
-            "{} symbols do not fit into {} bytes: enlarge the place in kernel/image/src/kdb/symbols.rs",
+            "{} symbols do not fit into {} bytes: enlarge the place in kernel/image/src/symbols.rs",
             symbols.len(),
             place.len()
         );

@@ -12,3 +12,4 @@ pub mod elf;
 pub mod le;
 pub mod multiboot;
 pub mod paging;
+pub mod symbols;

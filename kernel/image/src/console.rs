@@ -5,7 +5,6 @@
 
 use core::cell::UnsafeCell;
 use core::fmt::{self, Write};
-use core::panic::PanicInfo;
 use core::ptr;
 use core::sync::atomic::{
     AtomicBool, AtomicU8, AtomicU16, AtomicUsize, Ordering::Acquire, Ordering::Relaxed, Ordering::Release,
@@ -107,7 +106,7 @@ pub fn choose_next() -> &'static str {
 }
 
 /// The console for the length of one message.
-struct Console(Option<Uart>);
+pub struct Console(Option<Uart>);
 
 fn console() -> Console {
     let port = PORT.load(Relaxed);
@@ -248,19 +247,11 @@ pub fn receive() -> Option<u8> {
     console().0.and_then(|mut uart| uart.receive()).or_else(keyboard::receive)
 }
 
-#[panic_handler]
-fn panic(info: &PanicInfo<'_>) -> ! {
+/// The console for the last words: whatever there is, whoever had it.
+pub fn of_a_panic() -> Console {
     take_screen();
     MUTED.store(0, Relaxed);
-    let mut console = console();
-    let _ = writeln!(console, "\nmarcona: kernel panic: {}", info.message());
-    if let Some(location) = info.location() {
-        let _ = writeln!(console, "marcona: at {location}");
-    }
-    if config::DEBUG {
-        kdb::panicked(format_args!("{}", info.message()));
-    }
-    crate::boot::stop_machine()
+    console()
 }
 
 /// Takes the screen back from who has it, as nobody runs who could draw; whether somebody had it.

@@ -13,7 +13,6 @@
 #![allow(clippy::unnecessary_cast)]
 
 mod ask;
-mod callers;
 mod commands;
 mod instructions;
 mod line;
@@ -23,12 +22,10 @@ mod output;
 mod probe;
 mod session;
 mod show;
-pub mod symbols;
 #[cfg(test)]
 mod tests;
 mod words;
 
-pub use callers::callers;
 pub use instructions::disassemble;
 pub use output::Terminal;
 pub use probe::{Breakpoint, BreakpointKind, Control, Entry, Gate, NoProbe, Probe, Registers, Width};

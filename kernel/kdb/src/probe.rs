@@ -5,7 +5,7 @@ use core::fmt;
 use kcore::machine::{CpuId, TcbRef};
 
 use crate::names::{Name, Named};
-use crate::symbols::Symbols;
+use kformats::symbols::Symbols;
 
 /// The general registers of a thread or of an interrupted kernel, by the processor's names.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]

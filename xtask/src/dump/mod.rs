@@ -9,8 +9,8 @@ use std::process::ExitCode;
 use anyhow::Result;
 use kcore::machine::{CpuId, TcbRef};
 use kdb::names::{Name, Named};
-use kdb::symbols::Symbols;
 use kdb::{Control, Entry, Probe, Registers, Session, State, Terminal};
+use kformats::symbols::Symbols;
 
 use crate::build;
 use crate::config::Chosen;
@@ -237,7 +237,7 @@ impl Probe for Bench<'_> {
         let entry = self.entry(self.chosen).filter(|entry| !entry.is_user);
         let read = |address: u64, bytes: &mut [u8]| self.read_kernel(address, bytes);
         let is_code = |address: u64| self.image.text.contains(&address);
-        entry.map_or(0, |entry| kdb::callers(&read, &is_code, entry.sp, addresses))
+        entry.map_or(0, |entry| kformats::code::callers::callers(&read, &is_code, entry.sp, addresses))
     }
     fn control(&mut self) -> Option<Control> {
         Some(self.remains().memory.processors.get(self.chosen.index())?.control)

@@ -62,7 +62,7 @@ impl Image {
         let list = symbols::of_kernel(&elf);
         let mut table = vec![0; 1 << 20];
         let borrowed = list.iter().map(|(offset, name)| (*offset, name.as_str()));
-        let len = kdb::symbols::encode(borrowed, &mut table).map_err(|_| anyhow!("too many symbols"))?;
+        let len = kformats::symbols::encode(borrowed, &mut table).map_err(|_| anyhow!("too many symbols"))?;
         table.truncate(len);
         let text = elf.section_by_name(".text").map_or(0..0, |text| text.address()..text.address() + text.size());
         Ok(Self { names, table, sample: (section.address(), data[..data.len().min(PAGE)].to_vec()), text })
@@ -77,8 +77,8 @@ impl Image {
     }
 
     /// The symbols as the debugger reads them.
-    pub fn symbols(&self) -> kdb::symbols::Symbols<'_> {
-        kdb::symbols::Symbols::new(&self.table, KERNEL_BASE)
+    pub fn symbols(&self) -> kformats::symbols::Symbols<'_> {
+        kformats::symbols::Symbols::new(&self.table, KERNEL_BASE)
     }
 }
 

@@ -14,7 +14,7 @@ use super::{Case, Lab};
 use crate::config::Chosen;
 use crate::monitor::Monitor;
 use crate::qemu::{Console, End, Ended, Input, Machine, Module, Typing};
-use crate::{build, dump, gdb, packages};
+use crate::{build, dump, gdb, packages, project};
 
 /// What the debugger says when it waits for the first key.
 const PROMPT: &str = "? lists the commands, g leaves\nkdb> ";
@@ -38,6 +38,7 @@ pub fn cases() -> Vec<Case> {
         Case::new("kdb::a_panic_shows_where_and_for_whom", "", panic),
         Case::new("kdb::a_dump_shows_all_mistakes", "", from_a_dump),
         Case::new("kdb::gdb_finds_all_mistakes", "", in_gdb),
+        Case::new("kdb::any_kernel_tells_what_went_wrong", "", astray),
         Case::new("kdb::a_kernel_without_it_has_nothing_of_it", "", nothing_left),
     ]
 }
@@ -428,6 +429,41 @@ fn in_gdb(lab: &Lab) -> Result<()> {
         "marcona: Marcona ",
     ];
     check(&said, &parts).with_context(|| errors.into_owned())
+}
+
+/// Lets the kernel go astray in a function: it executes where nothing is, with a word in a register that shows where.
+fn astray_in(function: &str) -> Result<String> {
+    let bytes = std::fs::read(project::image_dir().join("kernel.debug"))?;
+    let elf = object::File::parse(&*bytes)?;
+    let is_it = |name: &str| format!("{:#}", rustc_demangle::demangle(name)) == function;
+    let symbol = elf.symbols().find(|symbol| symbol.name().is_ok_and(is_it)).context("no such function")?;
+    let address = symbol.address();
+    Ok(format!(
+        "hbreak *{address:#x}\ncontinue\ndelete\nset $rbx=0x1234567890abcdef\nset $rip=0xffffffffc0de0000\ncontinue\n"
+    ))
+}
+
+/// A kernel without the debugger says as much of its end as one with it, but for names of threads.
+fn astray(lab: &Lab) -> Result<()> {
+    packages::program("gdb", &["gdb"])?;
+    let dir = tempfile::tempdir()?;
+    let (script, log) = (dir.path().join("script"), dir.path().join("console"));
+    std::fs::write(&script, astray_in("kernel::trap::user_trap")?)?;
+    let machine = boots::machine(lab, "max", 64);
+    let output = gdb::command(&machine, &log, Some(&script))?.stdin(Stdio::null()).output()?;
+    let parts = [
+        "kernel panic: exception 14 in the kernel: error 0x10, ip 0xffffffffc0de0000",
+        "marcona: processor 0, sp ",
+        "marcona: rax ",
+        " rbx 1234567890abcdef",
+        "marcona: for thread ",
+        "user ip ",
+        "return addresses on the stack:",
+        "marcona:   ffffffffc0de0000",
+        " common_gate",
+    ];
+    let said = std::fs::read_to_string(&log)?;
+    check(&said, &parts).with_context(|| String::from_utf8_lossy(&output.stderr).into_owned())
 }
 
 /// Names of the debugger's functions in a kernel.

@@ -1,25 +1,24 @@
 //! The machine as the debugger asks about it.
 
-use core::arch::asm;
 use core::fmt;
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use kcore::machine::{CpuId, TcbRef};
 use kdb::names::{Name, Named};
-use kdb::symbols::Symbols;
 use kdb::{Breakpoint, BreakpointKind, Control, Entry, Gate, Probe, Registers, Width};
+use kformats::symbols::Symbols;
 use khal::debug::{self, Breakpoints, Condition};
 use khal::irq::IrqOff;
 use khal::msr::Msr;
 use khal::port::Port;
-use khal::probe;
 
-use super::{NAMES, Owned, PARKED, PLACES, Reason, now_us, symbols};
+use super::{NAMES, Owned, PARKED, PLACES, Reason, now_us};
 use crate::area;
 use crate::boot::bring_up;
 use crate::frame::frame;
 use crate::machine::{HARDWARE, local_apic};
-use crate::{KERNEL, config, console, kip, layout};
+use crate::post_mortem::{control_words, find_callers, read_kernel, stack_pointer};
+use crate::{config, console, kip, layout, symbols};
 
 const PAGE_BYTES: u64 = 4096;
 const WORD_BYTES: u64 = 8;
@@ -74,28 +73,6 @@ fn optional(word: Option<u64>) -> [u64; 5] {
     [word.is_some().into(), word.unwrap_or(0), 0, 0, 0]
 }
 
-fn control_words() -> [u64; 5] {
-    let (cr0, cr2, cr3, cr4): (u64, u64, u64, u64);
-    // SAFETY: reading control registers changes nothing.
-    unsafe {
-        asm!(
-            "mov {a}, cr0", "mov {b}, cr2", "mov {c}, cr3", "mov {d}, cr4",
-            a = out(reg) cr0, b = out(reg) cr2, c = out(reg) cr3, d = out(reg) cr4,
-            options(nomem, nostack, preserves_flags),
-        );
-    }
-    [cr0, cr2, cr3, cr4, Msr::EFER.try_read().unwrap_or(0)]
-}
-
-/// The stack pointer.
-#[inline(always)]
-pub fn stack_pointer() -> usize {
-    let sp: usize;
-    // SAFETY: reading the stack pointer changes nothing.
-    unsafe { asm!("mov {}, rsp", out(reg) sp, options(nomem, nostack, preserves_flags)) };
-    sp
-}
-
 // --- the stack ---
 
 const PAINT: u64 = 0x5A5A_5A5A_5A5A_5A5A;
@@ -127,67 +104,12 @@ fn unpainted((begin, end): (usize, usize)) -> usize {
 
 // --- memory ---
 
-/// Reads the kernel's memory, byte by byte as far as it is there.
-pub fn read_kernel(address: u64, bytes: &mut [u8]) -> usize {
-    for (index, byte) in bytes.iter_mut().enumerate() {
-        let Some(at) = address.checked_add(index as u64) else { return index };
-        let aligned = at & !(WORD_BYTES - 1);
-        // SAFETY: what is mapped in the kernel is memory, or registers that do not mind being read: those of the local
-        // and the I/O APICs, of which only the chosen one shows.
-        let Some(word) = (unsafe { probe::read(aligned as usize) }) else { return index };
-        *byte = (word >> ((at - aligned) * 8)) as u8;
-    }
-    bytes.len()
-}
-
-/// The kernel's return addresses on a stack from `sp` on.
-pub fn callers(sp: u64, addresses: &mut [u64]) -> usize {
-    kdb::callers(&read_kernel, &symbols::is_code, sp, addresses)
-}
-
 /// The saved general registers of a thread.
 pub fn registers_of(thread: TcbRef) -> Registers {
     let f = frame(thread);
     let [rax, rbx, rcx, rdx, rsi, rdi, rbp, r8, r9, r10, r11, r12, r13, r14, r15] =
         f.general().map(|register| register.get() as u64);
     Registers { rax, rbx, rcx, rdx, rsi, rdi, rbp, r8, r9, r10, r11, r12, r13, r14, r15 }
-}
-
-/// Prints what a panic shows: registers, callers, the thread. A function of its own, as what it collects must not be on the
-/// part of the stack that it looks at.
-#[inline(never)]
-pub fn print_panic(out: &mut dyn fmt::Write, entry: &Entry) {
-    const CALLERS: usize = 24;
-    let [cr0, cr2, cr3, cr4, _] = control_words();
-    let _ = writeln!(
-        out,
-        "marcona: processor {}, sp {:x}, cr0 {cr0:x}, cr2 {cr2:x}, cr3 {cr3:x}, cr4 {cr4:x}",
-        area::cpu().index(),
-        entry.sp
-    );
-    if let (Some(thread), Some(kernel)) = (entry.thread, KERNEL.try_get()) {
-        let tcb = kernel.tcb(thread).view();
-        let name = NAMES.get(Named::Thread(tcb.id));
-        let name = name.as_ref().map_or("", Name::as_str);
-        let id = tcb.id;
-        let _ = writeln!(
-            out,
-            "marcona: for thread {:x}.{:x} {name}, user ip {:x}, sp {:x}",
-            id.thread_no(),
-            id.version(),
-            tcb.ip,
-            tcb.sp
-        );
-    }
-    let _ = writeln!(out, "marcona: return addresses on the stack:");
-    if entry.ip != 0 {
-        let _ = symbols::print_address(out, entry.ip);
-    }
-    let mut addresses = [0; CALLERS];
-    let count = callers(entry.sp, &mut addresses);
-    for &address in &addresses[..count] {
-        let _ = symbols::print_address(out, address);
-    }
 }
 
 /// The machine during one stay.
@@ -324,7 +246,7 @@ impl Probe for Bench<'_> {
     fn callers(&self, addresses: &mut [u64]) -> usize {
         let entry = self.entry(self.chosen);
         let sp = entry.filter(|entry| !entry.is_user && entry.sp != 0).map(|entry| entry.sp);
-        sp.map_or(0, |sp| callers(sp, addresses))
+        sp.map_or(0, |sp| find_callers(sp, addresses))
     }
 
     fn control(&mut self) -> Option<Control> {

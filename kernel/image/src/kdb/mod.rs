@@ -10,14 +10,13 @@
 //! which nothing goes on. In a kernel that was built without it nothing of this is called.
 
 mod hardware;
-mod symbols;
 mod terminal;
 
 pub use terminal::take_kept_key;
 
 use core::cell::UnsafeCell;
 use core::fmt::{self, Write};
-use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 use arrayvec::ArrayString;
 use kcore::kernel::Here;
@@ -26,10 +25,12 @@ use kdb::names::{NAME_BYTES, Name, Named, Names};
 use kdb::{Entry, Leave, Session, State};
 use khal::debug;
 use khal::irq::IrqOff;
+use l4_abi::ThreadId;
 
 use crate::area::{self, Area};
 use crate::config::{self, MAX_CPUS};
 use crate::machine::{HARDWARE, Hardware, local_apic};
+use crate::post_mortem::Place;
 use crate::{KERNEL, console, layout, mitigations};
 
 use hardware::Bench;
@@ -42,7 +43,7 @@ static OWNER: AtomicU32 = AtomicU32::new(0);
 /// Which processors are parked.
 static PARKED: [AtomicBool; MAX_CPUS] = [const { AtomicBool::new(false) }; MAX_CPUS];
 /// Where each one was.
-static PLACES: [Place; MAX_CPUS] = [const { Place::new() }; MAX_CPUS];
+static PLACES: [Stop; MAX_CPUS] = [const { Stop::new() }; MAX_CPUS];
 /// When a processor was last interrupted non-maskably by another one, microseconds on the clock and one more; all ones: it
 /// has been sent one that it has not taken.
 static SENT: [AtomicU64; MAX_CPUS] = [const { AtomicU64::new(0) }; MAX_CPUS];
@@ -50,8 +51,6 @@ static SENT: [AtomicU64; MAX_CPUS] = [const { AtomicU64::new(0) }; MAX_CPUS];
 static LOOKS_FOR_KEYS: AtomicBool = AtomicBool::new(true);
 /// A single step is under way.
 static IS_STEPPING: AtomicBool = AtomicBool::new(false);
-/// A panic has been told.
-static HAS_PANICKED: AtomicBool = AtomicBool::new(false);
 /// What programs called their threads and spaces. Tools find it by this name.
 static NAMES: Names = Names::new();
 /// What lasts from one stay to the next.
@@ -75,14 +74,14 @@ struct Owned<T>(UnsafeCell<T>);
 unsafe impl<T: Send> Sync for Owned<T> {}
 
 /// Where a processor was, in atomics, as another one reads it.
-struct Place {
+struct Stop {
     ip: AtomicU64,
     sp: AtomicU64,
     flags: AtomicU64,
     is_user: AtomicBool,
 }
 
-impl Place {
+impl Stop {
     const fn new() -> Self {
         Self { ip: AtomicU64::new(0), sp: AtomicU64::new(0), flags: AtomicU64::new(0), is_user: AtomicBool::new(false) }
     }
@@ -467,31 +466,19 @@ pub fn at_startup() {
 
 // --- panics ---
 
-/// The last exception in the kernel: where it was, its stack.
-static LAST_FAULT: [AtomicUsize; 2] = [const { AtomicUsize::new(0) }; 2];
-
-/// Notes an exception in the kernel that is about to end in a panic.
-pub fn note_fault(ip: usize, sp: usize) {
-    LAST_FAULT[0].store(ip, Ordering::Relaxed);
-    LAST_FAULT[1].store(sp, Ordering::Relaxed);
-}
-
-/// The kernel cannot go on; `message` has been printed. Prints where it was and lets a person look around.
-pub fn panicked(message: fmt::Arguments<'_>) {
-    if HAS_PANICKED.swap(true, Ordering::AcqRel) {
-        let _ = writeln!(Line, "a panic in the debugger, or at another processor: nothing more can be shown");
-        return;
-    }
-    let [ip, sp] = [&LAST_FAULT[0], &LAST_FAULT[1]].map(|word| word.load(Ordering::Relaxed) as u64);
-    let sp = if sp != 0 { sp } else { hardware::stack_pointer() as u64 };
-    let thread = current(area::cpu());
-    let entry = Entry { ip, sp, thread, ..Entry::default() };
-    hardware::print_panic(&mut Line, &entry);
+/// The kernel cannot go on, and has said so: lets a person look around. `message` is what it said.
+pub fn panicked(message: fmt::Arguments<'_>, place: &Place) {
+    let entry = Entry { ip: place.ip as u64, sp: place.sp as u64, thread: place.thread, ..Entry::default() };
     let mut why = Reason::new();
     let _ = write!(why, "panic: ");
     let _ = why.write_fmt(message);
     // The words that led here have been printed; what is left of this stack is enough, or the other one is taken.
     stay(&why, entry, false, kernel_stack());
+}
+
+/// Prints a space and the name of a thread, if it has one.
+pub fn print_name(out: &mut dyn Write, id: ThreadId) -> fmt::Result {
+    NAMES.get(Named::Thread(id)).map_or(Ok(()), |name| write!(out, " {}", name.as_str()))
 }
 
 /// The areas that the debugger looks at.

@@ -20,6 +20,7 @@ use l4_abi::{KERNEL_INTERFACE_OPCODE, Rights, ThreadId, Timeouts, Word};
 use crate::dispatch::{decide, decide_without_running, dispatch, go_on, here};
 use crate::frame::frame;
 use crate::machine::{self, Hardware};
+use crate::post_mortem;
 use crate::shootdown;
 use crate::wheels::{self, Wheel};
 use crate::{config, kdb};
@@ -225,8 +226,7 @@ pub extern "C" fn mend_exception(frame: &mut KernelFrame) -> bool {
         frame.ip = ip;
         return true;
     }
-    if config::DEBUG
-        && matches!(frame.vector, vector::GENERAL_PROTECTION | vector::PAGE_FAULT)
+    if matches!(frame.vector, vector::GENERAL_PROTECTION | vector::PAGE_FAULT)
         && let Some(ip) = khal::probe::mended(frame.ip)
     {
         frame.ip = ip;
@@ -236,12 +236,10 @@ pub extern "C" fn mend_exception(frame: &mut KernelFrame) -> bool {
 }
 
 /// An exception in kernel mode that is a bug.
-pub extern "C" fn kernel_exception(frame: &KernelFrame) -> ! {
-    // Where it stands the next fault of the debugger's probes puts its own.
+pub extern "C" fn kernel_exception(frame: &KernelFrame, scratch: &[usize; 9], preserved: &[usize; 6]) -> ! {
+    // Where it stands the next fault of a probe puts its own.
     let frame = *frame;
-    if config::DEBUG {
-        kdb::note_fault(frame.ip, frame.sp);
-    }
+    post_mortem::note_fault(frame.ip, frame.sp, preserved.iter().chain(scratch).copied());
     let root: usize;
     // SAFETY: reading CR3 changes nothing.
     unsafe { asm!("mov {}, cr3", out(reg) root, options(nomem, nostack, preserves_flags)) };

@@ -7,12 +7,16 @@
 use core::arch::global_asm;
 use core::fmt;
 
-use kdb::symbols::Symbols;
+use kformats::symbols::Symbols;
 
 use crate::{config, layout};
 
 /// Bytes of the place.
-const BYTES: usize = if config::DEBUG && config::DEBUG_SYMBOLS { 192 << 10 } else { 0 };
+const BYTES: usize = match (config::DEBUG_SYMBOLS, config::DEBUG) {
+    (false, _) => 0,
+    (true, false) => 128 << 10,
+    (true, true) => 192 << 10,
+};
 
 global_asm!(
     ".pushsection .rodata.kernel_symbols, \"a\"",

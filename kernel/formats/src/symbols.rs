@@ -107,7 +107,7 @@ impl SymbolName {
 
     /// The name.
     pub fn as_str(&self) -> &str {
-        core::str::from_utf8(&self.bytes[..self.len]).unwrap_or("?")
+        self.bytes.get(..self.len).and_then(|bytes| core::str::from_utf8(bytes).ok()).unwrap_or("?")
     }
 
     fn change(&mut self, kept: usize, new: &[u8]) -> Option<()> {

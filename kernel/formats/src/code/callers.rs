@@ -11,7 +11,7 @@ const WORD_BYTES: u64 = 8;
 const STACK_BYTES: u64 = 16 << 10;
 
 /// The return addresses on a stack from `sp` on, the innermost first; how many there are. `read` reads the kernel's memory
-/// as [`crate::Probe::read_kernel`] does; `is_code` says whether an address is in its code.
+/// from an address on, and says how many bytes were there; `is_code` says whether an address is in its code.
 pub fn callers(
     read: &dyn Fn(u64, &mut [u8]) -> usize,
     is_code: &dyn Fn(u64) -> bool,
@@ -23,12 +23,13 @@ pub fn callers(
     for offset in (0..STACK_BYTES).step_by(WORD_BYTES as usize) {
         let mut bytes = [0; WORD_BYTES as usize];
         let Some(at) = begin.checked_add(offset) else { break };
-        if count == addresses.len() || read(at, &mut bytes) < bytes.len() {
+        let Some(place) = addresses.get_mut(count) else { break };
+        if read(at, &mut bytes) < bytes.len() {
             break;
         }
         let word = u64::from_le_bytes(bytes);
         if is_code(word) && is_behind_call(read, word) {
-            addresses[count] = word;
+            *place = word;
             count += 1;
         }
     }
