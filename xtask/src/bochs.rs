@@ -3,7 +3,7 @@
 //!
 //! A command of its own, as next to none of the options of `run` means anything here: a disc is booted through firmware and
 //! GRUB, nothing can be typed, and nothing counts. The serial line goes to a file, which is followed. Bochs has no device
-//! that ends it with a status; a program that has ended says so on the line ([`END`]).
+//! that ends it with a status; a program that has ended says so on the line ([`qemu::told_status`]).
 
 use std::fs::{self, File};
 use std::io::{Read, Write};
@@ -33,8 +33,6 @@ const MAX_CPUS: i64 = 8;
 /// A processor with PCID and INVPCID.
 pub const DEFAULT_CPU: &str = "corei7_haswell_4770";
 
-/// How a program says with which status it has ended, where nothing ends the emulator.
-const END: &str = "l4-rt: ended with status ";
 /// How the kernel says that it stops, and with what status it does in QEMU.
 const PANIC: &str = "marcona: kernel panic: ";
 const PANIC_STATUS: u8 = 0x7E;
@@ -293,10 +291,10 @@ impl Line {
 
 /// How all ended, if the serial line says so in a line that is complete.
 fn end(text: &str) -> Option<End> {
-    text.split_inclusive('\n').filter_map(|line| line.strip_suffix('\n')).find_map(|line| {
-        if let Some(status) = line.strip_prefix(END) {
-            return status.parse().ok().map(End::Program);
-        }
+    if let Some(status) = qemu::told_status(text) {
+        return Some(End::Program(status));
+    }
+    text.split_inclusive('\n').filter(|line| line.ends_with('\n')).find_map(|line| {
         if line.starts_with(PANIC) {
             return Some(End::Program(PANIC_STATUS));
         }

@@ -31,6 +31,10 @@ pub const EXIT_DEVICE: [&str; 2] = ["-device", "isa-debug-exit,iobase=0xf4,iosiz
 /// What kickstart writes to the exit port when it refuses to boot.
 const BOOT_ERROR: u8 = 0x7F;
 
+/// Who says on the serial line how the program ended, and how.
+const TELLERS: [&str; 2] = ["l4-rt: ", "console: "];
+const ENDED: &str = "ended with status ";
+
 /// The console must be silent for this long before something is typed: then the program waits for it.
 const SILENCE: Duration = Duration::from_millis(500);
 
@@ -349,7 +353,7 @@ pub enum End {
     BootError,
     /// The time was over.
     Overrun,
-    /// Without a status: by Ctrl-A X, or because the machine reset itself.
+    /// Without a status: by Ctrl-A X, or because the machine switched itself off or reset itself.
     Off,
     /// The emulator failed.
     Emulator(String),
@@ -361,7 +365,7 @@ impl fmt::Display for End {
             Self::Program(status) => write!(f, "the program ended with status {status}"),
             Self::BootError => write!(f, "kickstart refused to boot, for the reason above"),
             Self::Overrun => write!(f, "the time is over and the program has not ended"),
-            Self::Off => write!(f, "the machine was left (Ctrl-A X) or reset itself (triple fault)"),
+            Self::Off => write!(f, "the machine was left (Ctrl-A X), switched off, or reset itself (triple fault)"),
             Self::Emulator(reason) => write!(f, "the emulator failed: {reason}"),
         }
     }
@@ -445,8 +449,9 @@ pub fn supervise(options: &[OsString], console: &Console, timeout: Option<Durati
     }
     let status = emulator.0.wait()?;
     let words = words.join().expect("the reader of stderr does not panic");
-    let end = if is_over { End::Overrun } else { end(status, &words, session.text.is_empty()) };
-    Ok(Ended { end, console: String::from_utf8_lossy(&session.text).into_owned() })
+    let console = String::from_utf8_lossy(&session.text).into_owned();
+    let end = if is_over { End::Overrun } else { end(status, &words, &console) };
+    Ok(Ended { end, console })
 }
 
 /// What is to be typed into `child`.
@@ -539,17 +544,25 @@ fn read_words(mut stderr: ChildStderr) -> JoinHandle<String> {
     })
 }
 
-/// Reads the end from QEMU's status and from its words on stderr. `is_silent`: nothing came from the serial line.
-fn end(status: ExitStatus, words: &str, is_silent: bool) -> End {
+/// The status with which the program ended by what was last said on the serial line: programs say it before they switch the
+/// machine off.
+pub fn told_status(console: &str) -> Option<u8> {
+    // A line that is not complete may lack a digit.
+    let line = console.strip_suffix('\n')?.lines().next_back()?;
+    TELLERS.iter().find_map(|teller| line.strip_prefix(teller))?.strip_prefix(ENDED)?.parse().ok()
+}
+
+/// Reads the end from QEMU's status, from its words on stderr, and from what came from the serial line.
+fn end(status: ExitStatus, words: &str, console: &str) -> End {
     let mut complaints = words.lines().filter(|line| !line.is_empty() && !line.contains("warning:"));
     let complaint = complaints.next().map(|line| line.trim_start_matches("qemu-system-x86_64: ").to_owned());
     let Some(code) = status.code() else {
         return End::Emulator(complaint.unwrap_or_else(|| status.to_string()));
     };
     match (u8::try_from(code).unwrap_or(u8::MAX), complaint) {
-        (0, None) => End::Off,
+        (0, None) => told_status(console).map_or(End::Off, End::Program),
         // QEMU refuses its options with the same status as a program that ends with 0.
-        (1, Some(reason)) if is_silent => End::Emulator(reason),
+        (1, Some(reason)) if console.is_empty() => End::Emulator(reason),
         (code, _) if code % 2 == 1 && code >> 1 == BOOT_ERROR => End::BootError,
         (code, _) if code % 2 == 1 => End::Program(code >> 1),
         (code, reason) => End::Emulator(reason.unwrap_or_else(|| format!("status {code}"))),
@@ -567,20 +580,26 @@ mod tests {
 
     #[test]
     fn the_status_of_the_program_comes_back() {
-        let check = |code: i32, words: &str, is_silent, expected: End| {
-            assert_eq!(end(ExitStatus::from_raw(code << 8), words, is_silent), expected, "{code} {words:?}");
+        let check = |code: i32, words: &str, console: &str, expected: End| {
+            assert_eq!(end(ExitStatus::from_raw(code << 8), words, console), expected, "{code} {words:?} {console}");
         };
-        check(1, "", false, End::Program(0));
-        check(1, "", true, End::Program(0));
-        check(7, "", false, End::Program(3));
-        check(253, "", false, End::Program(126));
-        check(255, "", false, End::BootError);
-        check(0, "", false, End::Off);
-        check(1, "qemu-system-x86_64: warning: no svm\n", true, End::Program(0));
-        check(1, "qemu-system-x86_64: -m 1: bad\n", true, End::Emulator("-m 1: bad".to_owned()));
-        check(2, "", false, End::Emulator("status 2".to_owned()));
-        check(0, "qemu-system-x86_64: lost\n", false, End::Emulator("lost".to_owned()));
-        let killed = end(ExitStatus::from_raw(9), "", false);
+        check(1, "", "x\n", End::Program(0));
+        check(1, "", "", End::Program(0));
+        check(7, "", "x\n", End::Program(3));
+        check(253, "", "x\n", End::Program(126));
+        check(255, "", "x\n", End::BootError);
+        check(0, "", "x\n", End::Off);
+        check(0, "", "x\nl4-rt: ended with status 0\n", End::Program(0));
+        check(0, "", "x\nconsole: ended with status 101\n", End::Program(101));
+        check(0, "", "l4-rt: ended with status 10", End::Off);
+        check(0, "", "l4-rt: ended with status 300\n", End::Off);
+        check(0, "", "l4-rt: ended with status 0\nkickstart 0.1.0\n", End::Off);
+        check(7, "", "l4-rt: ended with status 0\n", End::Program(3));
+        check(1, "qemu-system-x86_64: warning: no svm\n", "", End::Program(0));
+        check(1, "qemu-system-x86_64: -m 1: bad\n", "", End::Emulator("-m 1: bad".to_owned()));
+        check(2, "", "x\n", End::Emulator("status 2".to_owned()));
+        check(0, "qemu-system-x86_64: lost\n", "x\n", End::Emulator("lost".to_owned()));
+        let killed = end(ExitStatus::from_raw(9), "", "");
         assert_eq!(killed, End::Emulator("signal: 9 (SIGKILL)".to_owned()));
     }
 

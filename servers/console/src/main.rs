@@ -8,6 +8,7 @@
 #![forbid(unsafe_code)]
 
 use core::cell::Cell;
+use core::fmt::Write;
 
 use console::options::{End, Options, Unknown};
 use console::pages::Pages;
@@ -16,6 +17,7 @@ use keys::{Key, Keyboard};
 use kformats::multiboot::v1;
 use l4::message::{Msg, accept_untyped};
 use l4::{MsgTag, ThreadId, Time, Timeouts, Word, interrupt, ipc, thread, utcb};
+use l4_rt::console::ENDED;
 use l4_rt::console::protocol::{END, NO_KEY, READ, WAIT, WRITE, WRITE_BYTES_MAX};
 use l4_rt::port::HarmlessPort;
 use l4_rt::power::Power;
@@ -24,6 +26,8 @@ use screen::{COLUMNS_MAX, Canvas, Mode, ROWS_MAX, Surface};
 
 /// How long a key of the serial line may have to wait.
 const LOOK: Time = Time::period_us(10_000);
+/// The key that switches the machine off when the program has ended.
+const ESCAPE: u8 = 0x1B;
 /// Keys that nobody has read yet.
 const KEYS_KEPT: usize = 64;
 
@@ -77,6 +81,8 @@ struct Server {
     /// Who waits for a key.
     waiting: Option<ThreadId>,
     line: ThreadId,
+    /// The program has ended: nobody reads keys any more.
+    has_ended: bool,
 }
 
 impl Server {
@@ -101,6 +107,7 @@ impl Server {
             key_count: 0,
             waiting: None,
             line,
+            has_ended: false,
         };
         if keyboard::start() {
             // Without the interrupt keys are found when somebody asks for one.
@@ -167,27 +174,34 @@ impl Server {
                 None
             }
             (END, 1..) => {
-                let status = utcb().mr(1) as u8;
-                if let Some(view) = &mut self.view {
-                    view.end(self.pages, status);
-                }
-                self.end();
-                None
+                self.end(utcb().mr(1) as u8);
+                answer(None)
             }
             _ => None,
         }
     }
 
-    /// Does what is to happen when the program has ended.
-    fn end(&mut self) {
+    /// Does what is to happen when the program has ended. Returns if the machine stays on.
+    fn end(&mut self, status: u8) {
+        self.has_ended = true;
+        if let Some(view) = &mut self.view {
+            view.end(self.pages, status);
+        }
         if self.options.outputs.serial {
+            // The screen has a line for it.
+            let _ = writeln!(serial::Line, "console: {ENDED}{status}");
             serial::flush();
         }
         match self.options.end {
-            End::Stay => return,
-            End::Off => Power::find().off(),
+            End::Stay => {}
+            End::Off => self.switch_off(),
             End::Restart => Power::find().restart(),
         }
+    }
+
+    /// Switches the machine off, or says why it stays on.
+    fn switch_off(&mut self) {
+        Power::find().off();
         self.print(b"console: the firmware does not say how this machine is switched off\n");
     }
 
@@ -213,6 +227,7 @@ impl Server {
     fn take_keys(&mut self) {
         while let Some(code) = keyboard::read_code() {
             match self.keyboard.take(code) {
+                Some(Key::Character(ESCAPE)) if self.has_ended => self.switch_off(),
                 Some(Key::Character(character)) => self.keep(character),
                 Some(Key::Restart) => Power::find().restart(),
                 Some(Key::Attention) => self.call_debugger(),

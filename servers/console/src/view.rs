@@ -9,6 +9,8 @@ use crate::pages::{BLANK, Change, Pages};
 
 /// What the line below says behind the number of the page.
 const KEYS: &str = "PgUp PgDn: pages, Ctrl-Alt-Del: restart";
+/// The same when the program has ended, beside how it did.
+const LAST_KEYS: &str = "PgUp PgDn: pages, Esc: off";
 
 /// A screen with a page on it.
 pub struct View<C> {
@@ -97,10 +99,10 @@ impl<C: Canvas> View<C> {
         let (page, last) = (self.page + 1, pages.last() + 1);
         // What is too long for the screen is cut off.
         let _ = write!(line, " Marcona | page {page} of {last} | ");
-        if let Some(status) = self.status {
-            let _ = write!(line, "ended with status {status} | ");
-        }
-        let _ = line.write_str(KEYS);
+        let _ = match self.status {
+            Some(status) => write!(line, "ended with status {status} | {LAST_KEYS}"),
+            None => line.write_str(KEYS),
+        };
         let row = pages.rows();
         for column in 0..pages.columns() {
             if self.shown[row][column] != line.cells[column] {
@@ -240,6 +242,6 @@ mod tests {
         let mut server = Server::new();
         server.view.end(&server.pages, 3);
         let last = server.lines().next_back().expect("a screen has lines");
-        assert!(last.contains("ended with status 3"), "{last}");
+        assert!(last.contains("ended with status 3") && last.ends_with("Esc: off"), "{last}");
     }
 }

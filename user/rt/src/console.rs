@@ -13,7 +13,7 @@ use l4::{MR_COUNT, MsgTag, ThreadId, Time, Timeouts, Word, ipc, kip, thread, utc
 
 use crate::serial;
 
-/// The messages to the console server. Each is a call, but for the last; answers have label 0.
+/// The messages to the console server. Each is a call; answers have label 0.
 pub mod protocol {
     use l4::Word;
 
@@ -23,7 +23,7 @@ pub mod protocol {
     pub const READ: Word = 0xC02;
     /// Waits for a key, for one thread at a time. The answer is as for [`READ`].
     pub const WAIT: Word = 0xC03;
-    /// Says that the program has ended. MR1: its status. There is no answer.
+    /// Says that the program has ended. MR1: its status. The answer, which is empty, comes if the machine stays on.
     pub const END: Word = 0xC04;
 
     /// No key was typed, or somebody else waits for it.
@@ -31,6 +31,9 @@ pub mod protocol {
     /// Most bytes that a message prints.
     pub const WRITE_BYTES_MAX: usize = 62 * size_of::<Word>();
 }
+
+/// How whoever says it on the serial line says how the program ended: its status follows.
+pub const ENDED: &str = "ended with status ";
 
 /// How long the console server may take to listen, at first, and to print.
 const PATIENCE: Time = Time::period_us(10_000_000);
@@ -143,11 +146,7 @@ fn key(word: Word) -> Option<u8> {
     u8::try_from(word).ok()
 }
 
-/// Says that the program has ended.
-pub fn tell_end(status: u8) {
-    if let Some(server) = server() {
-        Msg::of_words(MsgTag::new(protocol::END, 1, 0), &[status.into()]).load();
-        // Nobody is left who could do anything about an error.
-        let _ = ipc::send_timeout(server, PATIENCE);
-    }
+/// Says that the program has ended; whether there is a server that heard it. Returns if the machine stays on.
+pub fn tell_end(status: u8) -> bool {
+    server().is_some_and(|server| call(server, protocol::END, &[status.into()], PATIENCE).is_some())
 }

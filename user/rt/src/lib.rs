@@ -77,22 +77,26 @@ extern "C" fn begin() -> ! {
     exit(0)
 }
 
-/// Ends the program. In an emulator that has a device for it the machine ends with this status; elsewhere the console
-/// server hears of it, in Bochs also who reads the serial line, and the thread sleeps for ever.
+/// Ends the program, and with it the machine. A console server hears of it, and does what it was told to; without one the
+/// status is said on the serial line, and the machine is switched off. If it stays on, an emulator that has a device for it
+/// ends with this status, and elsewhere the thread sleeps for ever.
 pub fn exit(status: u8) -> ! {
     serial::flush();
-    arch::exit_emulator(status);
-    console::tell_end(status);
-    if arch::is_bochs() {
-        println!("l4-rt: ended with status {status}");
+    if !console::tell_end(status) {
+        println!("l4-rt: {}{status}", console::ENDED);
         serial::flush();
+        power::Power::find().off();
     }
+    arch::exit_emulator(status);
     l4::time::sleep_forever()
 }
 
 #[panic_handler]
 fn panic(info: &PanicInfo<'_>) -> ! {
     println!("{info}");
+    serial::flush();
+    // Who panics may be anybody, in whatever state: one instruction ends the emulator, before much else is tried.
+    arch::exit_emulator(PANIC_STATUS);
     exit(PANIC_STATUS)
 }
 

@@ -120,7 +120,7 @@ pub fn read_byte_blocking() -> u8 {
 }
 
 /// The line as a place to write text.
-pub(crate) struct Line;
+pub struct Line;
 
 impl Write for Line {
     fn write_str(&mut self, text: &str) -> fmt::Result {

@@ -100,7 +100,9 @@ impl Entry {
         line(format!("    module2 /{DIR}/kernel kernel {console}"));
         line(format!("    module2 /{DIR}/sigma0 sigma0"));
         line(format!("    module2 /{DIR}/{name} {}", [name, args].join(" ").trim_end()));
-        line(format!("    module2 /{DIR}/{SERVER} {SERVER} {console}"));
+        // Without a screen nobody needs the machine when the last line has been sent.
+        let end = if self.output == Output::Serial { " end=off" } else { "" };
+        line(format!("    module2 /{DIR}/{SERVER} {SERVER} {console}{end}"));
         line("}".to_owned());
     }
 }

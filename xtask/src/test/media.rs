@@ -11,7 +11,7 @@ use super::boots::{PATIENCE, check_success, machine, tail};
 use super::{Case, Lab};
 use crate::image::{self, Entry, Firmware, Medium, Menu};
 use crate::monitor::Monitor;
-use crate::qemu::{Console, End, Machine, Module};
+use crate::qemu::{self, Console, End, Machine, Module};
 
 /// Numbers of message registers of which the benchmark has a row.
 const ROWS: u32 = 64;
@@ -24,6 +24,8 @@ pub fn cases() -> Vec<Case> {
     use Medium::{Cd, Usb};
     let mut cases = vec![
         Case::new("media::the_machine_can_be_switched_off", "Boot, power", switched_off),
+        Case::new("media::the_status_of_a_program_comes_back", "Boot, power", failing_program),
+        Case::new("media::a_key_switches_the_machine_off", "Boot, power", switched_off_by_key),
         Case::new("media::three_keys_start_the_machine_again", "Boot, power", restarted),
         Case::new("media::two_images_are_the_same", "", same_each_time),
         Case::new("media::results_stay_on_the_text_screen", "Boot, consoles", text_screen),
@@ -191,18 +193,53 @@ fn keyboard(lab: &Lab) -> Result<()> {
     .map(drop)
 }
 
-/// It ends, by itself and not by a reset, when the program has ended.
+/// It ends, by itself and not by a reset, when the program has ended, whose status is known all the same. It is the console
+/// server that switches it off, and the program itself without one.
 fn switched_off(lab: &Lab) -> Result<()> {
     for board in ["pc", "q35", "microvm"] {
-        let mut machine = with_console(lab, "pingpong", "mrs=0..0", "console=serial");
-        (machine.has_exit, machine.restarts, machine.has_screen, machine.board) =
-            (false, true, false, board.to_owned());
-        machine.modules[3].args = "console=serial end=off".to_owned();
-        let ended = machine.boot(&Console::none(), Some(PATIENCE))?;
-        let tables = ended.console.matches("one way").count();
-        ensure!(ended.end == End::Off && tables == 2, "{board}: {}\n{}", ended.end, tail(&ended.console));
+        let mut served = with_console(lab, "pingpong", "mrs=0..0", "console=serial");
+        served.modules[3].args = "console=serial end=off".to_owned();
+        let mut alone = machine(lab, "max", 256);
+        alone.modules[2].args = "mrs=0..0".to_owned();
+        for mut machine in [served, alone] {
+            (machine.has_exit, machine.restarts, machine.has_screen, machine.board) =
+                (false, true, false, board.to_owned());
+            let ended = machine.boot(&Console::none(), Some(PATIENCE))?;
+            let tables = ended.console.matches("one way").count();
+            ensure!(ended.end == End::Program(0) && tables == 2, "{board}: {}\n{}", ended.end, tail(&ended.console));
+        }
     }
     Ok(())
+}
+
+/// The status of a program that fails comes back when it has switched the machine off, be there a device for it or not.
+fn failing_program(lab: &Lab) -> Result<()> {
+    for has_exit in [false, true] {
+        let mut machine = machine(lab, "max", 256);
+        machine.modules[2] = Module { file: lab.image("l4test"), args: "run=no_test_has_this_name".to_owned() };
+        (machine.has_exit, machine.restarts) = (has_exit, true);
+        let ended = machine.boot(&Console::none(), Some(PATIENCE))?;
+        let has_failed = matches!(ended.end, End::Program(1..));
+        ensure!(has_failed && qemu::told_status(&ended.console).is_some(), "{}\n{}", ended.end, tail(&ended.console));
+    }
+    Ok(())
+}
+
+/// A key switches it off when the program has ended and a person has seen what it printed.
+fn switched_off_by_key(lab: &Lab) -> Result<()> {
+    let mut machine = with_console(lab, "pingpong", "mrs=0..0", "console=both");
+    let dir = TempDir::new()?;
+    let socket = dir.path().join("monitor");
+    (machine.monitor, machine.has_exit, machine.restarts) = (Some(socket.clone()), false, true);
+    thread::scope(|scope| {
+        let boot = scope.spawn(|| machine.boot(&Console::none(), Some(PATIENCE)));
+        let mut monitor = Monitor::connect(&socket)?;
+        await_screen(&mut monitor, |lines| lines.iter().any(|line| line.contains(ENDED)))?;
+        monitor.press("esc")?;
+        let ended = boot.join().expect("a boot does not panic")?;
+        ensure!(ended.end == End::Program(0), "{}\n{}", ended.end, tail(&ended.console));
+        Ok(())
+    })
 }
 
 /// The loader is there a second time.

@@ -30,14 +30,6 @@ pub fn exit_emulator(status: u8) {
     out_byte(DEBUG_EXIT, status);
 }
 
-/// Bochs's port for output, which reads as its own number where it is on.
-const BOCHS_OUTPUT: u16 = 0xE9;
-
-/// Whether this is Bochs with that port.
-pub fn is_bochs() -> bool {
-    u16::from(in_byte(BOCHS_OUTPUT)) == BOCHS_OUTPUT
-}
-
 /// Writes a byte to a port. Devices that reach into memory by themselves are not ours to program: the callers in this
 /// crate write to the serial line, the keyboard's controller, the registers that switch the machine off, and to the emulator.
 pub fn out_byte(port: u16, value: u8) {
