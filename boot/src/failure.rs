@@ -136,7 +136,7 @@ impl fmt::Display for Subject {
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::NotMultiboot(magic) => write!(f, "is not Multiboot (eax is {magic:#x})"),
+            Self::NotMultiboot(magic) => write!(f, "is neither Multiboot nor PVH (eax is {magic:#x})"),
             Self::Information(error) => write!(f, "{error}"),
             Self::NoMemoryMap => write!(f, "brings no memory map"),
             Self::TooManyRegions => write!(f, "its memory map has more than {MAX_REGIONS} entries"),

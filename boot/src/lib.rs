@@ -75,10 +75,10 @@ pub trait Memory: Physical {
     fn copy(&mut self, from: Extent, to: u64) -> Option<()>;
 }
 
-/// What the Multiboot loader leaves in registers.
+/// What the loader leaves in registers.
 #[derive(Clone, Copy, Debug)]
 pub struct Handoff {
-    /// eax.
+    /// eax; where nothing is defined for it the entry code puts [`kformats::multiboot::pvh::MAGIC`] there.
     pub magic: u32,
     /// ebx: physical address of the boot information.
     pub info: u32,

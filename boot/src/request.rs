@@ -1,9 +1,10 @@
-//! What the Multiboot loader brought, copied out of its structures.
+//! What the loader brought, be it by Multiboot or by PVH, copied out of its structures.
 
 use core::ops::Range;
 
 use arrayvec::ArrayVec;
-use kformats::multiboot::{BasicMemory, Framebuffer, Info, Physical, Region, v1, v2};
+use kformats::acpi::ROOT_POINTER_BYTES;
+use kformats::multiboot::{BasicMemory, Framebuffer, Info, Physical, Region, pvh, v1, v2};
 
 use crate::failure::{Failure, Name, Problem, Subject};
 use crate::load::Image;
@@ -12,9 +13,6 @@ use crate::{Extent, Handoff, KERNEL, MAX_MODULES, MAX_REGIONS, MAX_TEXT_BYTES, R
 /// Most extents that are ever in use at once: the loader, the memory map, each module's place and the place where it is
 /// linked, kernel memory and two tables.
 pub(crate) const MAX_BUSY: usize = 2 * MAX_MODULES + 5;
-
-/// Bytes of the root pointer of ACPI that are kept: all that mean something.
-const ROOT_POINTER_BYTES: usize = 36;
 
 /// A list of extents that are in use.
 pub(crate) type Busy = ArrayVec<Extent, MAX_BUSY>;
@@ -54,6 +52,7 @@ impl Request {
                 Self::copy(&info, Some(*info.header()))
             }
             v2::LOADER_MAGIC => Self::copy(&v2::Info::new(memory, address)?, None),
+            pvh::MAGIC => Self::copy(&pvh::Info::new(memory, address)?, None),
             other => Err(Problem::NotMultiboot(other).of(Subject::Loader)),
         }?;
         request.framebuffer = request.framebuffer.or(handoff.text_screen.then_some(Framebuffer::PC_TEXT));

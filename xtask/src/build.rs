@@ -18,6 +18,11 @@ use crate::project::{self, Arch};
 use crate::symbols;
 use crate::toolchain::Toolchain;
 
+/// The loader, and the same for machines that start it by PVH: as QEMU takes what has a Multiboot header for a Multiboot
+/// kernel, this one has none.
+const LOADER: &str = "kickstart";
+pub const PVH_LOADER: &str = "kickstart-pvh";
+
 /// The image that configurations are about.
 const KERNEL: &str = "kernel";
 /// The crates that it is made of.
@@ -77,7 +82,8 @@ pub fn images(names: &[&str], config: &Chosen) -> Result<PathBuf> {
     images_in(&dir, &others, |_| (), "")?;
     let configured = dir.join("config").join(config.key());
     kernel_in(&configured, config)?;
-    for name in names_with_symbols(&others) {
+    let more = others.contains(&LOADER).then(|| PVH_LOADER.to_owned());
+    for name in names_with_symbols(&others).chain(more) {
         replace(&configured.join(&name), &fs::read(dir.join(&name))?)?;
     }
     Ok(configured)
@@ -155,7 +161,22 @@ fn install(file: &Path, dir: &Path, name: &str) -> Result<()> {
     }
     replace(&dir.join(format!("{name}.debug")), &bytes)?;
     let stripped = Image { bytes }.strip().with_context(|| format!("{} is not sound", file.display()))?;
+    if name == LOADER {
+        replace(&dir.join(PVH_LOADER), &without_multiboot(&stripped.bytes)?)?;
+    }
     replace(&dir.join(name), &stripped.bytes)
+}
+
+/// The loader without the magic number of its Multiboot header.
+fn without_multiboot(loader: &[u8]) -> Result<Vec<u8>> {
+    const MAGIC: [u8; 4] = 0x1BAD_B002u32.to_le_bytes();
+    const SEARCHED_BYTES: usize = 8 << 10;
+    const ALIGN: usize = 4;
+    let mut bytes = loader.to_vec();
+    let searched = bytes.chunks_exact_mut(ALIGN).take(SEARCHED_BYTES / ALIGN);
+    let header = searched.into_iter().find(|word| **word == MAGIC);
+    header.context("the loader has no Multiboot header")?.fill(0);
+    Ok(bytes)
 }
 
 /// Writes `file` such that an emulator that reads it at the same time sees the old or the new one.

@@ -4,6 +4,7 @@
 mod bench;
 mod bochs;
 mod build;
+mod bundle;
 mod cargo;
 mod config;
 mod coverage;

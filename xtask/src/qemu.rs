@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::packages;
+use crate::{build, bundle, packages};
 
 /// The emulator's name in the search path.
 pub const PROGRAM: &str = "qemu-system-x86_64";
@@ -106,6 +106,8 @@ impl Module {
 pub enum Boot {
     /// The loader and the modules of [`Machine`], which QEMU puts into memory.
     Modules,
+    /// The same by PVH: the loader for it, and the modules as the one file that there can be.
+    Pvh(PathBuf),
     /// What its firmware finds on a medium: QEMU's options for both.
     Medium(Vec<String>),
 }
@@ -189,6 +191,14 @@ impl Machine {
         Self { boot: Boot::Medium(options), modules: Vec::new(), ..nothing }
     }
 
+    /// The same machine, whose loader is started by PVH; the file with the modules is written into `dir`, which must stay.
+    pub fn by_pvh(self, dir: &Path) -> Result<Self> {
+        let bundle = dir.join("bundle");
+        bundle::write(&bundle, &self.modules)?;
+        let kickstart = self.kickstart.with_file_name(build::PVH_LOADER);
+        Ok(Self { boot: Boot::Pvh(bundle), kickstart, ..self })
+    }
+
     /// QEMU's options; `console` decides where the serial line goes.
     pub fn options(&self, console: &Console) -> Vec<OsString> {
         let (cpus, sockets, memory) = (self.cpus, self.sockets, self.memory_mib);
@@ -244,8 +254,11 @@ impl Machine {
         if !self.boot_args.is_empty() {
             words.extend(["-append".into(), self.boot_args.clone().into()]);
         }
-        let modules: Vec<String> = self.modules.iter().map(Module::option).collect();
-        words.extend(["-initrd".into(), modules.join(",").into()]);
+        let modules = match &self.boot {
+            Boot::Pvh(bundle) => bundle.into(),
+            _ => self.modules.iter().map(Module::option).collect::<Vec<_>>().join(",").into(),
+        };
+        words.extend(["-initrd".into(), modules]);
         words
     }
 

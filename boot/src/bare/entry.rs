@@ -1,6 +1,7 @@
 //! The way into 64-bit mode, and from there back to the kernel's entry.
 //!
-//! A Multiboot loader enters `kickstart_entry` in 32-bit protected mode with flat segments and paging off. The first
+//! A Multiboot loader enters `kickstart_entry` in 32-bit protected mode with flat segments and paging off; so does one that
+//! starts virtual machines without firmware (PVH), which finds `pvh_entry` by a note and defines nothing for eax. The first
 //! 4 GiB get mapped one to one with 2 MiB pages, and [`start`](super::start) runs in 64-bit mode. What it returns is
 //! jumped to in the first mode again: interrupts off, flat 32-bit segments, paging off, caches written back.
 
@@ -42,6 +43,28 @@ global_asm!(
     m2_magic = const MULTIBOOT2_MAGIC,
     m2_bytes = const MULTIBOOT2_HEADER_BYTES,
     m2_checksum = const (MULTIBOOT2_MAGIC + MULTIBOOT2_HEADER_BYTES).wrapping_neg(),
+);
+
+global_asm!(
+    // The note (Xen, x86/HVM direct boot ABI): sizes of name and value, type XEN_ELFNOTE_PHYS32_ENTRY, name, value.
+    ".pushsection .note.pvh, \"a\", @note",
+    ".balign 4",
+    ".long 4, 8, 18",
+    ".asciz \"Xen\"",
+    ".quad pvh_entry",
+    ".popsection",
+);
+
+global_asm!(
+    // in:   ebx start information; 32-bit, flat, no paging
+    ".pushsection .text.pvh_entry, \"ax\"",
+    ".code32",
+    "pvh_entry:",
+    "mov eax, {magic}",
+    "jmp kickstart_entry",
+    ".code64",
+    ".popsection",
+    magic = const kformats::multiboot::pvh::MAGIC,
 );
 
 global_asm!(

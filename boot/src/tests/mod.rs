@@ -5,7 +5,7 @@ mod refused;
 mod started;
 
 use kformats::le::put;
-use kformats::multiboot::{Field, Framebuffer, FramebufferKind, Physical, Region, v1, v2};
+use kformats::multiboot::{Field, Framebuffer, FramebufferKind, Physical, Region, pvh, v1, v2};
 
 use crate::{Consoles, Extent, Handoff, Launch, Memory};
 
@@ -235,10 +235,10 @@ impl Machine {
             files.push((at, at + bytes.len() as u64, text.as_str()));
             at = (at + bytes.len() as u64).next_multiple_of(4096);
         }
-        if self.magic == v2::LOADER_MAGIC {
-            self.write_v2(&mut memory, &files);
-        } else {
-            self.write_v1(&mut memory, &files);
+        match self.magic {
+            v2::LOADER_MAGIC => self.write_v2(&mut memory, &files),
+            pvh::MAGIC => self.write_pvh(&mut memory, &files),
+            _ => self.write_v1(&mut memory, &files),
         }
         for (address, bytes) in &self.patches {
             memory.write(*address, bytes);
@@ -284,6 +284,28 @@ impl Machine {
             framebuffer: self.framebuffer,
         };
         memory.write(INFO, &header.to_bytes());
+    }
+
+    /// Start information at 0x9000, map at 0x9100, module list at 0xA000, texts from 0xB000.
+    fn write_pvh(&self, memory: &mut Fake, files: &[(u64, u64, &str)]) {
+        let mut text_at = 0xB000;
+        let mut text = |memory: &mut Fake, text: &str| {
+            memory.write(text_at, &[text.as_bytes(), &[0]].concat());
+            text_at += text.len() as u64 + 1;
+            text_at - text.len() as u64 - 1
+        };
+        let words = |words: &[u64]| words.iter().flat_map(|word| word.to_le_bytes()).collect::<Vec<_>>();
+        let regions = self.map.as_deref().unwrap_or_default();
+        let map: Vec<u8> = regions.iter().flat_map(|r| words(&[r.start, r.len, r.kind.into()])).collect();
+        memory.write(0x9100, &map);
+        let command_line = text(memory, &self.command_line);
+        for (index, (start, end, line)) in files.iter().enumerate() {
+            let entry = words(&[*start, end - start, text(memory, line), 0]);
+            memory.write(0xA000 + 32 * index as u64, &entry);
+        }
+        let head = u64::from(pvh::MAGIC) | u64::from(self.map.is_some()) << 32;
+        let info = [head, (files.len() as u64) << 32, 0xA000, command_line, 0, 0x9100, regions.len() as u64];
+        memory.write(INFO, &words(&info));
     }
 
     fn write_v2(&self, memory: &mut Fake, files: &[(u64, u64, &str)]) {

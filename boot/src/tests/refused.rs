@@ -150,7 +150,10 @@ fn too_much_is_refused_by_name() {
 
 #[test]
 fn what_the_loader_says_must_make_sense() {
-    check(|m| m.magic = 0x1234, "boot loader: is not Multiboot (eax is 0x1234)");
+    check(|m| (m.magic, m.map) = (pvh::MAGIC, None), "boot loader: brings no memory map");
+    let damage = |m: &mut Machine| (m.magic, m.patches) = (pvh::MAGIC, vec![(INFO, vec![0])]);
+    check(damage, "boot loader: its information does not begin as such");
+    check(|m| m.magic = 0x1234, "boot loader: is neither Multiboot nor PVH (eax is 0x1234)");
     check(|m| m.map = None, "boot loader: brings no memory map");
     check(|m| m.map = Some(vec![]), "module 0 (kernel): is linked to 0x600000-0x603000, which is not all free memory");
     check(|m| m.patches.push((0x9100, vec![3])), "boot loader: its memory map has an impossible size");

@@ -449,3 +449,19 @@ fn consoles_are_what_the_command_line_asks_for() {
     let nowhere = Handoff { magic: 0, info: 0, text_screen: true };
     assert!(Consoles::of(&Fake(vec![]), nowhere, OWN).screen.is_some());
 }
+
+/// All three kinds of loaders say the same, so the same comes of it.
+#[test]
+fn a_virtual_machine_without_firmware_boots_the_same() {
+    let by = |magic| {
+        boot(2, |m| {
+            m.magic = magic;
+            m.command_line = "kmem=8M".to_string();
+            m.add(b"data", "data x");
+        })
+    };
+    let (pvh, v2) = (by(pvh::MAGIC), by(v2::LOADER_MAGIC));
+    assert_eq!(pvh.descriptors(2), v2.descriptors(2));
+    let info = pvh.kip(2, crate::kip::BOOT_INFO as usize, 1)[0];
+    assert_eq!(pvh.memory.words(info, 8, 24), v2.memory.words(info, 8, 24));
+}

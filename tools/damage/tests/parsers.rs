@@ -10,7 +10,7 @@ use kformats::code::breakpoint::Breakpoint;
 use kformats::code::faulting::Faulting;
 use kformats::code::port_access::PortAccess;
 use kformats::elf::Elf;
-use kformats::multiboot::{Info, Physical, Region, v1, v2};
+use kformats::multiboot::{Info, Physical, Region, pvh, v1, v2};
 use l4::bootinfo::{BootInfo, c_str};
 use l4_abi::protocol::{PAGE_FAULT, SIGMA0};
 use l4_abi::{Fpage, Kip, MemoryDescriptor, MemoryType, MsgTag, Rights, ThreadId, ThreadInfo, Word};
@@ -153,6 +153,40 @@ fn multiboot_2() {
     feed("Multiboot 2", &memory, 5 * INPUTS, |bytes| {
         if let Ok(info) = v2::Info::new(&Memory(bytes), 0) {
             use_info(&info);
+        }
+    });
+}
+
+#[test]
+fn start_information() {
+    let archived = |name: &str, mode: u32, bytes: &[u8]| {
+        let numbers = [1, mode, 0, 0, 1, 0, bytes.len() as u32, 0, 0, 0, 0, name.len() as u32 + 1, 0];
+        let mut file = b"070701".to_vec();
+        file.extend(numbers.iter().flat_map(|number| format!("{number:08x}").into_bytes()));
+        file.extend(name.bytes().chain([0]));
+        file.resize(file.len().next_multiple_of(4), 0);
+        file.extend(bytes);
+        file.resize(file.len().next_multiple_of(4), 0);
+        file
+    };
+    let files = [("sigma0 -x", 0o100_644, &[7; 60][..]), ("root", 0o100_644, &[8; 33]), ("TRAILER!!!", 0, &[])];
+    let archive: Vec<u8> = files.iter().flat_map(|(name, mode, bytes)| archived(name, *mode, bytes)).collect();
+    let mut memory = words(&[u64::from(pvh::MAGIC) | 1 << 32, 2 << 32, 0x80, 0x40, 0x58, 0xC0, 2]);
+    memory.resize(0x40, 0);
+    memory.extend(b"kick a\0\0sigma0 -x\0");
+    memory.resize(0x58, 0);
+    memory.extend(b"RSD PTR 123456789012");
+    memory.resize(0x80, 0);
+    memory.extend(words(&[0x100, archive.len() as u64, 0, 0, 0x40, 0x20, 0x48, 0]));
+    memory.extend(words(&[0, 0x9_FC00, 1, 1 << 32, 4096, 2]));
+    memory.resize(0x100, 0);
+    memory.extend(&archive);
+    let found = pvh::Info::new(&Memory(&memory), 0).expect("sound information");
+    assert_eq!(found.modules().map(|modules| modules.filter(Result::is_ok).count()), Ok(3));
+    feed("start information", &memory, 5 * INPUTS, |bytes| {
+        if let Ok(info) = pvh::Info::new(&Memory(bytes), 0) {
+            use_info(&info);
+            let _ = info.root_pointer();
         }
     });
 }

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use serde::Deserialize;
+use tempfile::TempDir;
 
 use super::{Case, Lab, Skipped};
 use crate::kvm;
@@ -77,6 +78,7 @@ pub fn cases() -> Vec<Case> {
         Case::new("boot::memory_of_four_nodes_beyond_4_gib", "Boot, localities", |lab| nodes(lab, 4, 6 << 10)),
         Case::new("boot::processor_without_pages_of_1_gib", "X.2, Mappings, large pages", no_pages_of_1_gib),
         Case::new("boot::by_hand_with_three_modules", "Boot, initial servers", by_hand),
+        Case::new("boot::virtual_machines_without_firmware_start_it", "Boot, loader", by_pvh),
         Case::new("boot::icount_gives_the_same_output_each_time", "", same_each_time),
         Case::new("boot::icount_counts_instructions", "", says_instructions),
         Case::new("boot::an_ipc_between_spaces_takes_few_instructions", "X.2, Ipc, message transfer", budget),
@@ -249,6 +251,24 @@ fn by_hand(lab: &Lab) -> Result<()> {
     words.extend(qemu::EXIT_DEVICE);
     let words: Vec<OsString> = words.into_iter().map(Into::into).collect();
     check_success(&qemu::supervise(&words, &Console::none(), Some(PATIENCE))?)
+}
+
+/// By PVH, on a board that has firmware and on one that has next to none; words for modules and loader arrive, and so do
+/// the tables of the firmware, without which there would be one processor.
+fn by_pvh(lab: &Lab) -> Result<()> {
+    for board in ["microvm", "q35", "pc"] {
+        let dir = TempDir::new()?;
+        let mut machine = pingpong(lab, "max", 256, "inter mrs=0..0");
+        "kmem=24M".clone_into(&mut machine.boot_args);
+        "nosuch=1".clone_into(&mut machine.modules[0].args);
+        (machine.board, machine.cpus) = (board.to_owned(), 2);
+        let ended = machine.by_pvh(dir.path())?.boot(&Console::none(), Some(PATIENCE))?;
+        check_success(&ended)?;
+        for line in [", 24576 KiB of kernel memory", ", 2 processors", "\"nosuch=1\" is no option", "(inter), one way"] {
+            ensure!(ended.console.contains(line), "{board}: no `{line}`\n{}", tail(&ended.console));
+        }
+    }
+    Ok(())
 }
 
 fn same_each_time(lab: &Lab) -> Result<()> {

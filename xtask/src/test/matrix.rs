@@ -76,7 +76,7 @@ enum Start {
     Pc,
     /// A PC with PCI Express.
     Q35,
-    /// A machine for virtual machines alone.
+    /// A machine for virtual machines alone, whose loader is started by PVH.
     Microvm,
     /// Without high-precision timer.
     NoHpet,
@@ -109,7 +109,7 @@ impl Start {
         match self {
             Self::Pc => "pc",
             Self::Q35 => "q35",
-            Self::Microvm => "microvm",
+            Self::Microvm => "microvm-pvh",
             Self::NoHpet => "no-hpet",
             Self::NoPit => "no-pit",
             Self::Text => "text",
@@ -209,7 +209,9 @@ impl Cell {
             ..machine
         };
         let on_serial = |board: &str| {
+            let dir = TempDir::new()?;
             let machine = Machine { board: board.to_owned(), ..machine(lab, self.model, self.size.memory_mib) };
+            let machine = if self.start == Start::Microvm { machine.by_pvh(dir.path())? } else { machine };
             let ended = sized(machine).boot(&Console::none(), Some(PATIENCE))?;
             check_success(&ended)?;
             let lines: Vec<String> = ended.console.lines().map(str::to_owned).collect();

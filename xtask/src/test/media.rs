@@ -216,7 +216,7 @@ fn switched_off(lab: &Lab) -> Result<()> {
 fn failing_program(lab: &Lab) -> Result<()> {
     for has_exit in [false, true] {
         let mut machine = machine(lab, "max", 256);
-        machine.modules[2] = Module { file: lab.image("l4test"), args: "run=no_test_has_this_name".to_owned() };
+        machine.modules[2].args = "no-such-word".to_owned();
         (machine.has_exit, machine.restarts) = (has_exit, true);
         let ended = machine.boot(&Console::none(), Some(PATIENCE))?;
         let has_failed = matches!(ended.end, End::Program(1..));

@@ -19,6 +19,8 @@ mod tests;
 
 /// Largest table that is read, in bytes: far more than any that is of use here.
 pub const MAX_TABLE_BYTES: u32 = 1 << 20;
+/// Bytes of the root pointer that mean something.
+pub const ROOT_POINTER_BYTES: usize = 36;
 /// Size of what all tables begin with.
 pub const HEADER_BYTES: usize = 36;
 

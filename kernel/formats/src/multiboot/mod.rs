@@ -1,11 +1,13 @@
-//! What a Multiboot loader tells a kernel: its command line, the modules, the memory map, the screen (Multiboot
-//! Specification, Boot information format; Multiboot2 Specification, Boot information).
+//! What a loader tells a kernel: its command line, the modules, the memory map, the screen (Multiboot Specification, Boot
+//! information format; Multiboot2 Specification, Boot information; Xen, x86/HVM direct boot ABI).
 //!
-//! [`v1::Info`] and [`v2::Info`] read the two formats out of [`Physical`] memory; [`Info`] is what they have in common.
+//! [`v1::Info`], [`v2::Info`] and [`pvh::Info`] read the three formats out of [`Physical`] memory; [`Info`] is what they have in
+//! common.
 
 use core::fmt;
 
 mod framebuffer;
+pub mod pvh;
 pub mod v1;
 pub mod v2;
 
@@ -59,7 +61,7 @@ pub struct BasicMemory {
     pub upper_kib: u32,
 }
 
-/// What both formats have.
+/// What all formats have.
 pub trait Info {
     /// Command line of the kernel, without NUL; empty if there is none.
     fn command_line(&self) -> Result<&[u8], Error>;
@@ -89,6 +91,8 @@ pub enum Error {
     EndlessString,
     /// The named part is smaller than its format, or does not fit into what holds it.
     BadSize(&'static str),
+    /// Something else is where the information should be.
+    NoMagic,
 }
 
 impl fmt::Display for Error {
@@ -97,6 +101,7 @@ impl fmt::Display for Error {
             Self::Unreachable(part) => write!(f, "its {part} is not in memory"),
             Self::EndlessString => write!(f, "a command line has no end"),
             Self::BadSize(part) => write!(f, "its {part} has an impossible size"),
+            Self::NoMagic => write!(f, "its information does not begin as such"),
         }
     }
 }
@@ -104,4 +109,19 @@ impl fmt::Display for Error {
 /// `bytes` up to the first NUL; all of them if there is none.
 fn until_nul(bytes: &[u8]) -> &[u8] {
     bytes.split(|byte| *byte == 0).next().unwrap_or_default()
+}
+
+/// The string that begins at `start`, without its NUL; an empty one for address 0, which stands for none.
+fn string<M: Physical>(memory: &M, start: u64) -> Result<&[u8], Error> {
+    const UNREACHABLE: Error = Error::Unreachable("command line");
+    if start == 0 {
+        return Ok(&[]);
+    }
+    for len in 0..=MAX_STRING_BYTES as u64 {
+        let at = start.checked_add(len).ok_or(UNREACHABLE)?;
+        if *memory.bytes(at, 1).ok_or(UNREACHABLE)? == [0] {
+            return memory.bytes(start, len).ok_or(UNREACHABLE);
+        }
+    }
+    Err(Error::EndlessString)
 }

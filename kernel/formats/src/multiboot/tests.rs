@@ -167,3 +167,107 @@ fn no_single_byte_makes_a_parser_panic() {
         }
     }
 }
+
+/// A file in an archive, as `cpio` writes it: `mode` says what it is.
+fn archived(name: &str, mode: u32, bytes: &[u8]) -> Vec<u8> {
+    let numbers = [1, mode, 0, 0, 1, 0, bytes.len() as u32, 0, 0, 0, 0, name.len() as u32 + 1, 0];
+    let mut file = b"070701".to_vec();
+    file.extend(numbers.iter().flat_map(|number| format!("{number:08X}").into_bytes()));
+    file.extend(name.bytes().chain([0]));
+    file.resize(file.len().next_multiple_of(4), 0);
+    file.extend(bytes);
+    file.resize(file.len().next_multiple_of(4), 0);
+    file
+}
+
+const FILE: u32 = 0o100_644;
+
+/// A folder, which is no module, and two that are.
+fn archive() -> Vec<u8> {
+    let entries = [("boot", 0o40_755, &b""[..]), ("sigma0 -x", FILE, b"first"), ("root", FILE, b"second!")];
+    entries.iter().flat_map(|(name, mode, bytes)| archived(name, *mode, bytes)).chain(archived("TRAILER!!!", 0, b"")).collect()
+}
+
+const ARCHIVE: usize = 0x600;
+
+/// Two modules, the second an archive, and two map entries; all at the end of 8 KiB reach.
+fn memory_pvh(version: u32) -> Bytes {
+    let map = |at: usize, start: u64, len: u64, kind: u32| {
+        (at, [&start.to_le_bytes()[..], &len.to_le_bytes(), &kind.to_le_bytes(), &[0; 4]].concat())
+    };
+    let (first, second) = (map(MAP, 0, 0x9_FC00, 1), map(MAP + 24, 1 << 32, 4096, 2));
+    let len = archive().len() as u32;
+    Bytes(vec![0; 0x2000])
+        .with_words(INFO, &[pvh::MAGIC, version, 0, 2, TABLE as u32, 0, STRINGS as u32, 0, 0x500, 0, MAP as u32, 0, 2, 0])
+        .with_words(TABLE, &[0x1000, 0, 0x800, 0, STRINGS as u32 + 8, 0, 0, 0, ARCHIVE as u32, 0, len, 0, 0, 0, 0, 0])
+        .with(first.0, &first.1)
+        .with(second.0, &second.1)
+        .with(STRINGS, b"kick a\0\0kernel -y\0")
+        .with(0x500, b"RSD PTR 123456789012")
+        .with(ARCHIVE, &archive())
+}
+
+type FoundPvh = (String, Vec<(u64, u64, String)>, Option<Vec<Region>>);
+
+fn read_pvh(memory: &Bytes) -> Result<FoundPvh, Error> {
+    let info = pvh::Info::new(memory, INFO as u64)?;
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    let modules = info.modules()?.map(|module| module.map(|m| (m.start, m.end, text(m.command_line))));
+    let map = info.memory_map()?.map(Iterator::collect::<Result<_, _>>).transpose()?;
+    Ok((text(info.command_line()?), modules.collect::<Result<_, _>>()?, map))
+}
+
+#[test]
+fn a_virtual_machine_without_firmware_says_the_same() {
+    let memory = memory_pvh(1);
+    let (line, modules, map) = read_pvh(&memory).expect("sound information");
+    assert_eq!(line, "kick a");
+    let names: Vec<&str> = modules.iter().map(|(_, _, name)| name.as_str()).collect();
+    assert_eq!(names, ["kernel -y", "sigma0 -x", "root"]);
+    assert_eq!((modules[0].0, modules[0].1), (0x1000, 0x1800));
+    let content = |(start, end, _): &(u64, u64, String)| memory.0[*start as usize..*end as usize].to_vec();
+    assert_eq!((content(&modules[1]), content(&modules[2])), (b"first".to_vec(), b"second!".to_vec()));
+    let regions = [Region { start: 0, len: 0x9_FC00, kind: 1 }, Region { start: 1 << 32, len: 4096, kind: 2 }];
+    assert_eq!(map.as_deref(), Some(&regions[..]));
+    let info = pvh::Info::new(&memory, INFO as u64).expect("sound information");
+    assert!(info.root_pointer().is_some_and(|pointer| pointer.starts_with(b"RSD PTR 12")));
+    // The first version has no memory map.
+    assert_eq!(read_pvh(&memory_pvh(0)).map(|(_, modules, map)| (modules.len(), map)), Ok((3, None)));
+}
+
+#[test]
+fn hostile_start_information_is_named() {
+    let check = |offset: usize, words: &[u32], expected: Error| {
+        let found = read_pvh(&memory_pvh(1).with_words(offset, words));
+        assert_eq!(found, Err(expected), "{words:x?} at {offset:#x}");
+    };
+    check(INFO, &[pvh::MAGIC + 1], Error::NoMagic);
+    check(INFO + 12, &[u32::MAX], Error::Unreachable("module list"));
+    check(INFO + 16, &[0x1FF0], Error::Unreachable("module list"));
+    check(INFO + 20, &[u32::MAX], Error::Unreachable("module list"));
+    check(INFO + 24, &[u32::MAX, u32::MAX], Error::Unreachable("command line"));
+    check(INFO + 40, &[u32::MAX, u32::MAX], Error::Unreachable("memory map"));
+    check(INFO + 48, &[u32::MAX], Error::Unreachable("memory map"));
+    check(TABLE, &[u32::MAX, u32::MAX], Error::BadSize("module list"));
+    check(TABLE + 16, &[0x2000], Error::Unreachable("command line"));
+    let bad = Error::BadSize("archive of modules");
+    check(TABLE + 40, &[archive().len() as u32 - 1], bad);
+    let damaged = |at: usize, bytes: &[u8]| read_pvh(&memory_pvh(1).with(ARCHIVE + at, bytes));
+    // Sizes of the file and of the name, that are too large or no numbers.
+    for (at, bytes) in [(54, &b"FFFFFFFF"[..]), (54, b"0000x000"), (54, b"+0000000"), (94, b"FFFFFFFF"), (94, b"00001000")] {
+        assert_eq!(damaged(at, bytes), Err(bad), "{at}");
+    }
+    let far = pvh::Info::new(&Bytes(vec![0; 39]), 0).map(|_| ());
+    assert_eq!(far, Err(Error::Unreachable("information")));
+    let cut = memory_pvh(1).0[..INFO + 40].to_vec();
+    assert_eq!(pvh::Info::new(&Bytes(cut), INFO as u64).map(|_| ()), Err(Error::Unreachable("information")));
+}
+
+#[test]
+fn no_single_byte_makes_the_start_information_panic() {
+    for offset in (INFO..INFO + 56).chain(TABLE..TABLE + 64).chain(MAP..MAP + 48).chain(ARCHIVE..ARCHIVE + archive().len()) {
+        for value in [0, 1, b'0', b'F', 0x7F, 0x80, 0xFF] {
+            let _ = read_pvh(&memory_pvh(1).with(offset, &[value]));
+        }
+    }
+}

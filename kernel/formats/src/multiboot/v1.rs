@@ -1,6 +1,6 @@
 //! Multiboot 1 (Multiboot Specification 0.6.96, Boot information format).
 
-use super::{BasicMemory, Error, Framebuffer, MAX_STRING_BYTES, Module, Physical, Region};
+use super::{BasicMemory, Error, Framebuffer, Module, Physical, Region};
 use crate::le::{u32_at, u64_at};
 
 /// What the loader leaves in eax.
@@ -137,16 +137,7 @@ impl<'m, M: Physical> Info<'m, M> {
     }
 
     fn string(&self, address: u32) -> Result<&'m [u8], Error> {
-        let start = u64::from(address);
-        if start == 0 {
-            return Ok(&[]);
-        }
-        for len in 0..=MAX_STRING_BYTES as u64 {
-            if *self.bytes(start + len, 1, "command line")? == [0] {
-                return self.bytes(start, len, "command line");
-            }
-        }
-        Err(Error::EndlessString)
+        super::string(self.memory, address.into())
     }
 
     fn bytes(&self, start: u64, len: u64, part: &'static str) -> Result<&'m [u8], Error> {
