@@ -15,7 +15,7 @@ mod common;
 mod width;
 
 pub use common::{
-    apic, cache, cpu, cr, cursor, debug, ioapic, irq, keyboard, lines, msr, pic, pit, pm_timer, port, probe,
+    apic, cache, cpu, cr, cursor, debug, hpet, ioapic, irq, keyboard, lines, msr, pic, pit, pm_timer, port, probe,
     processors, tables, timer, tlb, uart, vulnerabilities,
 };
 pub use width::{desc, fpu, syscall};

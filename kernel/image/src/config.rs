@@ -3,7 +3,7 @@
 //! They come from one file with a value for each option of config/Kconfig, by the build script; what is derived from them
 //! stands here, and nothing else in the kernel knows where they come from.
 
-use kcore::options::{Mitigations, Options};
+use kcore::options::{Clock, Mitigations, Options};
 use kformats::console::{Outputs, SerialLine, USUAL_PORTS};
 
 mod chosen {
@@ -49,6 +49,7 @@ pub const BOOT_OPTIONS: Options = Options {
     },
     outputs: Outputs { serial: KDB_CONS_COM, screen: true },
     serial: SERIAL,
+    clock: Clock::Auto,
 };
 
 const _: () = {

@@ -112,9 +112,19 @@ pub unsafe fn loaded() -> Loaded {
 const OTHER_DESCRIPTORS: usize = 3;
 
 impl Loaded {
-    /// For how many ranges of kernel memory that the loader did not reserve there is room.
-    pub fn room(&self, controllers: usize) -> usize {
-        MEMORY_DESCRIPTORS.saturating_sub(self.memory.len() + controllers + OTHER_DESCRIPTORS)
+    /// For how many ranges of kernel memory that the loader did not reserve there is room, besides `more` descriptors of
+    /// controllers and the like.
+    pub fn room(&self, more: usize) -> usize {
+        MEMORY_DESCRIPTORS.saturating_sub(self.memory.len() + more + OTHER_DESCRIPTORS)
+    }
+
+    /// Whether any of these physical addresses, both ends inside, is memory by the loader's descriptors.
+    pub fn is_memory(&self, first: u64, last: u64) -> bool {
+        let meets = |descriptor: &MemoryDescriptor| {
+            let is_memory = matches!(descriptor.kind(), MemoryType::Conventional | MemoryType::Reserved);
+            is_memory && descriptor.low() <= last && first <= descriptor.high()
+        };
+        self.memory.iter().filter(|descriptor| !descriptor.is_virtual()).any(meets)
     }
 }
 
@@ -128,6 +138,8 @@ pub struct Findings<'a> {
     pub image: (Word, Word),
     /// Pages of the interrupt controllers.
     pub controllers: &'a [PhysAddr],
+    /// What is said to be memory and is devices.
+    pub no_memory: &'a [Range],
     /// Kernel memory that the loader did not reserve.
     pub more_kernel_memory: &'a [Range],
     /// The page with the table of localities, if there are several.
@@ -161,7 +173,11 @@ pub unsafe fn complete(findings: &Findings<'_>) {
     let reserved = |low, high| MemoryDescriptor::new(MemoryType::Reserved, low, high);
     let controllers = findings.controllers.iter().map(|page| reserved(page.0 as Word, (page.0 | PAGE_MASK) as Word));
     let user = MemoryDescriptor::new(MemoryType::Conventional, 0, findings.user_last).as_virtual();
-    let more = findings.more_kernel_memory.iter().map(|(start, end)| reserved(start.0 as Word, end.0 as Word - 1));
+    let more = findings
+        .no_memory
+        .iter()
+        .chain(findings.more_kernel_memory)
+        .map(|(start, end)| reserved(start.0 as Word, end.0 as Word - 1));
     let localities = findings.localities.map(|page| {
         let shared = MemoryDescriptor::new(MemoryType::Shared, page.0 as Word, (page.0 | PAGE_MASK) as Word);
         shared.with_subtype(LOCALITY_TABLE)

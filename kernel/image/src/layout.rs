@@ -16,6 +16,7 @@
 //! FFFFFFFFFFB00000       4 KiB  system-call stubs      for user code to execute
 //! FFFFFFFFFFC00000       4 KiB  local APIC             not cached
 //! FFFFFFFFFFD00000      64 KiB  I/O APICs              a page each, not cached
+//! FFFFFFFFFFD10000       4 KiB  HPET                   not cached; if there is one
 //! FFFFFFFFFFE00000       4 KiB  text screen            not cached; in a kernel with spin wheels
 //! ```
 //!
@@ -179,6 +180,9 @@ pub const IO_APIC_PAGES: usize = 0xFFFF_FFFF_FFD0_0000;
 /// The I/O APICs that there is room for.
 pub const IO_APICS_MAX: usize = 16;
 
+/// The registers of the high-precision event timer.
+pub const HPET_PAGE: usize = IO_APIC_PAGES + IO_APICS_MAX * 4096;
+
 /// The text screen, in a kernel that shows something there.
 pub const SCREEN_PAGE: usize = 0xFFFF_FFFF_FFE0_0000;
 
@@ -233,7 +237,7 @@ const _: () = {
         (UTCB_SLOTS, 4096 * MAX_CPUS),
         (STUB_PAGE, 4096),
         (LOCAL_APIC_PAGE, 4096),
-        (IO_APIC_PAGES, IO_APICS_MAX * 4096),
+        (IO_APIC_PAGES, (IO_APICS_MAX + 1) * 4096),
         (SCREEN_PAGE, if SPIN_WHEELS { 4096 } else { 0 }),
     ];
     let mut i = 0;

@@ -2,15 +2,11 @@
 
 use arrayvec::ArrayVec;
 use kcore::options::{KnownMemory, Options, framebuffer};
+use kformats::acpi::ROOT_POINTER_BYTES;
 use kformats::multiboot::{Framebuffer, Physical};
-
-use l4_abi::{MemoryDescriptor, MemoryType};
 
 use crate::boot::paging::image_range;
 use crate::{config, console, kip, layout};
-
-/// Bytes of the root pointer of ACPI that mean something.
-pub const ROOT_POINTER_BYTES: usize = 36;
 
 /// What the rough tables map of the memory that may be read.
 struct LoadersMemory<'d>(KnownMemory<'d>);
@@ -50,12 +46,7 @@ pub unsafe fn read(loaded: &kip::Loaded) -> Options {
 fn screen(loaded: &kip::Loaded, memory: &LoadersMemory<'_>) -> Option<Framebuffer> {
     let screen = framebuffer(memory, loaded.kip.boot_info)?;
     let last = screen.address.saturating_add(u64::from(screen.pitch) * u64::from(screen.height));
-    let is_over = |descriptor: &&MemoryDescriptor| {
-        let is_memory = matches!(descriptor.kind(), MemoryType::Conventional | MemoryType::Reserved);
-        is_memory && descriptor.low() <= last && screen.address <= descriptor.high()
-    };
-    let physical = loaded.memory.iter().filter(|descriptor| !descriptor.is_virtual());
-    physical.into_iter().find(is_over).is_none().then_some(screen)
+    (!loaded.is_memory(screen.address, last)).then_some(screen)
 }
 
 /// A copy of the root pointer of ACPI, if the loader has one.

@@ -27,6 +27,22 @@ pub struct Options {
     pub outputs: Outputs,
     /// `serial`: its serial line.
     pub serial: SerialLine,
+    /// `clock`: by which clock of the machine the others are measured.
+    pub clock: Clock,
+}
+
+/// A clock of known frequency.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Clock {
+    /// The first one that counts.
+    #[default]
+    Auto,
+    /// The timer of the first PC.
+    Pit,
+    /// The timer of ACPI.
+    Acpi,
+    /// The high-precision event timer.
+    Hpet,
 }
 
 /// How much is done about weaknesses of processors.
@@ -107,6 +123,9 @@ impl Options {
             b"serial" => {
                 self.serial = SerialLine::parse(value).ok_or(Complaint::BadValue(word, SerialLine::VALUES))?;
             }
+            b"clock" => {
+                self.clock = clock(value).ok_or(Complaint::BadValue(word, "auto, pit, acpi or hpet"))?;
+            }
             _ => return Err(Complaint::Unknown(word)),
         }
         Ok(())
@@ -118,6 +137,16 @@ fn truth(value: &[u8]) -> Option<bool> {
     match value {
         b"yes" | b"on" | b"enable" => Some(true),
         b"no" | b"off" | b"disable" => Some(false),
+        _ => None,
+    }
+}
+
+fn clock(value: &[u8]) -> Option<Clock> {
+    match value {
+        b"auto" => Some(Clock::Auto),
+        b"pit" => Some(Clock::Pit),
+        b"acpi" => Some(Clock::Acpi),
+        b"hpet" => Some(Clock::Hpet),
         _ => None,
     }
 }

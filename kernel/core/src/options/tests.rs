@@ -4,10 +4,15 @@ use kformats::console::{Outputs, SerialLine};
 use kformats::multiboot::{Error, Framebuffer, Physical, v1};
 use l4_abi::{MemoryDescriptor, MemoryType, Word};
 
-use super::{Complaint, KnownMemory, Mitigations, Options, framebuffer, root_pointer};
+use super::{Clock, Complaint, KnownMemory, Mitigations, Options, framebuffer, root_pointer};
 
-const OFF: Options =
-    Options { io_fpages: false, mitigations: Mitigations::Auto, outputs: Outputs::BOTH, serial: SerialLine::FIRST };
+const OFF: Options = Options {
+    io_fpages: false,
+    mitigations: Mitigations::Auto,
+    outputs: Outputs::BOTH,
+    serial: SerialLine::FIRST,
+    clock: Clock::Auto,
+};
 const ON: Options = Options { io_fpages: true, ..OFF };
 const TRUTH: &str = "yes or no";
 
@@ -50,6 +55,16 @@ fn mitigations_have_three_values() {
     check("mitigations=off mitigations=auto", OFF, &[]);
     for word in ["mitigations", "mitigations=", "mitigations=no", "mitigations=AUTO", "mitigations=autos"] {
         check(word, OFF, &[Complaint::BadValue(word.as_bytes(), "auto, off or full")]);
+    }
+}
+
+#[test]
+fn a_clock_can_be_chosen() {
+    for (word, clock) in [("auto", Clock::Auto), ("pit", Clock::Pit), ("acpi", Clock::Acpi), ("hpet", Clock::Hpet)] {
+        check(&format!("kernel clock={word}"), Options { clock, ..OFF }, &[]);
+    }
+    for word in ["clock", "clock=", "clock=tsc"] {
+        check(word, OFF, &[Complaint::BadValue(word.as_bytes(), "auto, pit, acpi or hpet")]);
     }
 }
 

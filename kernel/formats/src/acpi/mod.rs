@@ -1,6 +1,7 @@
 //! Tables of ACPI firmware (ACPI Specification, ACPI Software Programming Model): from the root pointer, which the boot
 //! loader has or is in the BIOS areas, to a table by its signature. [`madt`] reads the one that lists interrupt controllers, [`srat`] and [`slit`] those that say
-//! which node of the machine what belongs to, and how far nodes are from each other.
+//! which node of the machine what belongs to, and how far nodes are from each other. [`hpet`] and [`mcfg`] say where a timer and
+//! the configuration of PCI Express are.
 //!
 //! Only static tables are read, in place, out of [`Physical`] memory; a table counts if its size and checksum are right.
 
@@ -10,7 +11,9 @@ use crate::le::{u16_at, u32_at, u64_at};
 use crate::multiboot::Physical;
 
 pub mod fadt;
+pub mod hpet;
 pub mod madt;
+pub mod mcfg;
 pub mod slit;
 pub mod srat;
 
@@ -93,6 +96,11 @@ impl Root {
     /// [`Error::NoRoot`].
     pub fn find(memory: &impl Physical, told: Option<&[u8]>) -> Result<Self, Error> {
         told.and_then(Self::of_pointer).or_else(|| Self::find_in_bios(memory)).ok_or(Error::NoRoot)
+    }
+
+    /// Physical address of the list.
+    pub const fn address(&self) -> u64 {
+        self.address
     }
 
     fn find_in_bios(memory: &impl Physical) -> Option<Self> {

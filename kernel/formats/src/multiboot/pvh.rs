@@ -96,8 +96,11 @@ impl<M: Physical> super::Info for Info<'_, M> {
     fn memory_map(&self) -> Result<Option<impl Iterator<Item = Result<Region, Error>>>, Error> {
         let Some((start, count)) = self.map else { return Ok(None) };
         let map = self.list(start, count, REGION_BYTES, "memory map")?;
-        let region = |entry: &[u8]| Some(Region { start: u64_at(entry, 0)?, len: u64_at(entry, 8)?, kind: u32_at(entry, 16)? });
-        Ok(Some(map.chunks_exact(REGION_BYTES as usize).map(move |entry| region(entry).ok_or(Error::BadSize("memory map")))))
+        let region =
+            |entry: &[u8]| Some(Region { start: u64_at(entry, 0)?, len: u64_at(entry, 8)?, kind: u32_at(entry, 16)? });
+        Ok(Some(
+            map.chunks_exact(REGION_BYTES as usize).map(move |entry| region(entry).ok_or(Error::BadSize("memory map"))),
+        ))
     }
 
     fn basic_memory(&self) -> Option<super::BasicMemory> {

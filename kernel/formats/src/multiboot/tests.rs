@@ -185,7 +185,11 @@ const FILE: u32 = 0o100_644;
 /// A folder, which is no module, and two that are.
 fn archive() -> Vec<u8> {
     let entries = [("boot", 0o40_755, &b""[..]), ("sigma0 -x", FILE, b"first"), ("root", FILE, b"second!")];
-    entries.iter().flat_map(|(name, mode, bytes)| archived(name, *mode, bytes)).chain(archived("TRAILER!!!", 0, b"")).collect()
+    entries
+        .iter()
+        .flat_map(|(name, mode, bytes)| archived(name, *mode, bytes))
+        .chain(archived("TRAILER!!!", 0, b""))
+        .collect()
 }
 
 const ARCHIVE: usize = 0x600;
@@ -198,7 +202,10 @@ fn memory_pvh(version: u32) -> Bytes {
     let (first, second) = (map(MAP, 0, 0x9_FC00, 1), map(MAP + 24, 1 << 32, 4096, 2));
     let len = archive().len() as u32;
     Bytes(vec![0; 0x2000])
-        .with_words(INFO, &[pvh::MAGIC, version, 0, 2, TABLE as u32, 0, STRINGS as u32, 0, 0x500, 0, MAP as u32, 0, 2, 0])
+        .with_words(
+            INFO,
+            &[pvh::MAGIC, version, 0, 2, TABLE as u32, 0, STRINGS as u32, 0, 0x500, 0, MAP as u32, 0, 2, 0],
+        )
         .with_words(TABLE, &[0x1000, 0, 0x800, 0, STRINGS as u32 + 8, 0, 0, 0, ARCHIVE as u32, 0, len, 0, 0, 0, 0, 0])
         .with(first.0, &first.1)
         .with(second.0, &second.1)
@@ -254,7 +261,9 @@ fn hostile_start_information_is_named() {
     check(TABLE + 40, &[archive().len() as u32 - 1], bad);
     let damaged = |at: usize, bytes: &[u8]| read_pvh(&memory_pvh(1).with(ARCHIVE + at, bytes));
     // Sizes of the file and of the name, that are too large or no numbers.
-    for (at, bytes) in [(54, &b"FFFFFFFF"[..]), (54, b"0000x000"), (54, b"+0000000"), (94, b"FFFFFFFF"), (94, b"00001000")] {
+    for (at, bytes) in
+        [(54, &b"FFFFFFFF"[..]), (54, b"0000x000"), (54, b"+0000000"), (94, b"FFFFFFFF"), (94, b"00001000")]
+    {
         assert_eq!(damaged(at, bytes), Err(bad), "{at}");
     }
     let far = pvh::Info::new(&Bytes(vec![0; 39]), 0).map(|_| ());
@@ -265,7 +274,9 @@ fn hostile_start_information_is_named() {
 
 #[test]
 fn no_single_byte_makes_the_start_information_panic() {
-    for offset in (INFO..INFO + 56).chain(TABLE..TABLE + 64).chain(MAP..MAP + 48).chain(ARCHIVE..ARCHIVE + archive().len()) {
+    for offset in
+        (INFO..INFO + 56).chain(TABLE..TABLE + 64).chain(MAP..MAP + 48).chain(ARCHIVE..ARCHIVE + archive().len())
+    {
         for value in [0, 1, b'0', b'F', 0x7F, 0x80, 0xFF] {
             let _ = read_pvh(&memory_pvh(1).with(offset, &[value]));
         }

@@ -6,6 +6,7 @@ pub mod cpu;
 pub mod cr;
 pub mod cursor;
 pub mod debug;
+pub mod hpet;
 pub mod ioapic;
 pub mod irq;
 pub mod keyboard;

@@ -4,9 +4,11 @@
 //! by [`Scale::ceil`], so that a timer armed with the result never fires before the clock shows the deadline.
 
 use core::arch::asm;
+use core::fmt;
 
 use crate::apic::LocalApic;
 use crate::cpu::ClaimedClocks;
+use crate::hpet::Hpet;
 use crate::irq::IrqOff;
 use crate::msr::Msr;
 use crate::pit::{self, Pit};
@@ -134,23 +136,86 @@ impl Clocks {
     }
 }
 
-/// Finds out how fast the clocks run: measured against the PIT, or against the timer of ACPI where that does not count, in
-/// some 8 ms, made exact by what the processor claims where both agree within a percent. `None` if neither counts and
+/// By what it is known how fast the clocks run.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum By {
+    /// The timer of the first PC.
+    Pit,
+    /// The timer of ACPI.
+    Acpi,
+    /// The high-precision event timer.
+    Hpet,
+    /// Nothing but what the processor claims.
+    Claim,
+}
+
+impl fmt::Display for By {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Pit => "measured by the PIT",
+            Self::Acpi => "measured by the timer of ACPI",
+            Self::Hpet => "measured by the HPET",
+            Self::Claim => "as the processor claims",
+        })
+    }
+}
+
+/// Clocks of known frequency, as far as the machine says that there are any.
+pub struct References {
+    /// The timer of the first PC, which may not count.
+    pub pit: Pit,
+    /// The timer of ACPI.
+    pub acpi: Option<PmTimer>,
+    /// The high-precision event timer.
+    pub hpet: Option<Hpet>,
+}
+
+impl References {
+    /// Measures against one of them; `None` if it is not there or does not count.
+    fn measure(&mut self, by: By, apic: &LocalApic) -> Option<Clocks> {
+        match by {
+            By::Pit => {
+                self.pit.start();
+                let measured = measure(&mut Reference::Pit(&mut self.pit), apic);
+                self.pit.stop();
+                measured
+            }
+            By::Acpi => measure(&mut Reference::Acpi(self.acpi.as_mut()?), apic),
+            By::Hpet => {
+                let hpet = self.hpet.as_mut()?;
+                hpet.start();
+                let measured = measure(&mut Reference::Hpet(hpet), apic);
+                hpet.stop();
+                measured
+            }
+            By::Claim => None,
+        }
+    }
+}
+
+/// Finds out how fast the clocks run: measured in some 8 ms against the first clock of known frequency that counts, `first`
+/// before the others, made exact by what the processor claims where both agree within a percent. `None` if none counts and
 /// nothing is claimed. Stops the APIC timer.
-pub fn calibrate(pit: &mut Pit, acpi: Option<PmTimer>, apic: &mut LocalApic, _: &mut IrqOff) -> Option<Clocks> {
-    pit.start();
+pub fn calibrate(
+    mut references: References,
+    first: Option<By>,
+    apic: &mut LocalApic,
+    _: &mut IrqOff,
+) -> Option<(Clocks, By)> {
     apic.start_silent_timer(u32::MAX);
-    let by_pit = measure(&mut Reference::Pit(pit), apic);
-    let measured = by_pit.or_else(|| measure(&mut Reference::Acpi(acpi?), apic));
+    let order = first.into_iter().chain([By::Pit, By::Acpi, By::Hpet]);
+    let mut measured = order.filter_map(|by| references.measure(by, apic).map(|clocks| (clocks, by)));
+    let measured = measured.next();
     apic.stop_timer();
-    pit.stop();
-    Clocks::settle(measured, ClaimedClocks::detect())
+    let by = measured.map_or(By::Claim, |(_, by)| by);
+    Clocks::settle(measured.map(|(clocks, _)| clocks), ClaimedClocks::detect()).map(|clocks| (clocks, by))
 }
 
 /// A clock of known frequency.
 enum Reference<'a> {
     Pit(&'a mut Pit),
-    Acpi(PmTimer),
+    Acpi(&'a mut PmTimer),
+    Hpet(&'a mut Hpet),
 }
 
 impl Reference<'_> {
@@ -158,6 +223,7 @@ impl Reference<'_> {
         match self {
             Self::Pit(_) => pit::FREQUENCY_HZ,
             Self::Acpi(_) => pm_timer::FREQUENCY_HZ,
+            Self::Hpet(hpet) => hpet.frequency_hz(),
         }
     }
 
@@ -166,6 +232,7 @@ impl Reference<'_> {
         match self {
             Self::Pit(pit) => pit.count(),
             Self::Acpi(timer) => !timer.count(),
+            Self::Hpet(hpet) => !hpet.count(),
         }
     }
 }

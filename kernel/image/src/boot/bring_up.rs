@@ -1,5 +1,7 @@
 //! From rough tables to the initial servers.
 
+use core::ptr::{NonNull, with_exposed_provenance_mut};
+
 use arrayvec::ArrayVec;
 use kcore::boot::{InitialServers, Range};
 use kcore::cross::claims::Claims;
@@ -7,7 +9,7 @@ use kcore::kernel::{Kernel, ThreadNumbers};
 use kcore::kmem::Kmem;
 use kcore::lock::Held;
 use kcore::machine::{CpuId, PhysAddr};
-use kcore::options::Options;
+use kcore::options::{Clock, Options};
 use kcore::sched::Cpu;
 use kcore::space::{Space, SpaceConfig, Spaces};
 use kcore::thread::Tcb;
@@ -17,12 +19,13 @@ use khal::cache;
 use khal::cpu::{Features, Name, physical_address_bits};
 use khal::cr::Counters;
 use khal::desc::{Caller, Idt, InterruptStack, Selector};
+use khal::hpet::Hpet;
 use khal::irq::IrqOff;
 use khal::lines::{Lines, MAX_IO_APICS};
 use khal::pit::Pit;
 use khal::pm_timer::PmTimer;
 use khal::processors::Processors;
-use khal::timer::Clocks;
+use khal::timer::{By, Clocks, References};
 use khal::{cr, pic, syscall, timer};
 use l4_abi::Word;
 use l4_abi::common::{LOCALITIES_MAX, LocalityTable};
@@ -63,6 +66,10 @@ struct Found {
     memory: KernelMemory,
     /// Where the timer of ACPI is.
     timer_port: Option<u16>,
+    /// Where the registers of the high-precision event timer are.
+    hpet: Option<u64>,
+    /// What is said to be memory and is the configuration of devices.
+    no_memory: ArrayVec<Range, { firmware::WINDOWS_MAX }>,
 }
 
 /// A time-stamp counter slower than this cannot count microseconds.
@@ -88,7 +95,7 @@ pub fn bring_up() -> ! {
     // SAFETY: no other tables have been loaded yet.
     let told = unsafe { options::root_pointer(&loaded) };
     // SAFETY: as above.
-    let root = unsafe { firmware::tables(told.as_deref()) };
+    let root = unsafe { firmware::tables(told.as_deref(), &loaded) };
     // SAFETY: as above.
     let madt = root.and_then(|root| unsafe { firmware::controllers(&root) });
     let (lines, processors) = (interrupts::lines(madt), find_processors(features, madt));
@@ -99,10 +106,15 @@ pub fn bring_up() -> ! {
     let localities = root.map_or(none, |root| unsafe { firmware::locality_table(&root, &processors) });
     // SAFETY: as above.
     let timer_port = root.and_then(|root| unsafe { firmware::timer_port(&root) });
+    // SAFETY: as above.
+    let hpet = root.and_then(|root| unsafe { firmware::hpet(&root, &loaded) });
+    // SAFETY: as above.
+    let mut no_memory = root.map_or_else(ArrayVec::new, |root| unsafe { firmware::configuration(&root, &loaded) });
+    no_memory.truncate(loaded.room(controllers.len()));
     console::step("kernel memory and page tables");
-    let memory = KernelMemory::find(&loaded, &localities, loaded.room(controllers.len()));
+    let memory = KernelMemory::find(&loaded, &localities, loaded.room(controllers.len() + no_memory.len()));
     memory.give_reserved(&KMEM, &localities);
-    let kernel_space = build_tables(options, features, &memory, &controllers);
+    let kernel_space = build_tables(options, features, &memory, &controllers, hpet);
     memory.give_more(&KMEM);
     make_area(&kernel_space, processors.apic_ids()[0], localities.of_processor(0));
     FOUND.set(Found {
@@ -116,20 +128,22 @@ pub fn bring_up() -> ! {
         localities,
         memory,
         timer_port,
+        hpet,
+        no_memory,
     });
     area::enter_first(complete_bring_up)
 }
 
 /// The second part: the clocks, the other processors, the core, the initial servers.
 extern "C" fn complete_bring_up() -> ! {
-    let Found { options, features, servers, kernel_space, lines, processors, timer_port, .. } = FOUND.get();
+    let Found { options, features, servers, kernel_space, lines, processors, .. } = FOUND.get();
     // SAFETY: interrupts are still off, and the token of the first part is gone.
     let mut irq = unsafe { IrqOff::assume() };
     console::step("gates and control registers");
     fill_gates();
     start_processor();
     console::step("clocks");
-    let clocks = start_clocks(*timer_port, &mut irq);
+    let (clocks, by) = start_clocks(&mut irq);
     console::step("interrupt controllers");
     let interrupts = Interrupts::start(lines.clone(), &mut local_apic(), &mut irq);
     stubs::set_clock_scale(clocks.tsc_to_us());
@@ -141,7 +155,7 @@ extern "C" fn complete_bring_up() -> ! {
     start_core(Hardware::new(*options, *features, *kernel_space, clocks, interrupts), cpus, numbers);
     console::step("initial servers");
     start_servers(servers, numbers);
-    greet(clocks, processors);
+    greet(clocks, by, processors);
     if servers.has_sigma1() {
         console::leave_screen();
     }
@@ -151,7 +165,7 @@ extern "C" fn complete_bring_up() -> ! {
 }
 
 /// Says what kernel this is and what it found.
-fn greet(clocks: Clocks, processors: &Processors) {
+fn greet(clocks: Clocks, by: By, processors: &Processors) {
     let kernel = KERNEL.get();
     console::line(format_args!("Marcona {}, {}", env!("CARGO_PKG_VERSION"), Name::detect()));
     console::line(format_args!("built with {}", config::WORDS));
@@ -161,6 +175,7 @@ fn greet(clocks: Clocks, processors: &Processors) {
         kernel.kmem.total() * 4,
         HARDWARE.get().features().missing()
     ));
+    console::line(format_args!("clocks {by}"));
     HARDWARE.get().features().consequences().for_each(|text| console::line(format_args!("{text}")));
     console::line(format_args!(
         "{} interrupt lines, {} I/O APICs, {} processors",
@@ -193,7 +208,13 @@ fn early_frame() -> Option<PhysAddr> {
 }
 
 /// Builds and enters the kernel's own tables.
-fn build_tables(options: Options, features: Features, memory: &KernelMemory, controllers: &Controllers) -> KernelSpace {
+fn build_tables(
+    options: Options,
+    features: Features,
+    memory: &KernelMemory,
+    controllers: &Controllers,
+    hpet: Option<u64>,
+) -> KernelSpace {
     let (local_apic, io_apics) = (controllers[0], &controllers[1..]);
     let sparse = &sparse_tables(memory.frames());
     let task_states = options.io_fpages.then(task_state::frames);
@@ -201,7 +222,8 @@ fn build_tables(options: Options, features: Features, memory: &KernelMemory, con
     let isolation = mitigations::isolate_tables().then_some(shown);
     let screen = console::screen_memory();
     let kernel_memory = &memory.ranges();
-    let plan = Plan { features, kernel_memory, sparse, task_states, local_apic, io_apics, screen, isolation };
+    let hpet = hpet.map(|address| PhysAddr(address & !0xFFF));
+    let plan = Plan { features, kernel_memory, sparse, task_states, local_apic, io_apics, hpet, screen, isolation };
     // SAFETY: frames of kernel memory belong to whom they were given to; they are mapped by the rough tables, and by the
     // plan, which has all of kernel memory.
     let built = unsafe { KernelSpace::build(&plan, early_frame) };
@@ -332,19 +354,35 @@ fn start_others(kernel_space: &KernelSpace, clocks: Clocks, irq: &mut IrqOff) ->
 }
 
 /// Switches the interrupt controllers on or off and finds out how fast the clocks run.
-fn start_clocks(timer_port: Option<u16>, irq: &mut IrqOff) -> Clocks {
+fn start_clocks(irq: &mut IrqOff) -> (Clocks, By) {
+    let &Found { options, timer_port, hpet, .. } = FOUND.get();
     // SAFETY: nobody else drives them; there is one processor.
     unsafe { pic::disable() };
     let mut apic: LocalApic = local_apic();
-    // SAFETY: nobody else drives the timer.
-    let mut pit = unsafe { Pit::new() };
-    // SAFETY: the firmware's table says that the timer is there, which is only read.
-    let acpi = timer_port.map(|port| unsafe { PmTimer::new(port) });
-    let Some(clocks) = timer::calibrate(&mut pit, acpi, &mut apic, irq) else {
-        panic!("no clock to calibrate by: neither a PIT nor a timer of ACPI nor a frequency from the processor")
+    let references = References {
+        // SAFETY: nobody else drives the timer.
+        pit: unsafe { Pit::new() },
+        // SAFETY: the firmware's table says that the timer is there, which is only read.
+        acpi: timer_port.map(|port| unsafe { PmTimer::new(port) }),
+        hpet: hpet.and_then(|address| {
+            let registers = with_exposed_provenance_mut(layout::HPET_PAGE | address as usize & 0xFFF);
+            // SAFETY: the kernel's tables map the page, which the firmware's table names and no memory is; nobody drives it.
+            NonNull::new(registers).and_then(|registers| unsafe { Hpet::new(registers) })
+        }),
+    };
+    let first = match options.clock {
+        Clock::Auto => None,
+        Clock::Pit => Some(By::Pit),
+        Clock::Acpi => Some(By::Acpi),
+        Clock::Hpet => Some(By::Hpet),
+    };
+    let Some((clocks, by)) = timer::calibrate(references, first, &mut apic, irq) else {
+        panic!(
+            "no clock to calibrate by: neither a PIT nor a timer of ACPI nor an HPET nor a frequency from the processor"
+        )
     };
     assert!(clocks.tsc_khz > SLOWEST_TSC_KHZ, "the time-stamp counter is too slow: {} kHz", clocks.tsc_khz);
-    clocks
+    (clocks, by)
 }
 
 /// Interrupts first, then the kernel's own, then users.
@@ -354,7 +392,7 @@ fn thread_numbers(interrupts: &Interrupts) -> ThreadNumbers {
 }
 
 fn complete_kip(clocks: Clocks, numbers: ThreadNumbers, processors: usize) {
-    let Found { options, controllers, localities, memory, .. } = FOUND.get();
+    let Found { options, controllers, localities, memory, no_memory, .. } = FOUND.get();
     let more: ArrayVec<Range, LOCALITIES_MAX> = memory.more().collect();
     let (start, end) = image_range();
     let findings = kip::Findings {
@@ -362,6 +400,7 @@ fn complete_kip(clocks: Clocks, numbers: ThreadNumbers, processors: usize) {
         processor_khz: (clocks.tsc_khz, clocks.apic_khz),
         image: (start.0 as Word, end.0 as Word - 1),
         controllers,
+        no_memory,
         more_kernel_memory: &more,
         localities: (localities.localities > 1).then(|| publish(localities)),
         user_last: layout::USER_END as Word - 1,

@@ -151,6 +151,8 @@ pub struct Plan<'a> {
     pub local_apic: PhysAddr,
     /// The registers of the I/O APICs, a page each.
     pub io_apics: &'a [PhysAddr],
+    /// The page with the registers of the high-precision event timer.
+    pub hpet: Option<PhysAddr>,
     /// The memory of the screen: where it begins, in a large page, and large pages.
     pub screen: Option<(PhysAddr, usize)>,
     /// What spaces show of the kernel; `None`: all.
@@ -210,6 +212,9 @@ impl KernelSpace {
         tables.map(memory, LOCAL_APIC_PAGE as u64, plan.local_apic.0, PageKind::KernelDevice)?;
         for (page, io_apic) in (IO_APIC_PAGES..).step_by(PAGE_BYTES).zip(plan.io_apics) {
             tables.map(memory, page as u64, io_apic.0, PageKind::KernelDevice)?;
+        }
+        if let Some(hpet) = plan.hpet {
+            tables.map(memory, HPET_PAGE as u64, hpet.0, PageKind::KernelDevice)?;
         }
         if let Some((start, pages)) = plan.screen {
             for offset in (0..pages * LARGE_PAGE_BYTES).step_by(LARGE_PAGE_BYTES) {

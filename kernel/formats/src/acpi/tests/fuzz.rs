@@ -1,6 +1,9 @@
 //! Tables in which any field says anything: reading them ends, with values or with errors. Seeded, so that a failure comes
 //! again: its seed is printed.
 
+use super::super::fadt::Fadt;
+use super::super::hpet::Hpet;
+use super::super::mcfg::Mcfg;
 use super::super::slit::Slit;
 use super::super::srat::Srat;
 use super::*;
@@ -181,5 +184,38 @@ fn any_table_of_distances_is_read_or_refused() {
         let slit = Slit::find(root, memory);
         let ask = |slit: &Slit<'_>| [0, 1, 2, u32::MAX].map(|domain| slit.distance(domain, 1));
         slit.as_ref().map(ask).is_ok_and(|answers| answers.iter().any(Option::is_some))
+    });
+}
+
+#[test]
+fn any_table_of_a_timer_is_read_or_refused() {
+    let body = [&[1, 0xA2, 0x86, 0x80, 0, 64, 0, 0][..], &0xFED0_0000u64.to_le_bytes(), &[0, 0x80, 0, 0]].concat();
+    read_many(b"HPET", &body, |root, memory| {
+        let hpet = Hpet::find(root, memory);
+        hpet.is_ok_and(|hpet| hpet.address.checked_add(1024).is_some_and(|end| hpet.address >> 12 == (end - 1) >> 12))
+    });
+}
+
+#[test]
+fn any_table_of_configuration_is_read_or_refused() {
+    let entry = |base: u64, buses: [u8; 2]| [&base.to_le_bytes()[..], &[0, 0], &buses, &[0; 4]].concat();
+    let body = [&[0; 8][..], &entry(0xB000_0000, [0, 255]), &entry(1 << 40, [3, 7])].concat();
+    read_many(b"MCFG", &body, |root, memory| {
+        let Ok(mcfg) = Mcfg::find(root, memory) else { return false };
+        let sound = mcfg.windows().filter_map(Result::ok);
+        sound.inspect(|window| assert!(window.start.checked_add(window.bytes).is_some())).count() > 0
+    });
+}
+
+#[test]
+fn any_table_of_power_is_read_or_refused() {
+    let mut body = vec![0; 240];
+    for (at, value) in [(40, 0xBFFE_0000u32), (48, 0xB2), (52, 0xF1), (64, 0x604), (76, 0x608), (112, 1 << 10)] {
+        body[at - HEADER_BYTES..][..4].copy_from_slice(&value.to_le_bytes());
+    }
+    read_many(b"FACP", &body, |root, memory| {
+        let fadt = Fadt::find(root, memory);
+        // Most of the time the byte code is nowhere.
+        fadt.inspect(|fadt| _ = fadt.off(memory)).is_ok()
     });
 }
