@@ -34,6 +34,24 @@ impl IrqOff {
         // SAFETY: as in `let_pending_in`.
         unsafe { asm!("sti", "hlt", "cli") };
     }
+
+    /// Sleeps until somebody writes to the line of memory of `watched`, or an interrupt has been handled, or for no reason for
+    /// a shorter time; not at all if `is_written` says so once the line is watched. A write or an interrupt that comes just
+    /// before is not missed, as MWAIT does not sleep then (Intel SDM 3A, MONITOR/MWAIT Instruction).
+    ///
+    /// # Safety
+    /// The processor has MONITOR ([`crate::cpu::Features::MONITOR`]).
+    #[inline(always)]
+    pub unsafe fn wait_for_write<T>(&mut self, watched: &T, is_written: impl FnOnce() -> bool) {
+        let watched = core::ptr::from_ref(watched);
+        // SAFETY: the processor has the instruction, which changes no memory and reads a byte of a reference's.
+        unsafe { asm!("monitor", in("rax") watched, in("ecx") 0, in("edx") 0, options(nostack, preserves_flags)) };
+        if !is_written() {
+            // The lightest sleep, which ends with an interrupt as `hlt` does.
+            // SAFETY: as in `let_pending_in`; the processor has the instruction.
+            unsafe { asm!("sti", "mwait", "cli", in("eax") 0, in("ecx") 0) };
+        }
+    }
 }
 
 /// Stops this processor for good.
