@@ -21,5 +21,5 @@ mod terminal;
 mod tests;
 
 pub use mode::{COLUMNS_MAX, Mode, ROWS_MAX};
-pub use surface::{Canvas, Style, Surface};
+pub use surface::{Canvas, Glass, Style, Surface};
 pub use terminal::Terminal;

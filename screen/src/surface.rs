@@ -12,6 +12,12 @@ pub trait Canvas {
     fn put_word(&mut self, offset: usize, word: u32);
 }
 
+/// Who can read the memory of a screen again.
+pub trait Glass: Canvas {
+    /// A byte below [`Mode::bytes`].
+    fn byte(&self, offset: usize) -> u8;
+}
+
 /// Writes `bytes` from `offset` on, as much as possible in words: each access to a screen is dear.
 fn write(canvas: &mut impl Canvas, offset: usize, bytes: &[u8]) {
     let head = (offset.next_multiple_of(4) - offset).min(bytes.len());
@@ -123,6 +129,61 @@ impl<C: Canvas> Surface<C> {
                 let offset = (top + y * pixels.scale + copy) * self.mode.pitch + left;
                 write(&mut self.canvas, offset, &line[..len]);
             }
+        }
+    }
+}
+
+impl<C: Glass> Surface<C> {
+    /// The printable character that stands in a cell, drawn plainly; `None` if there is something else, or no cell.
+    ///
+    /// Reading is dear: a byte of each pixel of the font.
+    pub fn read(&self, row: usize, column: usize) -> Option<u8> {
+        if row >= self.mode.rows || column >= self.mode.columns {
+            return None;
+        }
+        let character = match self.mode.cells {
+            Cells::Text => Some(self.canvas.byte(row * self.mode.pitch + 2 * column)),
+            Cells::Pixels(pixels) => self.read_pixels(pixels, row, column),
+        };
+        character.filter(|character| matches!(character, b' '..=b'~'))
+    }
+
+    fn read_pixels(&self, pixels: Pixels, row: usize, column: usize) -> Option<u8> {
+        let light = |x: usize, y: usize| {
+            let (left, top) = ((column * font::WIDTH + x) * pixels.scale, (row * font::HEIGHT + y) * pixels.scale);
+            let offset = top * self.mode.pitch + left * pixels.bytes + usize::from(pixels.shifts[0] / 8);
+            self.canvas.byte(offset)
+        };
+        let mut seen = [[0; font::WIDTH]; font::HEIGHT];
+        for (y, lights) in seen.iter_mut().enumerate() {
+            lights.iter_mut().enumerate().for_each(|(x, seen)| *seen = light(x, y));
+        }
+        (b' '..=b'~').find(|character| font::rows(*character).zip(&seen).all(|(drawn, seen)| drawn == seen))
+    }
+
+    /// Hands out what stands on the screen, from top to bottom: the characters of each line up to the last one, and a line
+    /// end. Nothing is said of what is below the last line with text. A line ends where there is nothing for long.
+    pub fn read_lines(&self, mut take: impl FnMut(u8)) {
+        const LONG: usize = 16;
+        let mut empty_lines = 0;
+        for row in 0..self.mode.rows {
+            let mut blanks = 0;
+            let mut has_text = false;
+            for column in 0..self.mode.columns {
+                match self.read(row, column).filter(|character| *character != b' ') {
+                    None => blanks += 1,
+                    Some(character) => {
+                        (0..core::mem::take(&mut empty_lines)).for_each(|_| take(b'\n'));
+                        (0..core::mem::take(&mut blanks)).for_each(|_| take(b' '));
+                        take(character);
+                        has_text = true;
+                    }
+                }
+                if blanks == LONG {
+                    break;
+                }
+            }
+            if has_text { take(b'\n') } else { empty_lines += 1 }
         }
     }
 }

@@ -3,7 +3,7 @@ use core::fmt::Write;
 use kformats::multiboot::{Field, Framebuffer, FramebufferKind};
 
 use crate::read::{Picture, character};
-use crate::{COLUMNS_MAX, Canvas, Mode, Style, Surface, Terminal, font};
+use crate::{COLUMNS_MAX, Canvas, Glass, Mode, Style, Surface, Terminal, font};
 
 /// A screen's memory, which remembers how much was written to it.
 struct Memory {
@@ -21,6 +21,12 @@ impl Canvas for Memory {
         assert!(offset % 4 == 0, "words are aligned");
         self.bytes[offset..offset + 4].copy_from_slice(&word.to_le_bytes());
         self.written += 4;
+    }
+}
+
+impl Glass for Memory {
+    fn byte(&self, offset: usize) -> u8 {
+        self.bytes[offset]
     }
 }
 
@@ -215,4 +221,27 @@ fn nothing_is_written_outside() {
         }
     }
     assert!(drawn > 1000, "{drawn} sound screens");
+}
+
+/// Whoever gets the screen next can read what stands there, however it is drawn.
+#[test]
+fn what_was_drawn_is_read_again() {
+    for screen in [TEXT, pixels(640, 480, 32), pixels(804, 600, 24), pixels(2560, 1440, 32)] {
+        let mut surface = surface(&screen);
+        if !surface.mode().is_text() {
+            assert_eq!(surface.read(0, 0), None, "grey is no character");
+        }
+        let mut terminal = Terminal::EMPTY;
+        terminal.clear(&mut surface);
+        let text = "marcona: 24 lines,  2 gaps\n\n  @{x}~\nlast";
+        terminal.on(&mut surface).write_str(text).expect("screens take all");
+        surface.draw(5, 0, b'i', Style::Inverse);
+        let mut read = Vec::new();
+        surface.read_lines(|character| read.push(character));
+        // A text mode does not say that a character is inverse.
+        let below = if surface.mode().is_text() { "\n\ni\n" } else { "\n" };
+        assert_eq!(String::from_utf8_lossy(&read), format!("{text}{below}"));
+        assert_eq!(surface.read(surface.mode().rows(), 0), None);
+        assert_eq!(surface.read(0, surface.mode().columns()), None);
+    }
 }

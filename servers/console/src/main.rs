@@ -22,7 +22,7 @@ use l4_rt::console::protocol::{END, NO_KEY, READ, WAIT, WRITE, WRITE_BYTES_MAX};
 use l4_rt::port::HarmlessPort;
 use l4_rt::power::Power;
 use l4_rt::{DeviceMemory, Storage, keyboard, serial};
-use screen::{COLUMNS_MAX, Canvas, Mode, ROWS_MAX, Surface};
+use screen::{COLUMNS_MAX, Canvas, Glass, Mode, ROWS_MAX, Surface};
 
 /// How long a key of the serial line may have to wait.
 const LOOK: Time = Time::period_us(10_000);
@@ -56,6 +56,12 @@ impl Canvas for Window {
 
     fn put_word(&mut self, offset: usize, word: u32) {
         self.0.put_word(offset, word);
+    }
+}
+
+impl Glass for Window {
+    fn byte(&self, offset: usize) -> u8 {
+        self.0.byte(offset)
     }
 }
 
@@ -113,9 +119,11 @@ impl Server {
             // Without the interrupt keys are found when somebody asks for one.
             let _ = thread::associate_interrupt(line, thread::my_global_id());
         }
-        // What the kernel said on the screen while it booted is gone.
-        for part in [l4::kip::kernel_version_string(), "\n"] {
-            server.show(part.as_bytes());
+        if server.pages.is_empty() {
+            // The kernel was told not to draw.
+            for part in [l4::kip::kernel_version_string(), "\n"] {
+                server.show(part.as_bytes());
+            }
         }
         if let Some(Unknown(word, values)) = complaint.take() {
             for part in ["console: what is ", word, "? There is ", values, "\n"] {

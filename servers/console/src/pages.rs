@@ -47,6 +47,11 @@ impl Pages {
         self.lines[0] = [BLANK; COLUMNS_MAX];
     }
 
+    /// Whether nothing was printed.
+    pub fn is_empty(&self) -> bool {
+        (self.ended, self.column) == (0, 0)
+    }
+
     /// Lines that are kept: whole pages.
     fn kept(&self) -> usize {
         LINES_KEPT / self.rows() * self.rows()

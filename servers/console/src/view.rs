@@ -3,7 +3,7 @@
 use core::fmt::{self, Write};
 
 use keys::Key;
-use screen::{COLUMNS_MAX, Canvas, ROWS_MAX, Style, Surface};
+use screen::{COLUMNS_MAX, Canvas, Glass, ROWS_MAX, Style, Surface};
 
 use crate::pages::{BLANK, Change, Pages};
 
@@ -22,21 +22,25 @@ pub struct View<C> {
     status: Option<u8>,
 }
 
-impl<C: Canvas> View<C> {
-    /// Clears the screen and has pages of its size. `shown` is a place to remember what is on it.
+impl<C: Glass> View<C> {
+    /// Takes the screen over and has pages of its size, on which stands first what is on the screen now: what the kernel said
+    /// while it booted. `shown` is a place to remember what is on it.
     pub fn start(
         mut surface: Surface<C>,
         pages: &mut Pages,
         shown: &'static mut [[u8; COLUMNS_MAX]; ROWS_MAX],
     ) -> Self {
-        surface.clear();
         pages.start(surface.mode().rows().saturating_sub(1), surface.mode().columns());
+        surface.read_lines(|character| _ = pages.put(character));
+        surface.clear();
         *shown = [[BLANK; COLUMNS_MAX]; ROWS_MAX];
         let mut view = Self { surface, page: 0, shown, status: None };
-        view.show_status(pages);
+        view.show(pages, pages.last());
         view
     }
+}
 
+impl<C: Canvas> View<C> {
     /// Shows what came of a character that was printed: the last page is followed, others are left.
     pub fn follow(&mut self, pages: &Pages, change: Change, was_last: usize) {
         match change {
@@ -138,7 +142,7 @@ mod tests {
     use std::{vec, vec::IntoIter};
 
     use kformats::multiboot::Framebuffer;
-    use screen::Mode;
+    use screen::{Mode, Terminal};
 
     use super::*;
 
@@ -154,6 +158,12 @@ mod tests {
         }
     }
 
+    impl Glass for Memory {
+        fn byte(&self, offset: usize) -> u8 {
+            self.0[offset]
+        }
+    }
+
     struct Server {
         pages: Box<Pages>,
         view: View<Memory>,
@@ -162,7 +172,11 @@ mod tests {
     impl Server {
         fn new() -> Self {
             let mode = Mode::new(&Framebuffer::PC_TEXT).expect("a sound screen");
-            let surface = Surface::new(mode, Memory(vec![0x55; mode.bytes()]));
+            Self::after(Surface::new(mode, Memory(vec![0; mode.bytes()])))
+        }
+
+        /// One that takes over what is on the screen.
+        fn after(surface: Surface<Memory>) -> Self {
             let mut pages = Box::new(Pages::EMPTY);
             let shown = Box::leak(Box::new([[BLANK; COLUMNS_MAX]; ROWS_MAX]));
             let view = View::start(surface, &mut pages, shown);
@@ -235,6 +249,22 @@ mod tests {
         server.view.redraw(&server.pages);
         server.check("line 24", "page 2 of 2");
         assert!(server.lines().all(|line| !line.contains('X')));
+    }
+
+    #[test]
+    fn what_the_kernel_said_comes_first() {
+        let mode = Mode::new(&Framebuffer::PC_TEXT).expect("a sound screen");
+        let mut surface = Surface::new(mode, Memory(vec![0x55; mode.bytes()]));
+        let mut terminal = Box::new(Terminal::EMPTY);
+        terminal.clear(&mut surface);
+        (0..40).for_each(|i| writeln!(terminal.on(&mut surface), "marcona: {i}").expect("screens take all"));
+        // The last 24 lines and an empty one, of which a page has 24.
+        let mut server = Server::after(surface);
+        server.print("hello\n");
+        server.check("hello", "page 2 of 2");
+        server.turn(Key::Home);
+        server.check("marcona: 16", "page 1 of 2");
+        assert!(Server::new().pages.is_empty());
     }
 
     #[test]

@@ -40,6 +40,15 @@ impl DeviceMemory {
         unsafe { self.pointer::<u8>(offset).write_volatile(byte) };
     }
 
+    /// Reads a byte.
+    ///
+    /// # Panics
+    /// Outside.
+    pub fn byte(&self, offset: usize) -> u8 {
+        // SAFETY: inside what `request` had mapped; memory that a device shows has all values.
+        unsafe { self.pointer::<u8>(offset).read_volatile() }
+    }
+
     /// Writes four bytes, the lowest first.
     ///
     /// # Panics
