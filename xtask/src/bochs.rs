@@ -16,9 +16,10 @@ use anyhow::{Context, Result, bail};
 use tempfile::TempDir;
 
 use crate::config::Chosen;
+use crate::image::Item;
 use crate::progress::Progress;
 use crate::qemu::{self, End, Ended, Module};
-use crate::{build, iso, packages, run};
+use crate::{build, image, packages, run};
 
 /// The emulator. What is called `bochs` is a script that would stay between us and it.
 const PROGRAM: &str = "bochs-bin";
@@ -97,7 +98,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
 
 /// Makes sure that there is Bochs, and what makes its discs.
 pub fn ensure() -> Result<()> {
-    iso::ensure()?;
+    image::ensure()?;
     packages::program(PROGRAM, &PACKAGES)?;
     let missing = [BIOS, VGA_BIOS].into_iter().find(|file| !Path::new(file).is_file());
     match missing {
@@ -142,7 +143,8 @@ impl Machine {
         let dir = TempDir::new()?;
         let [disc, serial, log, settings] = ["disc.iso", "serial", "log", "settings"].map(|name| dir.path().join(name));
         let (files, menu) = self.disc();
-        iso::make(&disc, &files, &menu)?;
+        let items = files.into_iter().map(|(path, from)| Item::of_file(path, &from));
+        image::with_menu(items.collect::<Result<_>>()?, &menu, &disc)?;
         fs::write(&serial, "")?;
         fs::write(&settings, self.settings(&disc, &serial, &log))?;
         let mut emulator = Emulator::start(&settings)?;
@@ -153,18 +155,18 @@ impl Machine {
         Ok(Ended { end, console: String::from_utf8_lossy(&line.text).into_owned() })
     }
 
-    /// What is on the disc.
-    fn disc(&self) -> (Vec<iso::File>, String) {
+    /// What is on the disc: files by their paths there, and what GRUB is to do with them.
+    fn disc(&self) -> (Vec<(String, PathBuf)>, String) {
         let boot = Module { file: self.kickstart.clone(), args: self.boot_args.clone() };
         let all = || [&boot].into_iter().chain(&self.modules).enumerate();
         let path = |index: usize| format!("boot/{index}");
-        let files = all().map(|(index, module)| iso::File { path: path(index), from: module.file.clone() });
+        let files = all().map(|(index, module)| (path(index), module.file.clone()));
         let lines = all().map(|(index, module)| {
             let name = module.file.file_name().unwrap_or_default().to_string_lossy();
             let place = format!("/{}", path(index));
             // GRUB takes its own name of the loader for the first word, of the others what is said here.
             let start = if index == 0 { vec!["multiboot", &place] } else { vec!["module", &place, &name] };
-            iso::line(start.into_iter().chain(module.args.split_whitespace())) + "\n"
+            image::line(start.into_iter().chain(module.args.split_whitespace())) + "\n"
         });
         (files.collect(), lines.collect::<String>() + "boot\n")
     }

@@ -14,7 +14,6 @@ mod foreign;
 mod fuzz;
 mod gdb;
 mod image;
-mod iso;
 mod kvm;
 mod monitor;
 mod packages;

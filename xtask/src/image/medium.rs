@@ -20,7 +20,7 @@ use std::time::{Duration, SystemTime};
 use anyhow::{Context, Result, bail};
 
 use super::firmware::Flash;
-use super::menu::{self, DIR, Menu};
+use super::menu::DIR;
 use super::read;
 use crate::packages;
 use crate::qemu::Machine;
@@ -41,6 +41,7 @@ const MODULES: &[&str] = &[
     "fat",
     "part_gpt",
     "part_msdos",
+    "multiboot",
     "multiboot2",
     "serial",
     "terminal",
@@ -120,22 +121,32 @@ impl Tools {
     }
 }
 
-/// Makes the image out of the files in `images`; all of it says that it was made at `time`, seconds since 1970.
-pub fn make(tools: &Tools, images: &Path, menu: &Menu, time: i64) -> Result<Vec<u8>> {
+/// A file on the medium.
+pub struct Item {
+    /// Its path there, without a slash in front.
+    pub path: String,
+    /// What is in it.
+    pub bytes: Vec<u8>,
+}
+
+impl Item {
+    /// One with what is in this file here.
+    pub fn of_file(path: String, from: &Path) -> Result<Self> {
+        Ok(Self { path, bytes: read(from)? })
+    }
+}
+
+/// Makes the image with these files, and `menu` for GRUB; all of it says that it was made at `time`, seconds since 1970.
+pub fn make(tools: &Tools, items: Vec<Item>, menu: &str, time: i64) -> Result<Vec<u8>> {
     let dir = tempfile::Builder::new().prefix("marcona-image").tempdir()?;
     let work = Work { tools, dir: dir.path(), time };
     let mut hasher = DefaultHasher::new();
-    let text = menu.text();
-    text.hash(&mut hasher);
-    let mut files = vec![];
-    for name in menu::files() {
-        let bytes = read(&images.join(name))?;
-        bytes.hash(&mut hasher);
-        files.push((format!("{DIR}/{name}"), bytes));
-    }
+    menu.hash(&mut hasher);
+    items.iter().for_each(|item| item.bytes.hash(&mut hasher));
+    let mut files: Vec<(String, Vec<u8>)> = items.into_iter().map(|Item { path, bytes }| (path, bytes)).collect();
     let mark = format!("{DIR}/{:016x}.id", hasher.finish());
     files.push((mark.clone(), Vec::new()));
-    files.push(("boot/grub/grub.cfg".to_owned(), text.into_bytes()));
+    files.push(("boot/grub/grub.cfg".to_owned(), menu.as_bytes().to_vec()));
     files.push(("boot/grub/bios.img".to_owned(), work.grub("i386-pc-eltorito", GRUB_BIOS, MODULES_BIOS, &mark)?));
     files.push(("boot/grub/efi.img".to_owned(), work.fat(&work.grub("x86_64-efi", GRUB_UEFI, MODULES_UEFI, &mark)?)?));
     work.iso(&files)

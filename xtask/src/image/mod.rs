@@ -20,11 +20,14 @@ use crate::qemu::{self, Console, End, Input};
 use crate::{build, project, run, usage};
 
 pub use firmware::Firmware;
-pub use medium::Medium;
-pub use menu::{Entry, Menu};
+pub use medium::{Item, Medium};
+pub use menu::{DIR, Entry, Menu, line};
 
 /// The largest image that is of use to anybody with a small stick or a slow line.
 pub const MAX_BYTES: u64 = 8 << 20;
+
+/// What the kernel with the debugger is built with.
+const DEBUGGER_CONFIG: &str = "kdb";
 
 /// What stands for the commit's time where there is no repository: 2026-01-01.
 const DEFAULT_TIME: i64 = 1_767_225_600;
@@ -41,7 +44,7 @@ pub struct Args {
     /// Kernel configuration, by name or file [default: the current one]
     #[arg(long, value_name = "NAME|FILE")]
     config: Option<String>,
-    /// What boots: pingpong, l4test, scale; and -serial, -screen
+    /// What boots: pingpong, l4test, scale, debugger; and -serial, -screen
     #[arg(long, value_name = "ENTRY", default_value = "pingpong")]
     entry: String,
     /// How long the menu waits for a key before that
@@ -101,10 +104,23 @@ pub fn make(config: &Chosen, menu: Menu, output: &Path) -> Result<()> {
 pub fn from_images(dir: &Path, menu: Menu, output: &Path) -> Result<()> {
     let tools = medium::Tools::find()?;
     let _progress = Progress::start("making the image");
-    let bytes = medium::make(&tools, dir, &menu, time_of_commit()?)?;
+    let debugger = build::images(&["kernel"], &Chosen::of(Some(DEBUGGER_CONFIG))?)?.join("kernel");
+    let files = menu::files().map(|name| (name, dir.join(name))).chain([(menu::DEBUGGER, debugger)]);
+    let items = files.map(|(name, file)| Item::of_file(format!("{DIR}/{name}"), &file));
+    let bytes = medium::make(&tools, items.collect::<Result<_>>()?, &menu.text(), time_of_commit()?)?;
     let size = bytes.len() as u64;
     ensure!(size <= MAX_BYTES, "the image has {size} bytes, more than {MAX_BYTES}");
     build::replace(output, &bytes)
+}
+
+/// Makes sure that media can be made.
+pub fn ensure() -> Result<()> {
+    medium::Tools::find().map(drop)
+}
+
+/// Makes a medium of any size with these files and this menu.
+pub fn with_menu(items: Vec<Item>, menu: &str, output: &Path) -> Result<()> {
+    build::replace(output, &medium::make(&medium::Tools::find()?, items, menu, time_of_commit()?)?)
 }
 
 /// Boots the image in the emulator.

@@ -11,7 +11,7 @@ use super::boots::{PATIENCE, check_success, machine, tail};
 use super::{Case, Lab};
 use crate::image::{self, Entry, Firmware, Medium, Menu};
 use crate::monitor::Monitor;
-use crate::qemu::{self, Console, End, Machine, Module};
+use crate::qemu::{self, Console, End, Input, Machine, Module, Typing};
 
 /// Numbers of message registers of which the benchmark has a row.
 const ROWS: u32 = 64;
@@ -40,6 +40,7 @@ pub fn cases() -> Vec<Case> {
             see_tables(medium.machine(&image, flash.as_ref()), &["inter", "intra"])
         }));
     }
+    cases.push(Case::new("media::the_debugger_is_in_the_menu", "Kernel debugger, input", debugger));
     for (name, firmware, medium) in [("usb_by_bios", Bios, Usb), ("cd_by_uefi", Uefi, Cd)] {
         cases.push(Case::new(format!("media::boots_from_{name}"), "Boot, media", move |lab| {
             let dir = TempDir::new()?;
@@ -72,6 +73,28 @@ fn same_each_time(lab: &Lab) -> Result<()> {
     let differing = images[0].iter().zip(&images[1]).position(|(first, second)| first != second);
     ensure!(differing.is_none() && images[0].len() == images[1].len(), "they differ from byte {differing:?} on");
     Ok(())
+}
+
+/// The program enters it; a key of the serial line shows what there is to see, on the screen, too.
+fn debugger(lab: &Lab) -> Result<()> {
+    let dir = TempDir::new()?;
+    let image = make(lab, "debugger", dir.path())?;
+    let mut machine = Medium::Cd.machine(&image, None);
+    let socket = dir.path().join("monitor");
+    (machine.monitor, machine.has_exit) = (Some(socket.clone()), false);
+    let input = Input::Typed(Typing { text: b"w".to_vec(), prompt: Some("--- \"deadlock\" ---") });
+    thread::scope(|scope| {
+        let boot = scope.spawn(|| machine.boot(&Console { input, is_shown: false }, Some(PATIENCE)));
+        let seen = Monitor::connect(&socket).and_then(|mut monitor| {
+            let has_ring = |lines: &[String]| lines.iter().any(|line| line.contains("RING of"));
+            let seen = await_screen(&mut monitor, has_ring);
+            monitor.quit().and(seen)
+        });
+        let ended = boot.join().expect("a boot does not panic")?;
+        seen.with_context(|| format!("{}\n{}", ended.end, tail(&ended.console)))?;
+        ensure!(ended.console.contains("RING of"), "{}", tail(&ended.console));
+        Ok(())
+    })
 }
 
 /// Runs a machine that does not end by itself, as long as `watch` looks at it.
@@ -173,8 +196,14 @@ pub fn with_console(lab: &Lab, program: &str, args: &str, word: &str) -> Machine
     machine
 }
 
+/// What the kernel said while it booted comes before the tables.
 fn text_screen(lab: &Lab) -> Result<()> {
-    see_tables(with_console(lab, "pingpong", "", "console=both"), &["inter", "intra"])
+    let (text, _) = watched(with_console(lab, "pingpong", "", "console=both"), read_pages)?;
+    check_tables(&text, &["inter", "intra"])?;
+    let place = |part: &str| text.iter().position(|line| line.contains(part));
+    let (kernel, table) = (place("marcona: built with"), place("one way"));
+    ensure!(kernel.is_some() && kernel < table, "no line of the kernel before the tables\n{}", text.join("\n"));
+    Ok(())
 }
 
 /// The menu of the benchmark is worked by keys of the keyboard.
