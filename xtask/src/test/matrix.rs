@@ -1,8 +1,8 @@
 //! `cargo xtask matrix`: the benchmark on machines of many kinds, each of which must print its tables, on the screen where
 //! there is one. A part of it in which each choice occurs is among the tests.
 //!
-//! A row is a processor, a number of processors or a size of memory, a column a way to start a machine ([`Start`]): another
-//! emulator would be one more.
+//! A row is a processor, a number of processors or a size of memory, a column a way to start a machine ([`Start`]), of which
+//! one is another emulator: Bochs, for what QEMU's translator has not.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -11,7 +11,7 @@ use std::sync::Mutex;
 use std::thread;
 use std::time::Instant;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use tempfile::TempDir;
 
 use super::boots::{PATIENCE, check_memory_of_host, check_success, machine, tail};
@@ -20,8 +20,8 @@ use super::{Case, Lab, Skipped, fresh_seed};
 use crate::config::Chosen;
 use crate::image::{self, Entry, Firmware, Medium, Menu};
 use crate::progress::Progress;
-use crate::qemu::{Console, Machine};
-use crate::{build, project, qemu};
+use crate::qemu::{Console, Machine, Module};
+use crate::{bochs, build, project, qemu};
 
 /// Options of `matrix`.
 #[derive(clap::Args)]
@@ -90,10 +90,12 @@ enum Start {
     Bios,
     /// From the image on a stick, by UEFI, on a screen of pixels.
     Uefi,
+    /// From a disc by a BIOS, in Bochs.
+    Bochs,
 }
 
 impl Start {
-    const ALL: [Self; 9] = [
+    const ALL: [Self; 10] = [
         Self::Pc,
         Self::Q35,
         Self::Microvm,
@@ -103,6 +105,7 @@ impl Start {
         Self::NoSerial,
         Self::Bios,
         Self::Uefi,
+        Self::Bochs,
     ];
 
     fn name(self) -> &'static str {
@@ -116,13 +119,30 @@ impl Start {
             Self::NoSerial => "no-serial",
             Self::Bios => "bios-cd",
             Self::Uefi => "uefi-usb",
+            Self::Bochs => "bochs",
         }
     }
 
-    /// Whether there can be a machine of this size: UEFI itself needs more memory than the least, and a minute for many
-    /// processors.
-    fn takes(self, size: Size) -> bool {
-        self != Self::Uefi || (size.memory_mib > 64 && size.cpus <= 8)
+    /// Whether there can be a machine with this processor and of this size: UEFI itself needs more memory than the least, and
+    /// a minute for many processors; Bochs has models and limits of its own.
+    fn takes(self, model: &str, size: Size) -> bool {
+        match self {
+            Self::Uefi => size.memory_mib > 64 && size.cpus <= 8,
+            Self::Bochs => bochs_model(model).is_some() && size.memory_mib <= 2048 && size.cpus <= 8,
+            _ => true,
+        }
+    }
+}
+
+/// The model of Bochs's that is like one of QEMU's; the last has all that Bochs has.
+fn bochs_model(model: &str) -> Option<&'static str> {
+    match model {
+        "qemu64" => Some("athlon64_venice"),
+        "Nehalem" => Some("corei5_lynnfield_750"),
+        "Haswell" => Some(bochs::DEFAULT_CPU),
+        "EPYC" => Some("ryzen"),
+        "max" => Some("corei7_icelake_u"),
+        _ => None,
     }
 }
 
@@ -154,7 +174,7 @@ fn rows() -> impl Iterator<Item = (String, &'static str, Size)> {
 fn cells() -> impl Iterator<Item = Cell> {
     rows()
         .flat_map(|(_, model, size)| Start::ALL.map(|start| Cell { model, size, start }))
-        .filter(|cell| cell.start.takes(cell.size))
+        .filter(|cell| cell.start.takes(cell.model, cell.size))
 }
 
 /// Cells in which each model, number of processors, size of memory and start occurs. The largest machines take long, so they are
@@ -165,11 +185,12 @@ fn covering() -> Vec<Cell> {
     let cell = |index: usize| {
         let size =
             Size { cpus: processors[index % processors.len()], memory_mib: memory[(index / 2 + 1) % memory.len()] };
-        // UEFI takes long: once is enough.
-        let start = if index == 1 { Start::Uefi } else { Start::ALL[index % (Start::ALL.len() - 1)] };
+        // UEFI and Bochs take long: once is enough, and there are tests of Bochs alone.
+        let start = if index == 1 { Start::Uefi } else { Start::ALL[index % (Start::ALL.len() - 2)] };
         Cell { model: MODELS[index], size, start }
     };
-    (0..MODELS.len()).map(cell).collect()
+    let in_bochs = Cell { model: "max", size: Size { cpus: 2, memory_mib: 64 }, start: Start::Bochs };
+    (0..MODELS.len()).map(cell).chain([in_bochs]).collect()
 }
 
 /// The tests of this file.
@@ -228,6 +249,7 @@ impl Cell {
             see_tables(sized(medium.machine(image, flash.as_ref())), MODES)
         };
         match self.start {
+            Start::Bochs => self.try_in_bochs(lab),
             Start::Pc => on_serial("pc"),
             Start::Q35 => on_serial("q35"),
             Start::Microvm => on_serial("microvm"),
@@ -243,6 +265,32 @@ impl Cell {
         }
     }
 }
+
+impl Cell {
+    /// The same in Bochs, with fewer rounds; what its models are there for must be what the kernel finds.
+    fn try_in_bochs(self, lab: &Lab) -> Result<()> {
+        if bochs::ensure().is_err() {
+            return Err(Skipped("Bochs is not here and cannot be installed").into());
+        }
+        let root = Module { file: lab.image("pingpong"), args: "rounds=20".to_owned() };
+        let mut machine = bochs::Machine::new(&lab.dir, root);
+        (machine.cpus, machine.memory_mib) = (self.size.cpus, self.size.memory_mib);
+        bochs_model(self.model).context("Bochs has such a model")?.clone_into(&mut machine.cpu);
+        let ended = machine.boot(false, PATIENCE)?;
+        check_success(&ended)?;
+        let lines: Vec<String> = ended.console.lines().map(str::to_owned).collect();
+        let says = |text: String| lines.iter().any(|line| line.contains(&text));
+        ensure!(says(format!("{} processors", self.size.cpus)), "{}", tail(&ended.console));
+        let absent = lines.iter().find_map(|line| line.split_once("absent: ")).map_or("", |(_, absent)| absent);
+        let lacks = |feature: &&str| absent.split_whitespace().any(|word| word == *feature);
+        let lacking = BOCHS_FEATURES.iter().find(|feature| self.model == "max" && lacks(feature));
+        ensure!(lacking.is_none(), "the processor lacks {lacking:?}: absent are {absent}");
+        check_tables(&lines, MODES)
+    }
+}
+
+/// What Bochs's newest processors have and QEMU's translator has not.
+const BOCHS_FEATURES: [&str; 5] = ["pcid", "invpcid", "x2apic", "tsc-deadline", "monitor"];
 
 /// What the benchmark measures.
 const MODES: &[&str] = &["inter", "intra"];
@@ -319,7 +367,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
 
 /// A line of the matrix.
 fn line(name: &str, words: [&str; Start::ALL.len()]) -> String {
-    words.iter().fold(format!("{name:16}"), |line, word| line + &format!("{word:>10}"))
+    words.iter().fold(format!("{name:16}"), |line, word| line + &format!("{word:>12}"))
 }
 
 /// Tries the cells of a row, some at a time.
@@ -362,7 +410,7 @@ mod tests {
     #[test]
     fn the_tests_have_each_choice() {
         let covering = covering();
-        assert!(covering.iter().all(|cell| cell.start.takes(cell.size)), "{covering:?}");
+        assert!(covering.iter().all(|cell| cell.start.takes(cell.model, cell.size)), "{covering:?}");
         for model in MODELS {
             assert!(covering.iter().any(|cell| cell.model == *model), "{model}");
         }
