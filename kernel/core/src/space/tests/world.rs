@@ -361,8 +361,17 @@ pub struct World<'a, F: TestFormat> {
     pub longest: Cell<u64>,
 }
 
-/// The translations that processors may know: space, address, size; and what they say.
-pub type Known = BTreeMap<(usize, u64, u32), (u64, Access, Status, PatIndex)>;
+/// A part of a space: space, address, size.
+type Part = (usize, u64, u32);
+
+/// What processors may know of page tables.
+pub struct Known {
+    /// Translations, and what they say.
+    pages: BTreeMap<Part, (u64, Access, Status, PatIndex)>,
+    /// The ways to tables, which processors keep apart from translations, and which outlive those (Intel SDM 3A, Caching
+    /// Paging Structures).
+    tables: BTreeMap<Part, PhysAddr>,
+}
 
 impl<'a, F: TestFormat> World<'a, F> {
     /// All spaces, initialised. Needs memory for that.
@@ -502,6 +511,34 @@ impl<'a, F: TestFormat> World<'a, F> {
         found
     }
 
+    /// The tables of user memory below the roots.
+    fn tables(&self) -> BTreeMap<Part, PhysAddr> {
+        let mut found = BTreeMap::new();
+        for index in (0..NAMES.len()).filter(|index| self.is_alive(*index)) {
+            let slot = &self.parts.table[index];
+            self.scan_tables(index, Spaces::<Fake<F>>::top(), (slot.root.get(), slot.shadow.get()), 0, &mut found);
+        }
+        found
+    }
+
+    fn scan_tables(
+        &self,
+        index: usize,
+        level: u32,
+        table: (PhysAddr, PhysAddr),
+        base: u64,
+        found: &mut BTreeMap<Part, PhysAddr>,
+    ) {
+        for entry in self.parts.fake.used_in([table.0; 2]) {
+            let address = base + (entry << F::size_log2(level));
+            let place = self.spaces.place(level, table.0, table.1, address);
+            if let Some(below) = self.spaces.below(&place).filter(|_| address < F::USER_END) {
+                found.insert((index, address, F::size_log2(level)), below.0);
+                self.scan_tables(index, level - 1, below, address, found);
+            }
+        }
+    }
+
     fn scan(
         &self,
         index: usize,
@@ -532,13 +569,13 @@ impl<'a, F: TestFormat> World<'a, F> {
 
     /// What processors may know if they have used all pages.
     pub fn known(&self) -> Known {
-        let known = |(space, address, place, page): (usize, u64, Place, Mapped)| match self.spaces.entry(&place) {
+        let known_page = |(space, address, place, page): (usize, u64, Place, Mapped)| match self.spaces.entry(&place) {
             Entry::Leaf(leaf) if !self.spaces.mapdb().node(page.node).is_detached() => {
                 Some(((space, address, F::size_log2(page.level)), (leaf.frame, leaf.access, leaf.status, leaf.cache)))
             }
             _ => None,
         };
-        self.mappings().into_iter().filter_map(known).collect()
+        Known { pages: self.mappings().into_iter().filter_map(known_page).collect(), tables: self.tables() }
     }
 
     /// Checks all invariants, and that processors forgot what changed since `before`.
@@ -568,13 +605,20 @@ impl<'a, F: TestFormat> World<'a, F> {
         }
     }
 
-    /// Checks that processors were told to forget the translations in `before` that are gone or say less now.
-    /// Returns those of now.
+    /// Checks that processors were told to forget the translations in `before` that are gone or say less now, and the ways
+    /// to tables that are gone. Returns those of now.
     pub fn check_forgotten(&self, before: &Known) -> Known {
         let now = self.known();
         let forgotten = self.parts.fake.invalidated.take();
-        for (key, old) in before {
-            let is_same = now.get(key).is_some_and(|new| {
+        for (key, old) in &before.tables {
+            let (space, address, size_log2) = *key;
+            let is_forgotten =
+                forgotten.contains(&(space, address as usize, size_log2)) || forgotten.contains(&(space, 0, u64::BITS));
+            let is_same = now.tables.get(key) == Some(old);
+            assert!(is_same || is_forgotten, "the table of {}:{address:x} is still walked", NAMES[space]);
+        }
+        for (key, old) in &before.pages {
+            let is_same = now.pages.get(key).is_some_and(|new| {
                 (new.0, new.3) == (old.0, old.3)
                     && new.1.covers(old.1)
                     && new.2.accessed >= old.2.accessed
