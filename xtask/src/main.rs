@@ -10,6 +10,7 @@ mod config;
 mod coverage;
 mod dump;
 mod elf;
+mod feed;
 mod foreign;
 mod fuzz;
 mod gdb;
@@ -59,6 +60,8 @@ enum Command {
     Bench(bench::Args),
     /// Make random system calls from a seed; a failure comes with the shortest run that shows it
     Fuzz(fuzz::Args),
+    /// Feed parsers of foreign bytes with what libFuzzer makes up
+    Feed(feed::Args),
     /// Let the core run as a simulation of a machine; a failure comes with the shortest trace that shows it
     Simulate(simulate::Args),
     /// Plant bugs in the core and tell which test catches each
@@ -121,6 +124,7 @@ fn main() -> ExitCode {
         Some(Command::Bochs(args)) => bochs::run(&args),
         Some(Command::Test(args)) => test::run(&args),
         Some(Command::Bench(args)) => bench::run(&args),
+        Some(Command::Feed(args)) => feed::run(&args),
         Some(Command::Fuzz(args)) => fuzz::run(&args),
         Some(Command::Simulate(args)) => simulate::run(&args),
         Some(Command::Planted(args)) => planted::run(&args),

@@ -122,6 +122,8 @@ pub const CRATES: &[Crate] = &[
     // The emulator's interface is one of pointers.
     with_unsafe(entry("plugin", Kind::Tool, HostTests::Library, &[])),
     entry("damage", Kind::Tool, HostTests::All, &["dice", "kconfig", "kcore", "kformats", "l4", "l4-abi", "sigma0"]),
+    // libFuzzer calls it by a symbol.
+    with_unsafe(entry("feed", Kind::Tool, HostTests::No, &["damage"])),
     entry("kconfig", Kind::Tool, HostTests::All, &[]),
     entry("xtask", Kind::Tool, HostTests::All, &["kconfig", "kcore", "kdb", "kformats", "l4-abi", "screen"]),
     entry("xtask-launch", Kind::Tool, HostTests::No, &[]),

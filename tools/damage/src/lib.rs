@@ -4,6 +4,8 @@
 //! pieces that are cut, moved or doubled. The same seed and number make the same damage.
 #![forbid(unsafe_code)]
 
+pub mod targets;
+
 use std::ops::Range;
 
 use dice::Dice;
