@@ -28,7 +28,7 @@ const KERNEL: &str = "kernel";
 /// The crates that it is made of.
 const KERNEL_CRATES: [&str; 6] = ["kernel", "kcore", "kdb", "khal", "kformats", "l4-abi"];
 /// Names the file of the configuration to the kernel's build script.
-const VARIABLE: &str = "MARCONA_KERNEL_CONFIG";
+pub const VARIABLE: &str = "MARCONA_KERNEL_CONFIG";
 /// Where kernels are compiled that are not the default one.
 const CONFIGURED_DIR: &str = "target/configured";
 
@@ -154,7 +154,8 @@ fn images_in(dir: &Path, names: &[&str], prepare: impl FnOnce(&mut Command), how
     Ok(())
 }
 
-fn install(file: &Path, dir: &Path, name: &str) -> Result<()> {
+/// Puts an image that was compiled into a folder, with symbols and without.
+pub fn install(file: &Path, dir: &Path, name: &str) -> Result<()> {
     let mut bytes = fs::read(file).with_context(|| format!("cannot read {}", file.display()))?;
     if name == KERNEL {
         symbols::fill(&mut bytes).with_context(|| format!("cannot give {} its symbols", file.display()))?;

@@ -64,7 +64,7 @@ enum Command {
     Feed(feed::Args),
     /// Let the core run as a simulation of a machine; a failure comes with the shortest trace that shows it
     Simulate(simulate::Args),
-    /// Plant bugs in the core and tell which test catches each
+    /// Plant bugs in the kernel and tell which test catches each
     Planted(planted::Args),
     /// Boot the benchmark on machines of many kinds, and print a matrix of what came of it
     Matrix(test::matrix::Args),

@@ -348,12 +348,14 @@ pub struct Console {
     pub input: Input,
     /// Output goes to stdout at once.
     pub is_shown: bool,
+    /// The boot is over as soon as a line has one of these in it.
+    pub until: &'static [&'static str],
 }
 
 impl Console {
     /// Nothing typed, nothing shown.
     pub fn none() -> Self {
-        Self { input: Input::Nothing, is_shown: false }
+        Self { input: Input::Nothing, is_shown: false, until: &[] }
     }
 }
 
@@ -366,6 +368,8 @@ pub enum End {
     BootError,
     /// The time was over.
     Overrun,
+    /// It said what it was waited for ([`Console::until`]).
+    Said,
     /// Without a status: by Ctrl-A X, or because the machine switched itself off or reset itself.
     Off,
     /// The emulator failed.
@@ -378,6 +382,7 @@ impl fmt::Display for End {
             Self::Program(status) => write!(f, "the program ended with status {status}"),
             Self::BootError => write!(f, "kickstart refused to boot, for the reason above"),
             Self::Overrun => write!(f, "the time is over and the program has not ended"),
+            Self::Said => write!(f, "it said what it was waited for, and was left"),
             Self::Off => write!(f, "the machine was left (Ctrl-A X), switched off, or reset itself (triple fault)"),
             Self::Emulator(reason) => write!(f, "the emulator failed: {reason}"),
         }
@@ -450,6 +455,7 @@ pub fn supervise(options: &[OsString], console: &Console, timeout: Option<Durati
         raw: console.input == Input::Terminal,
         text: Vec::new(),
         typing: typing(&mut emulator.0, console),
+        until: console.until,
     };
 
     let deadline = timeout.map(|timeout| Instant::now() + timeout);
@@ -463,7 +469,11 @@ pub fn supervise(options: &[OsString], console: &Console, timeout: Option<Durati
     let status = emulator.0.wait()?;
     let words = words.join().expect("the reader of stderr does not panic");
     let console = String::from_utf8_lossy(&session.text).into_owned();
-    let end = if is_over { End::Overrun } else { end(status, &words, &console) };
+    let end = match is_over {
+        true if session.has_said_all() => End::Said,
+        true => End::Overrun,
+        false => end(status, &words, &console),
+    };
     Ok(Ended { end, console })
 }
 
@@ -482,10 +492,22 @@ struct Session {
     raw: bool,
     text: Vec<u8>,
     typing: Option<(ChildStdin, Typing)>,
+    until: &'static [&'static str],
 }
 
 impl Session {
-    /// Takes output, and types when the line falls silent, until the emulator ends (`false`) or `deadline` (`true`).
+    /// Whether a complete line has what was waited for in it.
+    fn has_said_all(&self) -> bool {
+        if self.until.is_empty() {
+            return false;
+        }
+        let end = self.text.iter().rposition(|&byte| byte == b'\n').unwrap_or(0);
+        let text = String::from_utf8_lossy(&self.text[..end]);
+        self.until.iter().any(|what| text.contains(what))
+    }
+
+    /// Takes output, and types when the line falls silent, until the emulator ends (`false`) or `deadline` (`true`), or has
+    /// said what was waited for (`true`).
     fn follow(&mut self, deadline: Option<Instant>) -> Result<bool> {
         loop {
             let rest = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
@@ -495,7 +517,12 @@ impl Session {
             let silence = self.typing.as_ref().and_then(|(_, typing)| silence_before(typing, &self.text));
             let patience = [rest, silence].into_iter().flatten().min().unwrap_or(Duration::MAX);
             match self.output.recv_timeout(patience) {
-                Ok(bytes) => self.take(bytes)?,
+                Ok(bytes) => {
+                    self.take(bytes)?;
+                    if self.has_said_all() {
+                        return Ok(true);
+                    }
+                }
                 Err(RecvTimeoutError::Disconnected) => return Ok(false),
                 Err(RecvTimeoutError::Timeout) if silence == Some(patience) => self.send_typing()?,
                 Err(RecvTimeoutError::Timeout) => {}
@@ -648,7 +675,7 @@ mod tests {
     fn options(change: impl FnOnce(&mut Machine), input: Input) -> String {
         let mut machine = Machine::new(Path::new(""), Module::new("root"));
         change(&mut machine);
-        let words = machine.options(&Console { input, is_shown: false });
+        let words = machine.options(&Console { input, ..Console::none() });
         words.iter().map(|word| word.to_string_lossy()).collect::<Vec<_>>().join(" ")
     }
 

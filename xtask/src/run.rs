@@ -107,7 +107,7 @@ enum Wanted {
 /// Runs the command.
 pub fn run(args: &Args) -> Result<ExitCode> {
     let plan = Plan::new(args)?;
-    let console = Console { input: plan.input.clone(), is_shown: true };
+    let console = Console { input: plan.input.clone(), is_shown: true, ..Console::none() };
     if !args.print {
         qemu::ensure()?;
     }

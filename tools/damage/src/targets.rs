@@ -512,6 +512,9 @@ mod tests {
         assert!(Elf::parse(&elf_64()).is_ok());
         assert!(v1::Info::new(&Memory(&multiboot_1_memory()), 0).is_ok());
         assert!(v2::Info::new(&Memory(&multiboot_2_memory()), 0).is_ok());
+        let start = start_memory();
+        let modules = pvh::Info::new(&Memory(&start), 0).expect("sound information").modules();
+        assert_eq!(modules.map(|modules| modules.filter(Result::is_ok).count()), Ok(3));
         assert!(BootInfo::parse(&boot_records()).is_some());
         assert!(Options::parse(std::str::from_utf8(&kconfig_file()).expect("text")).is_ok());
         let tables = acpi_memory();

@@ -135,7 +135,7 @@ fn boot(args: &Args, firmware: Firmware, medium: Medium, image: &Path) -> Result
     let input = if run::is_at_terminal() { Input::Terminal } else { Input::Nothing };
     let is_watched = args.display || input == Input::Terminal;
     let timeout = args.timeout.map(Duration::from_secs).or_else(|| (!is_watched).then_some(DEFAULT_TIMEOUT));
-    Ok(machine.boot(&Console { input, is_shown: true }, timeout)?.end)
+    Ok(machine.boot(&Console { input, is_shown: true, ..Console::none() }, timeout)?.end)
 }
 
 /// The time that all files on the image have: that of the commit, so that it is the same whenever the image is made.

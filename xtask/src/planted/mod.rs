@@ -1,10 +1,12 @@
 //! `cargo xtask planted`: bugs that are put into the kernel on purpose, to see which test catches each.
 //!
-//! The sources stay as they are. A copy of them gets all bugs at once, each behind a number ([`weave`]), and is built once
-//! with its tests; then these run once for each bug, up to the first that fails. So what is shipped has nothing of it, and
-//! a bug costs seconds.
+//! The sources stay as they are. A copy of them gets all bugs of the core at once, each behind a number ([`weave`]), and is
+//! built once with its tests; then these run once for each bug, up to the first that fails. So what is shipped has nothing of
+//! it, and a bug costs seconds. For a bug of the kernel's machine side a kernel is built and booted ([`machine`]).
 
 pub mod bugs;
+mod machine;
+pub mod machine_bugs;
 mod suite;
 mod weave;
 
@@ -98,36 +100,75 @@ pub struct Args {
     /// Bugs at a time
     #[arg(long, value_name = "N", default_value = "1", value_parser = clap::value_parser!(u64).range(1..=64))]
     jobs: u64,
+    /// Before bugs of the machine side, have the kernel without bugs tried
+    #[arg(long)]
+    sound: bool,
     /// Say what bugs there are, and stop
     #[arg(long)]
     list: bool,
 }
 
+/// All bugs: of the core, and of the kernel's machine side.
+fn all() -> impl Iterator<Item = &'static Bug> {
+    BUGS.iter().chain(machine_bugs::BUGS)
+}
+
 /// Runs the command.
 pub fn run(args: &Args) -> Result<ExitCode> {
-    if let Some(name) = args.names.iter().find(|name| BUGS.iter().all(|bug| bug.name != **name)) {
+    if let Some(name) = args.names.iter().find(|name| all().all(|bug| bug.name != **name)) {
         usage!("there is no bug `{name}`: `cargo xtask planted --list` names all");
     }
     if args.list {
-        BUGS.iter().for_each(|bug| println!("{:32} {:20} {}", bug.name, bug.kind, bug.story));
+        all().for_each(|bug| println!("{:32} {:20} {}", bug.name, bug.kind, bug.story));
         return Ok(ExitCode::SUCCESS);
     }
     let is_wanted = |bug: &Bug| args.names.is_empty() || args.names.iter().any(|name| name == bug.name);
     let wanted: Vec<usize> = (0..BUGS.len()).filter(|&index| is_wanted(&BUGS[index])).collect();
-    let suite = build()?;
-    let progress = Progress::start("looking for bugs");
-    let ends = look_for_all(&suite, &wanted, Effort::All, args.jobs as usize, |bug, end| {
-        let word = if *end == End::Missed { "MISSED" } else { "caught" };
-        progress.println(&format!("{word} {:32} {:20} {end}", bug.name, bug.kind));
-    })?;
-    drop(progress);
-    let missed: Vec<&Bug> =
-        ends.iter().filter(|(_, end)| **end == End::Missed).map(|(index, _)| &BUGS[*index]).collect();
-    missed.iter().for_each(|bug| println!("missed: {}, {}: {}", bug.name, bug.file, bug.story));
-    let caught = ends.len() - missed.len();
+    let of_machine: Vec<&Bug> = machine_bugs::BUGS.iter().filter(|bug| is_wanted(bug)).collect();
+    let mut ends: Vec<(&Bug, End)> = Vec::new();
+    if !wanted.is_empty() {
+        let suite = build()?;
+        let progress = Progress::start("looking for bugs");
+        let found =
+            look_for_all(&suite, &wanted, Effort::All, args.jobs as usize, |bug, end| tell(&progress, bug, end))?;
+        ends.extend(found.into_iter().map(|(index, end)| (&BUGS[index], end)));
+    }
+    if !of_machine.is_empty() {
+        let laboratory = machine::Laboratory::new()?;
+        if args.sound {
+            laboratory.check_sound()?;
+        }
+        let progress = Progress::start("looking for bugs of the machine side");
+        for bug in of_machine {
+            progress.note(bug.name);
+            let end = laboratory.look_for(bug)?;
+            tell(&progress, bug, &end);
+            ends.push((bug, end));
+        }
+    }
+    Ok(sum_up(&ends))
+}
+
+fn tell(progress: &Progress, bug: &Bug, end: &End) {
+    let word = if *end == End::Missed { "MISSED" } else { "caught" };
+    progress.println(&format!("{word} {:32} {:20} {end}", bug.name, bug.kind));
+}
+
+/// Prints how many of each kind were caught, and those that were not; whether that is enough.
+fn sum_up(ends: &[(&Bug, End)]) -> ExitCode {
+    let mut kinds: BTreeMap<Kind, [usize; 2]> = BTreeMap::new();
+    for (bug, end) in ends {
+        let [caught, planted] = kinds.entry(bug.kind).or_default();
+        *caught += usize::from(*end != End::Missed);
+        *planted += 1;
+    }
+    kinds.iter().for_each(|(kind, [caught, planted])| println!("{kind:20} {caught:>3} of {planted}"));
+    let missed = || ends.iter().filter(|(_, end)| *end == End::Missed);
+    missed().for_each(|(bug, _)| println!("missed: {}, {}: {}", bug.name, bug.file, bug.story));
+    let caught = ends.len() - missed().count();
     println!("{caught} of {} caught", ends.len());
     let is_enough = caught * 100 >= ends.len() * ENOUGH_PERCENT;
-    Ok(if is_enough { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    if is_enough { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
 /// One bug of each kind is caught by tests that are soon over.
@@ -199,25 +240,32 @@ fn build() -> Result<Suite> {
     Ok(Suite { program, dir: tree.join("kernel/core") })
 }
 
-/// Copies all files of the project, with bugs in them. What is the same as before keeps its time.
+/// Copies all files of the project, with the bugs of the core in them.
 fn copy(tree: &Path) -> Result<()> {
     let mut modules = BTreeMap::new();
     for bug in BUGS {
         let (folder, _) = bug.file.split_once("/src/").context("a bug is in the source of a crate")?;
         modules.insert(format!("{folder}/src/lib.rs"), weave::MODULE);
     }
-    for file in files()? {
-        let from = project::root().join(&file);
-        // Deleted and not committed.
-        let Ok(mut bytes) = fs::read(&from) else { continue };
+    copy_with(tree, |file, mut bytes| {
         let of_file = || (1..).zip(BUGS).filter(|(_, bug)| bug.file == file);
         if of_file().next().is_some() {
             let text = String::from_utf8(bytes).with_context(|| format!("{file} is no text"))?;
             bytes = weave::weave(&text, of_file())?.into_bytes();
         }
-        if let Some(module) = modules.get(&file) {
+        if let Some(module) = modules.get(file) {
             bytes.extend(module.bytes());
         }
+        Ok(bytes)
+    })
+}
+
+/// Copies all files of the project, each as `change` makes it. What is the same as before keeps its time.
+fn copy_with(tree: &Path, change: impl Fn(&str, Vec<u8>) -> Result<Vec<u8>>) -> Result<()> {
+    for file in files()? {
+        // Deleted and not committed.
+        let Ok(bytes) = fs::read(project::root().join(&file)) else { continue };
+        let bytes = change(&file, bytes)?;
         let to = tree.join(&file);
         if fs::read(&to).is_ok_and(|old| old == bytes) {
             continue;
@@ -247,7 +295,7 @@ mod tests {
     /// All bugs are where the sources have changed under them, too.
     #[test]
     fn each_bug_stands_in_its_file() {
-        for bug in BUGS {
+        for bug in all() {
             let text = fs::read_to_string(project::root().join(bug.file)).expect("the file is there");
             weave::place(&text, bug).expect("the bug can be planted");
             assert_ne!(bug.old, bug.new, "{} changes something", bug.name);
@@ -256,10 +304,12 @@ mod tests {
 
     #[test]
     fn bugs_have_names_and_are_of_all_kinds() {
-        let names: BTreeSet<&str> = BUGS.iter().map(|bug| bug.name).collect();
+        let names: BTreeSet<&str> = all().map(|bug| bug.name).collect();
         let kinds: BTreeSet<Kind> = BUGS.iter().map(|bug| bug.kind).collect();
-        assert!(names.len() == BUGS.len() && BUGS.len() >= 60, "{} names for {} bugs", names.len(), BUGS.len());
+        assert!(names.len() == all().count() && BUGS.len() >= 60, "{} names for {} bugs", names.len(), all().count());
         assert_eq!(kinds.len(), 10);
-        assert!(BUGS.iter().all(|bug| !bug.story.is_empty()));
+        assert!(all().all(|bug| !bug.story.is_empty()));
+        let is_of_machine = |bug: &Bug| ["kernel/image/", "kernel/hal/"].iter().any(|dir| bug.file.starts_with(dir));
+        assert!(machine_bugs::BUGS.iter().all(is_of_machine) && !BUGS.iter().any(is_of_machine));
     }
 }

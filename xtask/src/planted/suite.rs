@@ -1,5 +1,6 @@
 //! Runs tests until one fails: what came of a bug.
 
+use std::ffi::OsString;
 use std::fmt;
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -89,20 +90,30 @@ impl Suite {
     }
 
     fn run(&self, number: usize, arguments: &[&str]) -> Result<End> {
-        let mut child = command(&self.program, arguments)
-            .current_dir(&self.dir)
-            .env(VARIABLE, number.to_string())
-            .env("RUST_BACKTRACE", "0")
-            // The same tests for everybody.
-            .env("KCORE_FRESH_SEED", "1")
-            .spawn()
-            .context("cannot start the tests")?;
-        let end = watch(&mut child, PATIENCE);
-        // It may be over.
-        let _ = child.kill();
-        child.wait()?;
-        Ok(end)
+        run(&self.program, &self.dir, arguments, [(VARIABLE, number.to_string().into())])
     }
+}
+
+/// Runs tests of a program up to the first that fails, with these variables.
+pub fn run<const N: usize>(
+    program: &Path,
+    dir: &Path,
+    arguments: &[&str],
+    variables: [(&str, OsString); N],
+) -> Result<End> {
+    let mut child = command(program, arguments)
+        .current_dir(dir)
+        .envs(variables)
+        .env("RUST_BACKTRACE", "0")
+        // The same tests for everybody.
+        .env("KCORE_FRESH_SEED", "1")
+        .spawn()
+        .context("cannot start the tests")?;
+    let end = watch(&mut child, PATIENCE);
+    // It may be over.
+    let _ = child.kill();
+    child.wait()?;
+    Ok(end)
 }
 
 /// The tests, one after the other, within their memory.

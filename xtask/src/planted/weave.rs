@@ -58,6 +58,12 @@ pub fn weave<'a>(text: &str, bugs: impl Iterator<Item = (usize, &'a Bug)>) -> Re
     Ok(woven)
 }
 
+/// The text of a file with this bug alone, in place of what it replaces.
+pub fn replace(text: &str, bug: &Bug) -> Result<String> {
+    let range = place(text, bug)?;
+    Ok([&text[..range.start], bug.new, &text[range.end..]].concat())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -78,6 +84,12 @@ mod tests {
             "fn a() { x(); 1 < 2 }\n\
              fn b() { if crate::planted::is(8) {  } else { x(); } (if crate::planted::is(7) { 1 <= 2 } else { 1 < 2 }) }\n"
         );
+    }
+
+    #[test]
+    fn one_bug_alone_takes_the_place_of_what_was_there() {
+        let replaced = replace(TEXT, &bug("none", "fn b", "x();", "")).expect("it stands there");
+        assert_eq!(replaced, "fn a() { x(); 1 < 2 }\nfn b() {  1 < 2 }\n");
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 
 use super::boots::tail;
-use super::l4test::failures;
+use super::l4test::{failures, first_failure};
 use super::{Case, Lab, Skipped};
 use crate::bochs::{self, Machine};
 use crate::qemu::{End, Ended, Module};
@@ -19,6 +19,8 @@ const NEEDED: [&str; 2] = ["pcid", "invpcid"];
 
 /// What l4test runs: pages that are mapped and taken away in spaces that come and go, each with the identifier of one before.
 const UNMAP: &str = "json run=unmap";
+/// Jumps and accesses to addresses that are none.
+const WILD: &str = "json run=canonical";
 /// The least number of tests in it.
 const UNMAP_TESTS: usize = 20;
 
@@ -53,6 +55,14 @@ fn pingpong(lab: &Lab) -> Result<()> {
     let rows = |mode: &str| ended.console.lines().filter(|line| line.contains(&format!(r#""mode":"{mode}""#))).count();
     ensure!(rows("inter") == 9 && rows("intra") == 9, "{}", tail(&ended.console));
     Ok(())
+}
+
+/// The tests of addresses that are none, and those of Unmap with and without the kernel in user tables.
+pub fn hunt(lab: &Lab) -> Result<()> {
+    let wild = boot(lab, 1, "", "l4test", WILD)?;
+    first_failure(&wild)?;
+    l4test(lab, 1, "")?;
+    l4test(lab, 2, "mitigations=off")
 }
 
 fn l4test(lab: &Lab, cpus: u32, kernel_args: &str) -> Result<()> {

@@ -384,20 +384,20 @@ fn wrong_kernel_options(lab: &Lab) -> Result<()> {
 fn menu(lab: &Lab) -> Result<()> {
     let input = Input::Typed(Typing { text: b"2qq".to_vec(), prompt: Some("q: quit") });
     let machine = pingpong(lab, "max", 256, "menu mrs=0..0");
-    let ended = machine.boot(&Console { input, is_shown: false }, Some(PATIENCE))?;
+    let ended = machine.boot(&Console { input, ..Console::none() }, Some(PATIENCE))?;
     check_success(&ended)?;
     ensure!(ended.console.contains("in one space (intra)"), "nothing was measured\n{}", tail(&ended.console));
     Ok(())
 }
 
 /// Timer interrupts are counted while what is typed is echoed; somebody else computes all the time.
-fn drivers(lab: &Lab, kernel_args: &str) -> Result<()> {
+pub fn drivers(lab: &Lab, kernel_args: &str) -> Result<()> {
     let mut machine = machine(lab, "max", 256);
     kernel_args.clone_into(&mut machine.modules[0].args);
     machine.modules[2] = Module::new(lab.image("drivers"));
     "ticks=20 busy".clone_into(&mut machine.modules[2].args);
     let input = Input::Typed(Typing { text: b"abcq".to_vec(), prompt: Some("q ends") });
-    let ended = machine.boot(&Console { input, is_shown: false }, Some(PATIENCE))?;
+    let ended = machine.boot(&Console { input, ..Console::none() }, Some(PATIENCE))?;
     check_success(&ended)?;
     for line in ["timer: 20 interrupts", "serial: 4 characters"] {
         ensure!(ended.console.contains(line), "no `{line}`\n{}", tail(&ended.console));
@@ -455,7 +455,7 @@ fn debugger_output(lab: &Lab) -> Result<()> {
 fn debugger_input(lab: &Lab) -> Result<()> {
     let input = Input::Typed(Typing { text: b"ab\nqz".to_vec(), prompt: Some("q ends") });
     let machine = l4test(lab, "max", "keys");
-    let ended = machine.boot(&Console { input, is_shown: false }, Some(PATIENCE))?;
+    let ended = machine.boot(&Console { input, ..Console::none() }, Some(PATIENCE))?;
     check_success(&ended)?;
     let said: Vec<&str> = ended.console.lines().filter(|line| line.starts_with("keys: ")).collect();
     let expected = ["keys: q ends", "keys: 'a'", "keys: 'b'", r"keys: '\n'", "keys: 'q'", "keys: at last 'z'"];

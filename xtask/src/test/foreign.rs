@@ -83,7 +83,7 @@ fn check(lab: &Lab, sigma0: Sigma0, root: &str, args: &str) -> Result<()> {
 fn pingpong(lab: &Lab, sigma0: Sigma0) -> Result<()> {
     let input = Input::Typed(Typing { text: b"123q".to_vec(), prompt: Some("q: quit") });
     let machine = machine(lab, sigma0, Some("pingpong"), "")?;
-    let ended = machine.boot(&Console { input, is_shown: false }, Some(PATIENCE))?;
+    let ended = machine.boot(&Console { input, ..Console::none() }, Some(PATIENCE))?;
     check_success(&ended)?;
     let rows = ended.console.lines().filter(|line| line.starts_with("IPC (")).count();
     ensure!(rows == 3 * 64, "{rows} rows instead of three tables\n{}", tail(&ended.console));
@@ -108,7 +108,7 @@ fn instructions_without_words(row: &str) -> Option<f64> {
 fn keys(lab: &Lab) -> Result<()> {
     let input = Input::Typed(Typing { text: b"08q".to_vec(), prompt: Some("q: quit") });
     let machine = machine(lab, Sigma0::Ours, Some("suite"), "menu")?;
-    let ended = machine.boot(&Console { input, is_shown: false }, Some(PATIENCE))?;
+    let ended = machine.boot(&Console { input, ..Console::none() }, Some(PATIENCE))?;
     check_success(&ended)?;
     for text in ["--- \"a stop of the suite\" ---", "\n0kernel interface page", "\n8Schedule"] {
         ensure!(ended.console.contains(text), "no `{text}`\n{}", tail(&ended.console));

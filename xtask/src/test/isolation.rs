@@ -19,6 +19,8 @@ use crate::qemu::{Console, End, Ended, Module};
 
 /// A processor with Meltdown.
 const WEAK: &str = "Nehalem";
+/// One that has all protections.
+const STRONG: &str = "max";
 const CPUS: u32 = 2;
 const PAGE: u64 = 4096;
 
@@ -36,6 +38,7 @@ pub fn cases() -> Vec<Case> {
         Case::new("boot::user_code_has_only_the_porch_of_the_kernel", "", |lab| porch(lab, "")),
         Case::new("boot::user_code_has_only_the_porch_and_its_ports", "", |lab| porch(lab, "ioflexpages=yes")),
         Case::new("boot::user_code_has_the_kernel_with_mitigations_off", "", all),
+        Case::new("boot::protections_of_the_processor_are_on", "", protections),
         Case::new("boot::no_page_of_the_kernel_is_writable_and_executable", "", |lab| rights_of_all(lab, "")),
         Case::new("boot::no_page_of_the_kernel_with_its_ports_is_writable_and_executable", "", |lab| {
             rights_of_all(lab, "ioflexpages=yes ")
@@ -50,7 +53,7 @@ type Rights = String;
 type Pages = BTreeMap<u64, Rights>;
 
 /// What each processor has in its tables while it is in user mode is what is written down of the porch.
-fn porch(lab: &Lab, kernel_args: &str) -> Result<()> {
+pub fn porch(lab: &Lab, kernel_args: &str) -> Result<()> {
     let expected = expected(&Symbols::read(lab)?, !kernel_args.is_empty())?;
     in_user_mode(lab, kernel_args, |monitor, cpu| {
         let pages = upper_half(&monitor.ask(cpu, "info tlb")?)?;
@@ -80,8 +83,32 @@ fn all(lab: &Lab) -> Result<()> {
     })
 }
 
+/// Bits of control registers that are on while user code runs: the kernel obeys write protection (CR0.WP); it neither executes
+/// nor touches pages of user code (CR4.SMEP, CR4.SMAP), whose view of descriptor tables is closed (CR4.UMIP); and pages can
+/// be not executable (EFER.NXE).
+const PROTECTIONS: [(&str, u64); 3] = [("CR0", 1 << 16), ("CR4", 1 << 20 | 1 << 21 | 1 << 11), ("EFER", 1 << 11)];
+
+/// On a processor that has all of them, user code runs with all of them on.
+pub fn protections(lab: &Lab) -> Result<()> {
+    in_user_mode_of(lab, STRONG, "", |monitor, cpu| {
+        let answer = monitor.ask(cpu, "info registers")?;
+        for (register, bits) in PROTECTIONS {
+            let value = register_value(&answer, register).with_context(|| format!("no {register}: {answer}"))?;
+            ensure!(value & bits == bits, "processor {cpu} has {register} {value:#x} without {:#x}", bits & !value);
+        }
+        Ok(())
+    })
+}
+
+/// The value of a register in what the monitor says.
+fn register_value(answer: &str, register: &str) -> Option<u64> {
+    let mut words = answer.split_whitespace();
+    let value = words.find_map(|word| word.strip_prefix(register)?.strip_prefix('='))?;
+    u64::from_str_radix(value, 16).ok()
+}
+
 /// Of all pages of the kernel, none is writable and executable, and none is user code's but those that are written down.
-fn rights_of_all(lab: &Lab, kernel_args: &str) -> Result<()> {
+pub fn rights_of_all(lab: &Lab, kernel_args: &str) -> Result<()> {
     let symbols = Symbols::read(lab)?;
     let expected = users_pages(&symbols)?;
     in_user_mode(lab, &format!("{kernel_args}mitigations=off"), |monitor, cpu| {
@@ -110,9 +137,19 @@ fn users_pages(symbols: &Symbols) -> Result<Pages> {
 
 /// Lets `look` look at each processor while it is in user mode.
 fn in_user_mode(lab: &Lab, kernel_args: &str, look: impl Fn(&mut Monitor, u32) -> Result<()>) -> Result<()> {
+    in_user_mode_of(lab, WEAK, kernel_args, look)
+}
+
+/// The same on processors of another kind.
+fn in_user_mode_of(
+    lab: &Lab,
+    cpu: &str,
+    kernel_args: &str,
+    look: impl Fn(&mut Monitor, u32) -> Result<()>,
+) -> Result<()> {
     let dir = tempfile::tempdir()?;
     let socket = dir.path().join("monitor");
-    let mut machine = machine(lab, WEAK, 256);
+    let mut machine = machine(lab, cpu, 256);
     machine.cpus = CPUS;
     machine.monitor = Some(socket.clone());
     kernel_args.clone_into(&mut machine.modules[0].args);
@@ -214,6 +251,15 @@ impl Symbols {
 #[cfg(test)]
 mod tests {
     use super::upper_half;
+
+    #[test]
+    fn registers_are_found_by_name() {
+        let answer =
+            "CPL=3 II=0\nCR0=80050033 CR2=0000000000000000 CR3=0000000001234000 CR4=003006b0\nEFER=0000000000000d01\n";
+        assert_eq!(super::register_value(answer, "CR0"), Some(0x8005_0033));
+        assert_eq!(super::register_value(answer, "EFER"), Some(0xD01));
+        assert_eq!(super::register_value(answer, "CR8"), None);
+    }
 
     #[test]
     fn the_monitor_s_lines_are_pages() {

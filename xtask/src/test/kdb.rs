@@ -61,7 +61,7 @@ fn typed(machine: &Machine, keys: &str) -> Result<String> {
 
 fn boot(machine: &Machine, keys: &str, prompt: &'static str) -> Result<Ended> {
     let typing = Typing { text: keys.as_bytes().to_vec(), prompt: Some(prompt) };
-    machine.boot(&Console { input: Input::Typed(typing), is_shown: false }, Some(PATIENCE))
+    machine.boot(&Console { input: Input::Typed(typing), ..Console::none() }, Some(PATIENCE))
 }
 
 /// Whether all of these are said, in this order.

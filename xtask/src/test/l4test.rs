@@ -3,7 +3,7 @@
 //! ours.
 
 use std::collections::BTreeSet;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail, ensure};
 use serde::Deserialize;
@@ -39,8 +39,8 @@ const fn boot_of(cpus: u32, cpu: &'static str, group: &'static str, whole: &'sta
 }
 
 /// The processor that is not told otherwise, and one with Meltdown and MDS.
-const STRONG: &str = "max";
-const WEAK: &str = "Haswell";
+pub const STRONG: &str = "max";
+pub const WEAK: &str = "Haswell";
 
 const BOOTS: [Boot; 6] = [
     boot_of(1, STRONG, GROUP, "boot::l4test_ends_with_its_numbers"),
@@ -235,6 +235,39 @@ pub fn failures(console: &str) -> (usize, Vec<String>) {
     let outcomes = results(GROUP, console);
     let failed = outcomes.iter().filter(|outcome| outcome.result == Verdict::Failed);
     (outcomes.len(), failed.map(|outcome| format!("{}: {}", outcome.test, outcome.details)).collect())
+}
+
+/// What shows that a boot is of no use any more: a test that failed, or the end of the kernel.
+const FAILURES: &[&str] = &["\"result\":\"failed\"", "panic"];
+
+/// Boots l4test until its first failure, for so long at most: an error that names it.
+///
+/// # Errors
+/// What failed, by the name of the test if it was one.
+pub fn hunt(
+    lab: &Lab,
+    (cpus, cpu): (u32, &'static str),
+    args: &str,
+    kernel_args: &str,
+    patience: Duration,
+) -> Result<()> {
+    let mut machine = boots::machine(lab, cpu, 256);
+    machine.cpus = cpus;
+    kernel_args.clone_into(&mut machine.modules[0].args);
+    machine.modules[2] = Module { file: lab.image("l4test"), args: args.to_owned() };
+    let ended = machine.boot(&Console { until: FAILURES, ..Console::none() }, Some(patience))?;
+    first_failure(&ended)
+}
+
+/// The first test that failed, or the last line of a boot that did not end well.
+pub fn first_failure(ended: &Ended) -> Result<()> {
+    let (ran, failed) = failures(&ended.console);
+    if let Some(first) = failed.first() {
+        bail!("{}", first.split(": ").next().unwrap_or(first));
+    }
+    let last = ended.console.lines().rev().find(|line| !line.is_empty()).unwrap_or("silence");
+    ensure!(ended.end == End::Program(0), "{} after {ran} tests of l4test: {last}", ended.end);
+    Ok(())
 }
 
 /// The last line must agree with the lines before, and the status with the last line.

@@ -10,6 +10,7 @@ pub mod configurations;
 mod foreign;
 mod fuzz;
 mod host;
+pub mod hunt;
 mod images;
 mod isolation;
 mod kdb;
