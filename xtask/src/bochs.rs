@@ -18,7 +18,7 @@ use tempfile::TempDir;
 use crate::config::Chosen;
 use crate::image::Item;
 use crate::progress::Progress;
-use crate::qemu::{self, End, Ended, Module};
+use crate::qemu::{self, End, Ended, Module, Times};
 use crate::{build, image, packages, run};
 
 /// The emulator. What is called `bochs` is a script that would stay between us and it.
@@ -152,7 +152,7 @@ impl Machine {
         let end = line.follow(&mut emulator, timeout)?;
         drop(emulator);
         let end = end.unwrap_or_else(|| End::Emulator(reason(&fs::read_to_string(&log).unwrap_or_default())));
-        Ok(Ended { end, console: String::from_utf8_lossy(&line.text).into_owned() })
+        Ok(Ended { end, console: String::from_utf8_lossy(&line.text).into_owned(), times: Times::default() })
     }
 
     /// What is on the disc: files by their paths there, and what GRUB is to do with them.

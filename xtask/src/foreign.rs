@@ -13,6 +13,8 @@ use crate::{packages, project};
 const KICKSTART_BASE: &str = "0x100000";
 const SIGMA0_BASE: &str = "0xF00000";
 const ROOT_BASE: &str = "0x1000000";
+/// Where neither the loader is nor what it loads.
+const LIAR_BASE: &str = "0x400000";
 
 /// A program.
 pub struct Program {
@@ -27,6 +29,7 @@ pub struct Program {
 pub const PROGRAMS: &[Program] = &[
     Program { name: "kickstart", sources: &["kickstart.S", "kickstart.c"], base: KICKSTART_BASE, width: &W32 },
     Program { name: "narrow", sources: &["kickstart.S", "kickstart.c"], base: ROOT_BASE, width: &W32 },
+    Program { name: "liar", sources: &["liar.S", "liar.c"], base: LIAR_BASE, width: &W32 },
     user("sigma0", &["start.S", "base.c", "sigma0.c"], SIGMA0_BASE),
     user("pingpong", &["start.S", "base.c", "pingpong.c"], ROOT_BASE),
     user("grabmem", &["start.S", "base.c", "grabmem.c"], ROOT_BASE),

@@ -155,6 +155,8 @@ pub struct Machine {
     pub has_exit: bool,
     /// Open a monitor for programs at this socket ([`crate::monitor`]).
     pub monitor: Option<PathBuf>,
+    /// More of QEMU's options.
+    pub more: Vec<String>,
 }
 
 impl Machine {
@@ -182,6 +184,7 @@ impl Machine {
             restarts: false,
             has_exit: true,
             monitor: None,
+            more: Vec::new(),
         }
     }
 
@@ -246,6 +249,7 @@ impl Machine {
             add("-gdb", &format!("tcp:127.0.0.1:{port}"));
             words.push("-S".into());
         }
+        words.extend(self.more.iter().map(Into::into));
         if let Boot::Medium(options) = &self.boot {
             words.extend(options.iter().map(Into::into));
             return words;
@@ -396,6 +400,20 @@ pub struct Ended {
     pub end: End,
     /// All output of the serial line, without carriage returns.
     pub console: String,
+    /// When it was said.
+    pub times: Times,
+}
+
+/// When a serial line said what.
+#[derive(Clone, Debug, Default)]
+pub struct Times(Vec<(usize, Duration)>);
+
+impl Times {
+    /// How long after the start of the emulator the end of `text` had come, which is on `console`.
+    pub fn of(&self, console: &str, text: &str) -> Option<Duration> {
+        let end = console.find(text)? + text.len();
+        self.0.iter().find(|(said, _)| *said >= end).map(|(_, time)| *time)
+    }
 }
 
 /// The emulator with these options, which ends when this process does.
@@ -446,6 +464,7 @@ impl Drop for Emulator {
 /// Runs the emulator with `options` and stays until it ends, for at most `timeout`.
 pub fn supervise(options: &[OsString], console: &Console, timeout: Option<Duration>) -> Result<Ended> {
     const PIPED: &str = "the emulator was started with pipes";
+    let started = Instant::now();
     let mut emulator = Emulator::start(options, console)?;
     let output = read_output(emulator.0.stdout.take().expect(PIPED));
     let words = read_words(emulator.0.stderr.take().expect(PIPED));
@@ -454,6 +473,8 @@ pub fn supervise(options: &[OsString], console: &Console, timeout: Option<Durati
         shows: console.is_shown,
         raw: console.input == Input::Terminal,
         text: Vec::new(),
+        started,
+        times: Vec::new(),
         typing: typing(&mut emulator.0, console),
         until: console.until,
     };
@@ -474,7 +495,7 @@ pub fn supervise(options: &[OsString], console: &Console, timeout: Option<Durati
         true => End::Overrun,
         false => end(status, &words, &console),
     };
-    Ok(Ended { end, console })
+    Ok(Ended { end, console, times: Times(session.times) })
 }
 
 /// What is to be typed into `child`.
@@ -491,6 +512,9 @@ struct Session {
     shows: bool,
     raw: bool,
     text: Vec<u8>,
+    started: Instant,
+    /// Bytes of text, and when there were as many.
+    times: Vec<(usize, Duration)>,
     typing: Option<(ChildStdin, Typing)>,
     until: &'static [&'static str],
 }
@@ -539,6 +563,7 @@ impl Session {
             show(&bytes)?;
         }
         self.text.extend(bytes);
+        self.times.push((self.text.len(), self.started.elapsed()));
         Ok(())
     }
 

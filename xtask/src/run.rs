@@ -89,6 +89,9 @@ pub struct Args {
     /// Open a window
     #[arg(long)]
     display: bool,
+    /// Boot a microvm, by PVH and not by Multiboot
+    #[arg(long)]
+    pvh: bool,
     /// Plugin for QEMU, its arguments behind commas
     #[arg(long, value_name = "FILE[,ARGS]")]
     plugin: Option<String>,
@@ -116,6 +119,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     }
     let accel = accel(args)?;
     let machine = plan.machine(args, accel)?;
+    let machine = if args.pvh { machine.by_pvh(&project::image_dir())? } else { machine };
     if args.print {
         println!("{}", shell_line(&machine.options(&console)));
         return Ok(ExitCode::SUCCESS);
@@ -225,7 +229,7 @@ impl Plan {
         let sigma0 = Module::new(or_ours(&self.sigma0, "sigma0"));
         Ok(Machine {
             boot: Boot::Modules,
-            board: String::new(),
+            board: if args.pvh { "microvm" } else { "" }.to_owned(),
             cpus: args.cpus,
             sockets: args.sockets,
             nodes: args.nodes,
@@ -244,6 +248,7 @@ impl Plan {
             has_exit: true,
             plugin: self.plugin.clone(),
             monitor: None,
+            more: Vec::new(),
         })
     }
 }

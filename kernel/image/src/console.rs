@@ -206,14 +206,19 @@ static STEPS: AtomicU8 = AtomicU8::new(0);
 /// Says which step of the boot begins: its number to the port that boards show on a display of their own, and its name in a
 /// kernel that was built to tell.
 pub fn step(name: &str) {
-    const DIAGNOSTICS: u16 = 0x80;
     let number = STEPS.load(Relaxed).wrapping_add(1);
     STEPS.store(number, Relaxed);
-    // SAFETY: the port has nothing behind it but a display.
-    unsafe { Port::<u8>::new(DIAGNOSTICS) }.write(number);
+    show_number(number);
     if config::VERBOSE_INIT {
         line(format_args!("boot: {name}"));
     }
+}
+
+/// Shows a number to who looks at the board alone.
+fn show_number(number: u8) {
+    const DIAGNOSTICS: u16 = 0x80;
+    // SAFETY: the port has nothing behind it but a display.
+    unsafe { Port::<u8>::new(DIAGNOSTICS) }.write(number);
 }
 
 /// Prints a character; `false` if there is no room for it now. Without a console it is gone.
@@ -249,6 +254,9 @@ pub fn receive() -> Option<u8> {
 
 /// The console for the last words: whatever there is, whoever had it.
 pub fn of_a_panic() -> Console {
+    /// Added to the number of the last step.
+    const STOPPED: u8 = 0x80;
+    show_number(STOPPED | STEPS.load(Relaxed));
     take_screen();
     MUTED.store(0, Relaxed);
     console()

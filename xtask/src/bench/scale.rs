@@ -221,7 +221,7 @@ fn print(out: &mut impl Write, plan: &Plan<'_>, rows: &[Row]) -> io::Result<()> 
 mod tests {
     use super::{Clock, Plan, Row, by_relation, print, rows};
     use crate::config::Chosen;
-    use crate::qemu::{End, Ended};
+    use crate::qemu::{End, Ended, Times};
 
     const CONSOLE: &str = r#"marcona: 2 processors
 {"bench":"scale","arch":"x86_64","cpus":2,"mode":"latency","unit":"instructions","value":65.00,"from":0,"to":0,"relation":"same processor"}
@@ -231,12 +231,13 @@ mod tests {
 "#;
 
     fn sample() -> Vec<Row> {
-        rows(&Ended { end: End::Program(0), console: CONSOLE.to_owned() }).expect("a sound run")
+        rows(&Ended { end: End::Program(0), console: CONSOLE.to_owned(), times: Times::default() })
+            .expect("a sound run")
     }
 
     #[test]
     fn rows_are_read_from_runs_that_succeeded() {
-        let rows_of = |end, console: &str| rows(&Ended { end, console: console.to_owned() });
+        let rows_of = |end, console: &str| rows(&Ended { end, console: console.to_owned(), times: Times::default() });
         assert_eq!(sample().len(), 4);
         assert_eq!((sample()[1].from, sample()[1].to, sample()[3].count), (Some(0), Some(1), Some(2)));
         assert!(rows_of(End::Program(1), CONSOLE).is_err());

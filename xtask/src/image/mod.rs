@@ -10,9 +10,9 @@ use std::env;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 
 use crate::config::Chosen;
 use crate::progress::Progress;
@@ -53,6 +53,9 @@ pub struct Args {
     /// Boot it in QEMU with this firmware
     #[arg(long, value_enum, value_name = "bios|uefi", hide_possible_values = true)]
     run: Option<Firmware>,
+    /// Print how long it takes to user mode by both firmwares
+    #[arg(long, conflicts_with_all = ["run", "output", "entry", "wait"])]
+    times: bool,
     /// With --run: as a USB stick (default)
     #[arg(long, requires = "run", conflicts_with = "cd")]
     usb: bool,
@@ -73,12 +76,55 @@ pub struct Args {
     timeout: Option<u64>,
 }
 
+/// What the loader says first, and what the first program of the user's does.
+const LOADER_SPEAKS: &str = "kickstart ";
+const PROGRAM_SPEAKS: &str = ", one way";
+
+/// Makes the image that boots the benchmark at once, and prints how long it takes from power on to the loader and to user mode,
+/// by both firmwares and from both media, and how long the image took to make.
+fn print_times(config: &Chosen) -> Result<ExitCode> {
+    qemu::ensure()?;
+    let dir = tempfile::TempDir::new()?;
+    let image = dir.path().join("marcona.iso");
+    let first = Entry::of_name("pingpong-serial").context("the menu has it")?;
+    let menu = Menu { first, wait_seconds: 0 };
+    let built = build::images(&menu::files().collect::<Vec<_>>(), config)?;
+    from_images(&built, menu, &image)?;
+    let started = Instant::now();
+    from_images(&built, menu, &image)?;
+    println!("image       {:.1} s, {} KiB", started.elapsed().as_secs_f64(), fs::metadata(&image)?.len() >> 10);
+    for firmware in [Firmware::Bios, Firmware::Uefi] {
+        for medium in [Medium::Cd, Medium::Usb] {
+            let flash = firmware.flash()?;
+            let ended = medium.machine(&image, flash.as_ref()).boot(&Console::none(), Some(DEFAULT_TIMEOUT))?;
+            let time = |text| ended.times.of(&ended.console, text).map(|time| time.as_secs_f64());
+            let (Some(loader), Some(program)) = (time(LOADER_SPEAKS), time(PROGRAM_SPEAKS)) else {
+                bail!("{firmware:?} from {medium:?}: {}\n{}", ended.end, ended.console);
+            };
+            println!(
+                "{:4} {:6} {loader:.2} s to the loader, {program:.2} s to user mode",
+                word(firmware),
+                word(medium)
+            );
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The name of a variant in small letters.
+fn word(value: impl std::fmt::Debug) -> String {
+    format!("{value:?}").to_lowercase()
+}
+
 /// Makes the image, prints its path, and boots it if asked to.
 pub fn run(args: &Args) -> Result<ExitCode> {
     let Some(entry) = Entry::of_name(&args.entry) else {
         usage!("the menu has no entry {}: there are {}", args.entry, Entry::names().collect::<Vec<_>>().join(", "));
     };
     let config = Chosen::of(args.config.as_deref())?;
+    if args.times {
+        return print_times(&config);
+    }
     let output = args.output.clone().unwrap_or_else(|| project::root().join("target/marcona/marcona.iso"));
     if output.is_dir() {
         usage!("{} is a folder: name a file", output.display());

@@ -264,7 +264,8 @@ fn by_pvh(lab: &Lab) -> Result<()> {
         (machine.board, machine.cpus) = (board.to_owned(), 2);
         let ended = machine.by_pvh(dir.path())?.boot(&Console::none(), Some(PATIENCE))?;
         check_success(&ended)?;
-        for line in [", 24576 KiB of kernel memory", ", 2 processors", "\"nosuch=1\" is no option", "(inter), one way"] {
+        for line in [", 24576 KiB of kernel memory", ", 2 processors", "\"nosuch=1\" is no option", "(inter), one way"]
+        {
             ensure!(ended.console.contains(line), "{board}: no `{line}`\n{}", tail(&ended.console));
         }
     }
@@ -480,7 +481,7 @@ fn probe_answers(_: &Lab) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::{check_tables, memory_mib, rows};
-    use crate::qemu::{End, Ended};
+    use crate::qemu::{End, Ended, Times};
 
     #[test]
     fn rows_are_found_between_other_lines() {
@@ -496,7 +497,9 @@ mod tests {
         let table = |mode: &str, len: usize| {
             (0..len).map(|mrs| format!("{{\"mode\":\"{mode}\",\"mrs\":{mrs},\"value\":1}}\n")).collect::<String>()
         };
-        let check = |console: String, end, modes: &[&str]| check_tables(&Ended { end, console }, modes).is_ok();
+        let check = |console: String, end, modes: &[&str]| {
+            check_tables(&Ended { end, console, times: Times::default() }, modes).is_ok()
+        };
         assert!(check(table("inter", 64), End::Program(0), &["inter"]));
         assert!(check(table("inter", 64) + &table("intra", 64), End::Program(0), &["inter", "intra"]));
         assert!(!check(table("inter", 63), End::Program(0), &["inter"]));

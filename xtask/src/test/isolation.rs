@@ -160,7 +160,7 @@ fn in_user_mode_of(
             let looked = look_at_all(&mut monitor, look);
             monitor.quit().and(looked)
         });
-        let Ended { end, console } = boot.join().expect("a boot does not panic")?;
+        let Ended { end, console, .. } = boot.join().expect("a boot does not panic")?;
         looked.with_context(|| tail(&console))?;
         ensure!(end == End::Off, "{end}\n{}", tail(&console));
         Ok(())

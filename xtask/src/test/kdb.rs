@@ -379,7 +379,7 @@ fn dumped(machine: &Machine, parts: &[&str]) -> Result<()> {
             let looked = look_until(&mut monitor, &file, &kernel, parts);
             monitor.quit().and(looked)
         });
-        let Ended { end, console } = boot.join().expect("a boot does not panic")?;
+        let Ended { end, console, .. } = boot.join().expect("a boot does not panic")?;
         looked.with_context(|| boots::tail(&console))?;
         ensure!(end == End::Off, "{end}\n{}", boots::tail(&console));
         Ok(())

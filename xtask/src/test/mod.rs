@@ -7,6 +7,7 @@ mod bochs;
 mod boots;
 mod commands;
 pub mod configurations;
+mod firmware;
 mod foreign;
 mod fuzz;
 mod host;
@@ -303,6 +304,7 @@ fn cases() -> impl Iterator<Item = Case> {
         .chain(l4test::cases())
         .chain(foreign::cases())
         .chain(storm::cases())
+        .chain(firmware::cases())
         .chain(fuzz::cases())
         .chain(matrix::cases())
         .chain(media::cases())
