@@ -13,6 +13,9 @@ use crate::kmem::{FRAME_SIZE, REGIONS_MAX};
 use crate::machine::{Machine, NoMemory, PhysAddr};
 use crate::space::SpaceKind;
 
+/// Descriptors begin and end at multiples of so many bytes (X.2, Memory Descriptor).
+const DESCRIPTOR_GRAIN: u64 = 1 << 10;
+
 /// The priority of the initial servers.
 const SERVER_PRIORITY: u8 = 255;
 
@@ -172,6 +175,21 @@ pub fn kernel_memory(descriptors: &[MemoryDescriptor], image: Range, limit: Phys
         }
     }
     found
+}
+
+/// Whether a loader's descriptors say that any part of a frame is memory that programs or the kernel use: no device can be
+/// there, whatever the firmware's tables say of it. Of several descriptors the last one counts (X.2, Memory Descriptor).
+pub fn is_memory(descriptors: &[MemoryDescriptor], frame: PhysAddr) -> bool {
+    let kind_at = |at: u64| {
+        let covers = |descriptor: &&MemoryDescriptor| {
+            let (low, end) = extent(descriptor);
+            !descriptor.is_virtual() && low <= at && at < end
+        };
+        descriptors.iter().rev().find(covers).map(|descriptor| descriptor.kind())
+    };
+    let parts = (0..FRAME_SIZE / DESCRIPTOR_GRAIN).map(|part| frame.0.saturating_add(part * DESCRIPTOR_GRAIN));
+    let mut kinds = parts.filter_map(kind_at);
+    kinds.any(|kind| matches!(kind, MemoryType::Conventional | MemoryType::Reserved | MemoryType::BootLoader))
 }
 
 pub(crate) fn is_physical(descriptor: &MemoryDescriptor, kind: MemoryType) -> bool {

@@ -7,14 +7,16 @@
 use core::ptr::NonNull;
 use core::sync::atomic::{AtomicU8, Ordering};
 
+use kcore::boot::is_memory;
 use kcore::lock::{Held, Lock, rank};
 use kcore::machine::PhysAddr;
 use kformats::acpi::madt::Madt;
 use khal::apic::LocalApic;
-use khal::ioapic::{IoApic, Redirection};
+use khal::ioapic::{self, IoApic, Redirection};
 use khal::irq::IrqOff;
 use khal::lines::{Input, Lines, MAX_IO_APICS, Trigger};
 use khal::pic::{self, Pics};
+use l4_abi::MemoryDescriptor;
 
 use crate::trap::vector;
 use crate::{config, console, layout, machine};
@@ -30,12 +32,22 @@ pub struct Interrupts {
     destinations: [AtomicU8; vector::LINES_MAX as usize],
 }
 
-/// The lines according to the firmware; those of the 8259A if it says nothing, or if the kernel was built for these. Says why.
-pub fn lines(madt: Option<Madt<'_>>) -> Lines {
+/// The lines according to the firmware; those of the 8259A if it says nothing, or if the kernel was built for these. I/O APICs
+/// that would lie where `memory` has memory, or across the end of a page, are left out. Says why.
+pub fn lines(madt: Option<Madt<'_>>, memory: &[MemoryDescriptor]) -> Lines {
     if !config::IOAPIC {
         return Lines::of_pics();
     }
-    let found = madt.map_or(Ok(None), |madt| Lines::of_entries(madt.entries()));
+    let can_be_device = |address: u64| {
+        let is_memory = is_memory(memory, PhysAddr(address & !(PAGE_BYTES - 1)));
+        if is_memory || !ioapic::can_be_at(address) {
+            let what = if is_memory { "there is memory" } else { "no page has room for registers" };
+            console::line(format_args!("ACPI: an I/O APIC cannot be at {address:#x}: {what}"));
+            return false;
+        }
+        true
+    };
+    let found = madt.map_or(Ok(None), |madt| Lines::of_entries(madt.entries(), can_be_device));
     let lines = found.unwrap_or_else(|error| {
         console::line(format_args!("ACPI: {error}"));
         None

@@ -2,7 +2,7 @@
 
 use l4_abi::{MemoryDescriptor, MemoryType};
 
-use crate::boot::kernel_memory;
+use crate::boot::{is_memory, kernel_memory};
 use crate::machine::PhysAddr;
 
 const LIMIT: u64 = 512 << 20;
@@ -74,4 +74,31 @@ fn more_pieces_than_there_is_room_for_are_left_out() {
     let pieces: Vec<_> = (8..108).map(|i| (MemoryType::Reserved, i << 20, (i << 20) + 0xFFF)).collect();
     let expected: Vec<_> = (8..8 + crate::kmem::REGIONS_MAX as u64).map(|i| (i << 20, (i << 20) + 0x1000)).collect();
     check("pieces", &pieces, &expected);
+}
+
+/// What a firmware's table says to be a device cannot be memory: the last descriptor decides, of each part of the page.
+#[test]
+fn devices_are_not_where_memory_is() {
+    use MemoryType::{Architecture, BootLoader, Conventional, Dedicated, Reserved, Shared};
+    const DEVICE: u64 = 0xFEC0_0000;
+    let is_memory_with = |own: &[(MemoryType, u64, u64)]| {
+        let own = own.iter().map(|&(kind, low, high)| MemoryDescriptor::new(kind, low, high));
+        let list: Vec<_> = [MemoryDescriptor::new(Shared, 0, u64::MAX)].into_iter().chain(own).collect();
+        is_memory(&list, PhysAddr(DEVICE))
+    };
+    assert!(!is_memory(&[], PhysAddr(DEVICE)) && !is_memory_with(&[]));
+    for kind in [Conventional, Reserved, BootLoader] {
+        for (low, high) in [(0, u64::MAX), (DEVICE, DEVICE + 0x3FF), (DEVICE + 0xC00, DEVICE + 0xFFF)] {
+            assert!(is_memory_with(&[(kind, low, high)]), "{kind:?} from {low:#x}");
+            assert!(!is_memory_with(&[(kind, low, high), (Architecture, DEVICE, DEVICE + 0xFFF)]), "{kind:?}");
+        }
+        assert!(!is_memory_with(&[(kind, 0, DEVICE - 1), (kind, DEVICE + 0x1000, u64::MAX)]), "{kind:?} around it");
+        assert!(is_memory_with(&[(kind, 0, u64::MAX), (Shared, DEVICE, DEVICE + 0xBFF)]), "{kind:?} in its last KiB");
+    }
+    for kind in [Architecture, Dedicated, Shared] {
+        assert!(!is_memory_with(&[(Conventional, 0, u64::MAX), (kind, DEVICE, DEVICE + 0xFFF)]), "{kind:?}");
+    }
+    let of_programs = MemoryDescriptor::new(Conventional, 0, u64::MAX).as_virtual();
+    assert!(!is_memory(&[of_programs], PhysAddr(DEVICE)), "addresses of programs say nothing of devices");
+    assert!(!is_memory(&[], PhysAddr(u64::MAX - 0xFFF)), "the last frame has no end");
 }

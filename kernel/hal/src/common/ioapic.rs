@@ -8,6 +8,12 @@ use crate::lines::{Polarity, Trigger, Wiring};
 /// Bytes of the registers.
 pub const REGISTER_BYTES: usize = 0x20;
 
+/// Whether registers at `address` are words, and in one page as a whole: one page is what the kernel maps of each.
+pub const fn can_be_at(address: u64) -> bool {
+    const PAGE_BYTES: u64 = 4096;
+    address.is_multiple_of(WINDOW as u64) && address % PAGE_BYTES <= PAGE_BYTES - REGISTER_BYTES as u64
+}
+
 /// Byte offset of the register that selects another.
 const SELECT: usize = 0x00;
 /// Byte offset of the window to the selected one.
@@ -125,6 +131,15 @@ const fn inputs_of(version: u32) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn registers_are_in_one_page() {
+        for (address, expected) in
+            [(0xFEC0_0000, true), (0xFEC0_0FE0, true), (0xFEC0_0FF0, false), (0xFEC0_0FFC, false), (0xFEC0_0008, false)]
+        {
+            assert_eq!(can_be_at(address), expected, "{address:#x}");
+        }
+    }
 
     #[test]
     fn redirections_are_encoded_as_the_datasheet_says() {

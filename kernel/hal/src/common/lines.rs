@@ -73,15 +73,20 @@ impl Lines {
     }
 
     /// The lines of the I/O APICs in the firmware's table. I/O APICs beyond [`MAX_IO_APICS`] and lines beyond
-    /// [`MAX_LINES`] are left out. `None` if the table has no I/O APIC.
+    /// [`MAX_LINES`] are left out, as are I/O APICs for whose address `can_be_device` says no: it would be written to as
+    /// if it had registers. `None` if the table has no other I/O APIC.
     ///
     /// # Errors
     /// That of the first entry that cannot be read.
-    pub fn of_entries(entries: impl Iterator<Item = Result<Entry, Error>>) -> Result<Option<Self>, Error> {
+    pub fn of_entries(
+        entries: impl Iterator<Item = Result<Entry, Error>>,
+        can_be_device: impl Fn(u64) -> bool,
+    ) -> Result<Option<Self>, Error> {
         let mut lines = Self::none();
         let mut acpi_line = u32::from(ISA_ACPI);
         for entry in entries {
             match entry? {
+                Entry::IoApic { address, .. } if !can_be_device(address.into()) => {}
                 Entry::IoApic { address, first_line } => lines.add_io_apic(address, first_line),
                 Entry::Override { source, line, trigger, polarity } => {
                     if source == ISA_ACPI {
@@ -202,7 +207,7 @@ mod tests {
                     _ => Entry::Override { source: number() as u8, line: number(), trigger: None, polarity: None },
                 })
                 .collect();
-            let lines = Lines::of_entries(entries.iter().copied().map(Ok)).expect("entries without errors");
+            let lines = Lines::of_entries(entries.iter().copied().map(Ok), |_| true).expect("entries without errors");
             let mut lines = lines.expect("there are I/O APICs");
             for io_apic in 0..lines.io_apics().len() {
                 lines.set_inputs(io_apic, number() % 257);
@@ -227,7 +232,7 @@ mod tests {
 
     /// The lines of a machine whose I/O APICs have so many inputs.
     fn lines(entries: &[Entry], inputs: &[u32]) -> Lines {
-        let found = Lines::of_entries(entries.iter().copied().map(Ok)).expect("readable");
+        let found = Lines::of_entries(entries.iter().copied().map(Ok), |_| true).expect("readable");
         let mut lines = found.expect("an I/O APIC");
         for (index, &count) in inputs.iter().enumerate() {
             lines.set_inputs(index, count);
@@ -244,7 +249,7 @@ mod tests {
         let lines = Lines::of_pics();
         assert_eq!((lines.count(), unavailable(&lines)), (16, vec![2, 8]));
         assert!(!lines.is_available(16) && !lines.is_available(u32::MAX));
-        let none = Lines::of_entries([Ok(isa(0, 2))].into_iter()).map(|lines| lines.is_none());
+        let none = Lines::of_entries([Ok(isa(0, 2))].into_iter(), |_| true).map(|lines| lines.is_none());
         assert_eq!(none, Ok(true));
     }
 
@@ -261,6 +266,21 @@ mod tests {
         check(32, Some((1, 0)));
         check(47, Some((1, 15)));
         check(48, None);
+    }
+
+    /// What a table calls an I/O APIC and is memory is never driven; the others keep their lines.
+    #[test]
+    fn io_apics_over_memory_are_left_out() {
+        const MEMORY: u32 = 0x10_0000;
+        let over_memory = Entry::IoApic { address: MEMORY, first_line: 24 };
+        let found = |entries: &[Entry]| {
+            Lines::of_entries(entries.iter().copied().map(Ok), |address| address != MEMORY.into()).expect("readable")
+        };
+        let mut lines = found(&[io_apic(0), over_memory, io_apic(32)]).expect("two I/O APICs");
+        assert!(lines.io_apics().iter().all(|apic| apic.address != MEMORY.into()));
+        (0..lines.io_apics().len()).for_each(|index| lines.set_inputs(index, 8));
+        assert_eq!((lines.count(), lines.input(24), lines.input(32)), (40, None, Some(Input { io_apic: 1, pin: 0 })));
+        assert!(found(&[over_memory]).is_none(), "then there are two 8259A");
     }
 
     #[test]
@@ -287,6 +307,6 @@ mod tests {
         assert_eq!((high.count(), high.input(256), high.input(u32::MAX)), (256, None, None));
         assert_eq!(lines(&[io_apic(0)], &[0]).count(), 0);
         let damaged = [Ok(io_apic(0)), Err(Error::BadSize(SIGNATURE))];
-        assert_eq!(Lines::of_entries(damaged.into_iter()).err(), Some(Error::BadSize(SIGNATURE)));
+        assert_eq!(Lines::of_entries(damaged.into_iter(), |_| true).err(), Some(Error::BadSize(SIGNATURE)));
     }
 }

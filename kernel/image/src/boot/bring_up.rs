@@ -98,7 +98,7 @@ pub fn bring_up() -> ! {
     let root = unsafe { firmware::tables(told.as_deref(), &loaded) };
     // SAFETY: as above.
     let madt = root.and_then(|root| unsafe { firmware::controllers(&root) });
-    let (lines, processors) = (interrupts::lines(madt), find_processors(features, madt));
+    let (lines, processors) = (interrupts::lines(madt, loaded.memory), find_processors(features, madt));
     let apic_base = choose_apic_mode(features, &processors, &mut irq);
     let controllers: Controllers = [apic_base].into_iter().chain(interrupts::pages(&lines)).collect();
     let none = LocalityTable::NONE;
