@@ -64,13 +64,17 @@ pub fn raw_leaf(leaf: u32, subleaf: u32) -> [u32; 4] {
 
 /// The number of this processor's local APIC (Intel SDM 2A, CPUID, leaves 1 and 0BH).
 pub fn apic_id() -> u32 {
-    decode_apic_id(&CpuId::new())
+    decode_apic_id(raw_leaf)
 }
 
-fn decode_apic_id<R: CpuIdReader>(cpuid: &CpuId<R>) -> u32 {
-    let wide = cpuid.get_extended_topology_info().and_then(|mut levels| levels.next()).map(|level| level.x2apic_id());
-    let narrow = || cpuid.get_feature_info().map_or(0, |leaf| leaf.initial_local_apic_id().into());
-    wide.unwrap_or_else(narrow)
+/// The leaves are read as they are: `raw-cpuid` panics over a kind of level that was not there when it was written.
+fn decode_apic_id(leaf: impl Fn(u32, u32) -> [u32; 4]) -> u32 {
+    const FEATURES: u32 = 1;
+    const TOPOLOGY: u32 = 0xB;
+    let [highest, ..] = leaf(0, 0);
+    let [_, count, _, wide] = if highest >= TOPOLOGY { leaf(TOPOLOGY, 0) } else { [0; 4] };
+    let [_, narrow, ..] = if highest >= FEATURES { leaf(FEATURES, 0) } else { [0; 4] };
+    if count & 0xFFFF != 0 { wide } else { narrow >> 24 }
 }
 
 impl Features {
@@ -291,6 +295,25 @@ mod tests {
         for forgetful in FORGETFUL_MODELS {
             check(&[INTEL, LINES, (1, model(forgetful.into()), 0, HAS_MONITOR, 0)], false);
         }
+    }
+
+    /// The wide number is that of leaf 0BH, whatever kinds of levels there are.
+    #[test]
+    fn number_of_the_local_apic_is_read_from_where_it_is() {
+        let check = |highest, topology: [u32; 4], expected| {
+            let leaf = |leaf, _| match leaf {
+                0 => [highest, 0, 0, 0],
+                1 => [0, 7 << 24 | 0xFF, 0, 0],
+                0xB => topology,
+                _ => [!0; 4],
+            };
+            assert_eq!(decode_apic_id(leaf), expected, "{topology:x?}");
+        };
+        check(0x16, [1, 2, 0x100, 300], 300);
+        check(0x16, [1, 2, 0xFF00, 300], 300);
+        check(0x16, [0, 0, 0, 300], 7);
+        check(0xA, [1, 2, 0x100, 300], 7);
+        check(0, [1, 2, 0x100, 300], 0);
     }
 
     #[test]

@@ -298,16 +298,18 @@ fn measure(reference: &mut Reference<'_>, apic: &LocalApic) -> Option<Clocks> {
         }
     }
     let to = sharp_sample(reference, apic)?;
-    Some(rates(from, to, reference.frequency_hz(), apic.divider().divisor()))
+    rates(from, to, reference.frequency_hz(), apic.divider().divisor())
 }
 
-fn rates(from: Sample, to: Sample, frequency_hz: u64, apic_divisor: u64) -> Clocks {
-    let reference_ticks = u64::from(from.reference.wrapping_sub(to.reference));
+/// `None` if the reference shows the same as before: a processor that was taken away for as long as it takes to come round.
+fn rates(from: Sample, to: Sample, frequency_hz: u64, apic_divisor: u64) -> Option<Clocks> {
+    let reference_ticks = u128::from(from.reference.wrapping_sub(to.reference));
     let khz = |ticks: u64| {
-        let per_second = u128::from(ticks) * u128::from(frequency_hz) / u128::from(reference_ticks);
-        (per_second / 1000) as u64
+        let per_second = (u128::from(ticks) * u128::from(frequency_hz)).checked_div(reference_ticks)?;
+        Some((per_second / 1000) as u64)
     };
-    Clocks { tsc_khz: khz(to.tsc - from.tsc), apic_khz: khz(u64::from(from.apic.wrapping_sub(to.apic)) * apic_divisor) }
+    let apic_ticks = u64::from(from.apic.wrapping_sub(to.apic)) * apic_divisor;
+    Some(Clocks { tsc_khz: khz(to.tsc.wrapping_sub(from.tsc))?, apic_khz: khz(apic_ticks)? })
 }
 
 /// The sharpest of a few samples at changes of the reference: a processor that was taken away in the middle of one
@@ -452,6 +454,8 @@ mod tests {
         // 11931.82 PIT ticks are 10 ms.
         let to =
             Sample { reference: 1000u16.wrapping_sub(11_932), tsc: 35_000_000, apic: u32::MAX - 625_000, width: 0 };
-        assert_eq!(rates(from, to, pit::FREQUENCY_HZ, 16), Clocks { tsc_khz: 2_999_954, apic_khz: 999_984 });
+        let rates_to = |to| rates(from, to, pit::FREQUENCY_HZ, 16);
+        assert_eq!(rates_to(to), Some(Clocks { tsc_khz: 2_999_954, apic_khz: 999_984 }));
+        assert_eq!(rates_to(Sample { reference: from.reference, ..to }), None, "it came round");
     }
 }
