@@ -13,3 +13,4 @@ pub mod le;
 pub mod multiboot;
 pub mod paging;
 pub mod symbols;
+pub mod trace;
