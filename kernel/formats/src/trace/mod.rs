@@ -13,13 +13,17 @@
 //!
 //! [`Event`] are the tracepoints, and [`POINTS`] says for each what its arguments are.
 
+mod merge;
 mod points;
 mod ring;
 #[cfg(test)]
 mod tests;
+mod text;
 
+pub use merge::{Merged, Place};
 pub use points::{Event, Group, Kind, POINTS, Point};
 pub use ring::{Memory, Record, Ring, Store};
+pub use text::{Names, Shown, numbers};
 
 /// Words of a page.
 pub const PAGE_WORDS: usize = 512;
@@ -41,6 +45,10 @@ pub mod root {
     pub const TSC_KHZ: usize = 2;
     /// Entries from [`RINGS`] on.
     pub const RINGS_COUNT: usize = 3;
+    /// Interrupt lines of which alone events are recorded: a bit for each, in [`LINES_WORDS`] words; all of them if there is none.
+    pub const LINES: usize = 5;
+    /// See [`LINES`]. Lines beyond are always recorded.
+    pub const LINES_WORDS: usize = 3;
     /// Threads of which alone events are recorded, how many there are from [`CHOSEN`] on; 0: of all threads.
     pub const CHOSEN_COUNT: usize = 4;
     /// Their ids.
@@ -67,6 +75,8 @@ pub mod head {
     pub const RECORDED: usize = 4;
     /// Events at which this processor enters the debugger: a bit for each.
     pub const STOPS: usize = 5;
+    /// The thread that ran last, by its global id; 0: none, or the processor had nothing to do.
+    pub const RAN: usize = 6;
     /// How often each event came while it was recorded or stopped at, by its number.
     pub const COUNTERS: usize = 8;
     /// Physical addresses of the pages.
@@ -105,6 +115,8 @@ pub const fn layout() -> u64 {
         root::TSC_KHZ,
         root::RINGS_COUNT,
         root::CHOSEN_COUNT,
+        root::LINES,
+        root::LINES_WORDS,
         root::CHOSEN,
         root::CHOSEN_MAX,
         root::RINGS,
@@ -113,6 +125,7 @@ pub const fn layout() -> u64 {
         head::PAGES_COUNT,
         head::RECORDED,
         head::STOPS,
+        head::RAN,
         head::COUNTERS,
         head::PAGES,
         head::PAGES_MAX,

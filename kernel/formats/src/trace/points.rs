@@ -284,9 +284,14 @@ const _: () = assert!(POINTS.len() <= super::EVENTS_MAX, "an event is a bit of a
 impl Event {
     /// All events, a bit for each.
     pub const ALL: u64 = (1 << POINTS.len()) - 1;
-    /// Those that messages of the shortest way make: while one of them is recorded, all messages take the general one.
-    pub const OF_MESSAGES: u64 =
-        Self::SyscallIpc.bit() | Self::SyscallReturn.bit() | Group::Ipc.mask() | Group::Schedule.mask();
+    /// Those that messages of the shortest way would make: while one of them is traced, all messages take the general one.
+    pub const OF_MESSAGES: u64 = Self::SyscallIpc.bit()
+        | Self::SyscallReturn.bit()
+        | Self::IpcTransfer.bit()
+        | Self::IpcDetails.bit()
+        | Self::ScheduleDetails.bit();
+    /// The same for page faults that a pager who waits answers with a page.
+    pub const OF_FAULTS: u64 = Self::OF_MESSAGES | Group::Ipc.mask() | Group::Memory.mask();
 
     /// Its number.
     pub const fn number(self) -> usize {

@@ -43,7 +43,8 @@ impl Record {
 pub struct Ring(pub u64);
 
 impl Ring {
-    const fn word(self, index: usize) -> u64 {
+    /// Where word `index` of its head is, one of [`head`].
+    pub const fn head_word(self, index: usize) -> u64 {
         self.0 + index as u64 * WORD_BYTES
     }
 
@@ -52,22 +53,22 @@ impl Ring {
     pub fn make(self, memory: &impl Store, processor: usize, pages: impl IntoIterator<Item = u64>) {
         let mut count = 0;
         for (index, page) in pages.into_iter().take(head::PAGES_MAX).enumerate() {
-            memory.set(self.word(head::PAGES + index), page);
+            memory.set(self.head_word(head::PAGES + index), page);
             count += 1;
         }
-        memory.set(self.word(head::PAGES_COUNT), count);
-        memory.set(self.word(head::PROCESSOR), processor as u64);
-        memory.set(self.word(head::NEXT), 1);
-        memory.set(self.word(head::MAGIC), head::MAGIC_WORD);
+        memory.set(self.head_word(head::PAGES_COUNT), count);
+        memory.set(self.head_word(head::PROCESSOR), processor as u64);
+        memory.set(self.head_word(head::NEXT), 1);
+        memory.set(self.head_word(head::MAGIC), head::MAGIC_WORD);
     }
 
     /// Adds a record and counts its event. Only the processor whose ring it is does this.
     #[inline]
     pub fn add(self, memory: &impl Store, what: &Record) {
-        let next = memory.get(self.word(head::NEXT));
+        let next = memory.get(self.head_word(head::NEXT));
         let line = next.wrapping_sub(1);
-        let page = (line / RECORDS_PER_PAGE) % memory.get(self.word(head::PAGES_COUNT)).max(1);
-        let page = memory.get(self.word(head::PAGES + page as usize));
+        let page = (line / RECORDS_PER_PAGE) % memory.get(self.head_word(head::PAGES_COUNT)).max(1);
+        let page = memory.get(self.head_word(head::PAGES + page as usize));
         let at = |word: usize| page + ((line % RECORDS_PER_PAGE) * record::WORDS as u64 + word as u64) * WORD_BYTES;
         memory.set(at(record::NUMBER), 0);
         memory.set(at(record::TSC), what.tsc);
@@ -77,20 +78,20 @@ impl Ring {
             memory.set(at(record::FIRST_ARG + index), arg);
         }
         memory.set(at(record::NUMBER), next);
-        memory.set(self.word(head::NEXT), next + 1);
+        memory.set(self.head_word(head::NEXT), next + 1);
     }
 
     /// Counts an event.
     #[inline]
     pub fn count(self, memory: &impl Store, event: Event) {
-        let counter = self.word(head::COUNTERS + event.number());
+        let counter = self.head_word(head::COUNTERS + event.number());
         memory.set(counter, memory.get(counter) + 1);
     }
 
     /// Word `index` of its head, one of [`head`]; `None` if this is no ring.
     pub fn head(self, memory: &impl Memory, index: usize) -> Option<u64> {
-        (memory.load(self.word(head::MAGIC))? == head::MAGIC_WORD).then_some(())?;
-        memory.load(self.word(index))
+        (memory.load(self.head_word(head::MAGIC))? == head::MAGIC_WORD).then_some(())?;
+        memory.load(self.head_word(index))
     }
 
     /// The numbers of the records that can be there, the oldest first; none if this is no ring. While it is written some of
@@ -111,7 +112,7 @@ impl Ring {
             return None;
         }
         let line = number - 1;
-        let page = memory.load(self.word(head::PAGES + (line / RECORDS_PER_PAGE % pages) as usize))?;
+        let page = memory.load(self.head_word(head::PAGES + (line / RECORDS_PER_PAGE % pages) as usize))?;
         let load = |word: usize| {
             memory
                 .load(page.checked_add(((line % RECORDS_PER_PAGE) * record::WORDS as u64 + word as u64) * WORD_BYTES)?)
@@ -137,23 +138,23 @@ impl Ring {
     pub fn clear(self, memory: &(impl Memory + Store)) {
         let Some(pages) = self.head(memory, head::PAGES_COUNT) else { return };
         for index in 0..pages.min(head::PAGES_MAX as u64) as usize {
-            let page = memory.get(self.word(head::PAGES + index));
+            let page = memory.get(self.head_word(head::PAGES + index));
             for line in 0..RECORDS_PER_PAGE {
                 memory.set(page + line * record::WORDS as u64 * WORD_BYTES, 0);
             }
         }
-        memory.set(self.word(head::NEXT), 1);
+        memory.set(self.head_word(head::NEXT), 1);
     }
 
     /// Sets all counters to 0.
     pub fn reset_counters(self, memory: &impl Store) {
         for index in 0..super::EVENTS_MAX {
-            memory.set(self.word(head::COUNTERS + index), 0);
+            memory.set(self.head_word(head::COUNTERS + index), 0);
         }
     }
 
     /// Replaces a mask: word [`head::RECORDED`] or [`head::STOPS`].
     pub fn set_mask(self, memory: &impl Store, index: usize, mask: u64) {
-        memory.set(self.word(index), mask);
+        memory.set(self.head_word(index), mask);
     }
 }

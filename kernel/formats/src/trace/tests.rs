@@ -1,7 +1,10 @@
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use super::{ARGS, Event, Group, Kind, Memory, POINTS, RECORDS_PER_PAGE, Record, Ring, Store, head, layout};
+use super::{
+    ARGS, Event, Group, Kind, Memory, Merged, POINTS, RECORDS_PER_PAGE, Record, Ring, Shown, Store, head, layout,
+    numbers,
+};
 
 const HEAD: u64 = 0x7000;
 const PAGES: [u64; 3] = [0x20_0000, 0x9000, 0x5_0000];
@@ -196,4 +199,63 @@ fn lists_of_names() {
     ] {
         assert_eq!(Event::list(list.as_bytes()), mask, "{list}");
     }
+}
+
+#[test]
+fn several_rings_are_one_in_the_order_of_time() {
+    const RINGS: usize = 3;
+    let words = Words::default();
+    let ring = |cpu: usize| Ring(0x10_0000 * (cpu as u64 + 1));
+    (0..RINGS).for_each(|cpu| ring(cpu).make(&words, cpu, [0x10_0000 * (cpu as u64 + 1) + 0x1000]));
+    // Processor 1 writes more than its ring holds; some times are the same on two processors.
+    let mut all = Vec::new();
+    for n in 0..500u64 {
+        let cpu = if n % 7 == 3 {
+            0
+        } else if n % 11 == 5 {
+            2
+        } else {
+            1
+        };
+        let record = Record { tsc: n / 2, processor: cpu as u16, args: [n; ARGS], ..nth(n) };
+        ring(cpu).add(&words, &record);
+        all.push((record.tsc, cpu, n, record));
+    }
+    all.sort_by_key(|&(tsc, cpu, n, _)| (tsc, cpu, n));
+    let kept = |cpu: usize, n: u64| all.iter().filter(|(_, own, later, _)| *own == cpu && *later > n).count() < 64;
+    let expected: Vec<Record> =
+        all.iter().filter(|(_, cpu, n, _)| kept(*cpu, *n)).map(|(.., record)| *record).collect();
+    let ring_of = |cpu: usize| (cpu < RINGS).then(|| ring(cpu));
+    let merged = Merged { memory: &words, ring_of: &ring_of, count: RINGS + 1 };
+    let forwards = std::iter::successors(merged.after(None), |(place, _)| merged.after(Some(*place)));
+    assert_eq!(forwards.map(|(_, record)| record).collect::<Vec<_>>(), expected);
+    let backwards = std::iter::successors(merged.before(None), |(place, _)| merged.before(Some(*place)));
+    assert!(backwards.map(|(_, record)| record).eq(expected.iter().rev().copied()));
+    for count in [0, 1, 10, 64, 1000] {
+        let mut last = Vec::new();
+        let is_even = |record: &Record| record.args[0] % 2 == 0;
+        let whole = merged.last::<()>(count, is_even, |record| {
+            last.push(*record);
+            std::ops::ControlFlow::Continue(())
+        });
+        assert!(whole.is_continue());
+        let even: Vec<Record> = expected.iter().filter(|record| is_even(record)).copied().collect();
+        assert_eq!(last, even[even.len().saturating_sub(count)..], "{count}");
+    }
+}
+
+#[test]
+fn records_as_text() {
+    let event = Event::PagefaultUser.number() as u16;
+    let record = Record { tsc: 2_500_000_000, event, processor: 3, thread: 0xC001, args: [0x1000, 0x40, 6, 0x8001] };
+    let text = |record: &Record| Shown { record, tsc_khz: 1_000_000, names: &numbers }.to_string();
+    assert_eq!(
+        text(&record),
+        "   2.500000 cpu 3  0xc001 PAGEFAULT_USER address 0x1000 ip 0x40 access rw- pager 0x8001"
+    );
+    let call = Record { event: Event::SyscallReturn.number() as u16, args: [0, 1, 2, 3], ..record };
+    assert!(text(&call).ends_with("SYSCALL_RETURN call SYSCALL_IPC result 0x1 error 0x2 tag 0x3"), "{}", text(&call));
+    let unknown = Record { event: 999, args: [1, 2, 3, 4], ..record };
+    assert!(text(&unknown).contains("event 999 [0x1, 0x2, 0x3, 0x4]"), "{}", text(&unknown));
+    assert_eq!(Shown { record: &record, tsc_khz: 0, names: &numbers }.time_us(), 0);
 }
