@@ -10,6 +10,7 @@ use crate::kernel::Here;
 use crate::machine::{EXCEPTION_IMAGE_WORDS, Machine, NoMemory, TcbRef, UserRegs};
 use crate::sched::period_us;
 use crate::thread::{Purpose, Work};
+use crate::trace::{Arg, Event};
 
 /// How long sigma0 waits before it tries again whether there is memory for a page of its own.
 const MEMORY_WAIT_US: u64 = 1000;
@@ -20,6 +21,9 @@ impl<M: Machine> Here<'_, M> {
     /// runs, if there is nothing to decide about that.
     #[inline]
     pub fn page_fault(&mut self, thread: TcbRef, address: usize, access: Rights, ip: usize) -> Option<TcbRef> {
+        self.trace_of(Event::PagefaultUser, thread, |k| {
+            [address as u64, ip as u64, access.bits().into(), k.utcb(thread).pager().arg()]
+        });
         let next = self.fault_to_waiting_pager(thread, address, access, ip);
         if next.is_none() {
             self.ask_pager(thread, address, access, ip);
@@ -83,6 +87,9 @@ impl<M: Machine> Here<'_, M> {
         let count = self.k.machine.exception_image(thread, regs, &mut words);
         self.set_kernel_message(thread, protocol::exception_tag(), &words[..count]);
         let handler = self.k.utcb(thread).exception_handler();
+        self.trace_of(Event::ExceptionIpc, thread, |_| {
+            [handler.arg(), protocol::exception_tag().raw() as u64, regs.ip as u64]
+        });
         self.kernel_call(thread, handler, Purpose::Exception);
     }
 
@@ -94,8 +101,10 @@ impl<M: Machine> Here<'_, M> {
         // The receiver gets the processor only if it is the best.
         self.cpu.must_choose.set(true);
         let (receiver, purpose) = if tcb.quantum_is_over() {
+            self.trace(Event::TotalQuantumExpired, |k| [k.id_of(thread).arg()]);
             (tcb.scheduler.get(), Purpose::Preemption)
         } else if tcb.owes_fault.replace(false) {
+            self.trace(Event::SchedulePmFault, |k| [k.id_of(thread).arg()]);
             (self.k.utcb(thread).exception_handler(), Purpose::PreemptionFault)
         } else {
             return;

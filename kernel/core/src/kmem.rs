@@ -15,6 +15,7 @@ use l4_abi::common::LOCALITIES_MAX;
 
 use crate::lock::{Held, Lock, rank};
 use crate::machine::{PhysAddr, PhysMem};
+use crate::trace::{Event, args};
 use crate::var::{Var, Var64};
 
 /// Size of a frame.
@@ -185,18 +186,22 @@ impl Kmem {
             self.take(memory)
         };
         memory.zero_frame(frame);
+        self.trace(memory, Event::KmemAlloc, frame);
         Some(frame)
     }
 
     /// Gives a frame back.
     pub fn free<const P: u8>(&self, memory: &impl PhysMem, held: &mut Held<P>, frame: PhysAddr) {
         debug_assert!(frame.0 != 0 && frame.0.is_multiple_of(FRAME_SIZE), "a frame is aligned");
-        let _guard = self.lock.lock(held);
-        let list = &self.lists[self.locality_of(frame)];
-        memory.write(frame, list.get().0 as usize);
-        list.set(frame);
-        self.free.set(self.free.get() + 1);
-        debug_assert!(self.free.get() <= self.total.get(), "a frame is freed once");
+        {
+            let _guard = self.lock.lock(held);
+            let list = &self.lists[self.locality_of(frame)];
+            memory.write(frame, list.get().0 as usize);
+            list.set(frame);
+            self.free.set(self.free.get() + 1);
+            debug_assert!(self.free.get() <= self.total.get(), "a frame is freed once");
+        }
+        self.trace(memory, Event::KmemFree, frame);
     }
 
     /// Claims `count` frames; `None` if fewer are free. A claim to none always succeeds.
@@ -230,7 +235,13 @@ impl Kmem {
             self.take(memory)
         };
         memory.zero_frame(frame);
+        self.trace(memory, Event::KmemAlloc, frame);
         frame
+    }
+
+    #[inline(always)]
+    fn trace(&self, memory: &impl PhysMem, event: Event, frame: PhysAddr) {
+        memory.trace(event, || args([frame.0, self.free.get() as u64]));
     }
 
     /// Gives up what is left of a claim.
@@ -350,6 +361,7 @@ mod tests {
     use std::collections::{BTreeMap, BTreeSet};
 
     use super::*;
+    use crate::trace::Sink;
 
     /// Memory that starts as garbage and notes which frames were cleared.
     #[derive(Default)]
@@ -358,6 +370,8 @@ mod tests {
         cleared: RefCell<BTreeSet<u64>>,
         locality: Cell<usize>,
     }
+
+    impl Sink for Fake {}
 
     impl PhysMem for Fake {
         fn read(&self, at: PhysAddr) -> usize {

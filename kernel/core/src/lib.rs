@@ -31,6 +31,7 @@ pub mod space;
 pub mod sync;
 pub mod syscall;
 pub mod thread;
+pub mod trace;
 mod user_memory;
 pub mod var;
 

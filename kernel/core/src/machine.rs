@@ -7,6 +7,7 @@ use crate::kmem::Kmem;
 use crate::lock::{Held, rank};
 use crate::sync::{AtomicU32, AtomicUsize};
 use crate::thread::Tcb;
+use crate::trace::Sink;
 use crate::var::AsWord;
 
 /// A type of references to the slots of a table.
@@ -103,7 +104,7 @@ impl AsWord for PhysAddr {
 
 /// Words of kernel memory by physical address. Only addresses inside frames of the kernel's allocator are used, and
 /// only aligned ones. Processors, their page walkers too, see writes in the order in which they are made.
-pub trait PhysMem {
+pub trait PhysMem: Sink {
     /// The word at `at`.
     fn read(&self, at: PhysAddr) -> usize;
     /// Replaces the word at `at`.

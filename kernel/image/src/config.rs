@@ -12,7 +12,7 @@ mod chosen {
 
 pub use chosen::{
     DEBUG, DEBUG_SYMBOLS, IOAPIC, IPC_FASTPATH, KDB_BREAKIN, KDB_BREAKIN_BREAK, KDB_BREAKIN_ESCAPE, KDB_CONS_COM,
-    KDB_CONS_KBD, KDB_DISAS, KDB_ON_STARTUP, PERFMON, SMP, SPIN_WHEELS, VERBOSE_INIT,
+    KDB_CONS_KBD, KDB_DISAS, KDB_ON_STARTUP, PERFMON, SMP, SPIN_WHEELS, TRACEPOINTS, VERBOSE_INIT,
 };
 
 /// All of it in words, for those who ask the running kernel: what is on, and values.
@@ -50,6 +50,8 @@ pub const BOOT_OPTIONS: Options = Options {
     outputs: Outputs { serial: KDB_CONS_COM, screen: true },
     serial: SERIAL,
     clock: Clock::Auto,
+    trace: 0,
+    trace_pages: 0,
 };
 
 const _: () = {

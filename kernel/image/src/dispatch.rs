@@ -4,6 +4,7 @@ use kcore::cross::words::Woken;
 use kcore::kernel::Here;
 use kcore::machine::{Machine, TcbRef};
 use kcore::thread::{Tcb, Work};
+use kcore::trace::Event;
 use khal::cpu::Features;
 use khal::irq::IrqOff;
 
@@ -11,7 +12,7 @@ use crate::machine::{self, Hardware};
 use crate::trap::entry::{resume_from_ipc, resume_user};
 use crate::trap::vector;
 use crate::wheels::{self, Wheel};
-use crate::{KERNEL, area, config, layout};
+use crate::{KERNEL, area, config, layout, trace};
 
 /// How often a processor that has nothing to do looks out for others before it sleeps: a few microseconds, about as long
 /// as it takes to interrupt it and to wake it up. Who calls a thread of another processor finds the answer in that time if
@@ -102,6 +103,7 @@ pub fn go_on(here: Here<'static, Hardware>, thread: TcbRef) -> ! {
 /// To user mode, with everything in place that belongs to `thread`, the running one, whose TCB is `tcb`.
 #[inline(always)]
 fn enter_user(tcb: &Tcb, thread: TcbRef, may_call_fast: bool) -> ! {
+    trace::runs(thread);
     machine::enter_space(tcb);
     machine::enter_registers(thread, may_call_fast);
     // SAFETY: the running thread's frame and TCB hold user registers with a canonical instruction pointer, its space is
@@ -120,6 +122,7 @@ fn rest_later(here: &mut Here<'static, Hardware>) {
 /// full stack otherwise.
 #[inline(always)]
 fn rest(here: &mut Here<'static, Hardware>) {
+    trace::rests();
     if !config::LOOKS_OUT || here.k.cpus.len() == 1 || !look_out(here) {
         sleep(here)
     }
@@ -136,6 +139,8 @@ fn leave_at_once(here: &Here<'static, Hardware>, woken: Woken<'static>) {
     if here.is_behind() || tcb.ip.get() != here.k.machine.ipc_return_ip() {
         return here.k.machine.ipc_return(thread, tcb, from);
     }
+    trace::runs(thread);
+    trace::ipc_returned(tcb.id.get(), from, tcb.utcb_in(here.k.machine));
     machine::enter_space(tcb);
     machine::enter_registers(thread, !tcb.is_barred(here.k.spaces.get(tcb.space())));
     machine::arm_until(end);
@@ -158,6 +163,7 @@ fn look_out(here: &Here<'static, Hardware>) -> bool {
 fn sleep(here: &Here<'static, Hardware>) {
     machine::arm_for_sleep(here.next_timeout());
     wheels::turn(Wheel::Idle);
+    trace::point(Event::X86Hlt, || []);
     if here.k.cpus.len() == 1 || !here.k.machine.features().contains(Features::MONITOR) {
         wait_for_interrupt()
     }

@@ -18,6 +18,7 @@ use kcore::options::Options;
 use kcore::pool;
 use kcore::space::Space;
 use kcore::thread::{Tcb, is_page_vacant};
+use kcore::trace::{Arg, Event};
 use kcore::var::Var;
 use kformats::paging::Amd64;
 use khal::apic::{self, LocalApic};
@@ -45,6 +46,7 @@ use crate::once::BootCell;
 use crate::port_map;
 use crate::shootdown;
 use crate::stubs;
+use crate::trace;
 use crate::trap::vector;
 
 /// What was found out about the machine at boot.
@@ -641,6 +643,7 @@ impl Machine for Hardware {
 
     #[inline(always)]
     fn ipc_return(&self, thread: TcbRef, tcb: &Tcb, from: ThreadId) {
+        trace::ipc_returned(tcb.id.get(), from, tcb.utcb_in(self));
         let frame = frame(thread);
         frame.rsi.set(from.raw() as usize);
         frame.rdi.set(tcb.local_id.get().raw() as usize);
@@ -648,6 +651,7 @@ impl Machine for Hardware {
     }
 
     fn unmap_return(&self, thread: TcbRef, utcb: &Utcb) {
+        trace::unmap_returned(thread);
         load_message_registers(frame(thread), utcb);
     }
 
@@ -733,6 +737,7 @@ pub fn enter_registers(thread: TcbRef, may_call_fast: bool) {
     // SAFETY: reading a selector changes nothing.
     unsafe { asm!("mov {:e}, gs", out(reg) selector, options(nomem, nostack, preserves_flags)) };
     if selector != u32::from(Selector::USER_GS.0) {
+        trace::point(Event::X86Segreload, || []);
         // SAFETY: the descriptor table is loaded, the base canonical, and the kernel does not use `gs`.
         unsafe { area::porch().gdt.load_user_gs(layout::utcb_slot(area::cpu().index())) };
     }
@@ -741,7 +746,7 @@ pub fn enter_registers(thread: TcbRef, may_call_fast: bool) {
         enter_fpu(is_owner);
     }
     // With live floating-point registers the next switch must lock them.
-    cpu.allow_fast_path(!is_owner && may_call_fast);
+    cpu.allow_fast_path(!is_owner && may_call_fast && !trace::wants(Event::OF_MESSAGES));
 }
 
 /// Makes the right to use floating-point registers what it must be, with a thread that has its own in them or not.
@@ -770,6 +775,7 @@ fn empty_fpu(owner: Option<TcbRef>) {
 
 /// Makes the segment registers what a fresh thread has in them.
 pub fn reset_segments() {
+    trace::point(Event::X86Segreload, || []);
     // SAFETY: the descriptor table is loaded, the base canonical, and the kernel uses none of the registers.
     unsafe { area::porch().gdt.load_user_data(layout::utcb_slot(area::cpu().index())) };
 }
@@ -784,6 +790,9 @@ pub fn start_fpu() {
 pub fn use_fpu(thread: TcbRef) {
     fpu::unlock();
     let cpu = area::here();
+    trace::point(Event::X86FpuReenable, || {
+        [cpu.fpu_owner.get().map_or(0, |owner| KERNEL.get().tcb(owner).id.get().arg())]
+    });
     cpu.fpu_is_live.set(true);
     if let Some(owner) = cpu.fpu_owner.replace(Some(thread)) {
         // SAFETY: the owner is not running; CR4.OSFXSR is set, and CR0.TS clear.
@@ -880,6 +889,7 @@ pub fn kick(cpu: CpuId) {
     // SAFETY: a processor that has started has an area.
     let apic_id = unsafe { area::of(cpu) }.apic_id.get();
     local_apic().interrupt_processor(apic_id, vector::KICK, &irq);
+    trace::point(Event::SmpIpi, || [cpu.arg()]);
 }
 
 /// This processor was kicked: another one wants it to look what there is to do.

@@ -27,6 +27,7 @@ mod shootdown;
 mod stubs;
 mod symbols;
 mod task_state;
+mod trace;
 mod trap;
 mod wheels;
 

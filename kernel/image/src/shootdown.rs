@@ -3,12 +3,13 @@
 
 use kcore::cross::shootdown::{self, Batch, CPUS_MAX, Peers, Stale};
 use kcore::machine::CpuId;
+use kcore::trace::Event;
 use khal::irq::IrqOff;
 
 use crate::area::{self, Area};
 use crate::config::MAX_CPUS;
 use crate::machine::{HARDWARE, local_apic};
-use crate::{KERNEL, config, kdb, layout};
+use crate::{KERNEL, config, kdb, layout, trace};
 
 /// The processors that have started; before the core is there, none but the first changes anything.
 struct Started;
@@ -52,6 +53,7 @@ impl Peers for Started {
         // SAFETY: interrupts are off in the kernel, and no other token is in use here.
         let irq = unsafe { IrqOff::assume() };
         local_apic().interrupt_non_maskably(area_of(cpu).apic_id.get(), &irq);
+        trace::point(Event::SmpIpi, || [cpu as u64]);
     }
 
     #[inline]

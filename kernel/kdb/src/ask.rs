@@ -14,11 +14,20 @@ use crate::words;
 impl<M: Machine + 'static> Session<'_, '_, M> {
     /// The next word of the command line, or what is typed at a prompt. Empty if only Return was pressed.
     fn answer(&mut self, question: fmt::Arguments<'_>) -> Result<Line, fmt::Error> {
+        self.ask_word(question, &|_| None)
+    }
+
+    /// The same, with words that the key Tab completes.
+    pub fn ask_word(
+        &mut self,
+        question: fmt::Arguments<'_>,
+        words: &dyn Fn(usize) -> Option<&'static str>,
+    ) -> Result<Line, fmt::Error> {
         if let Some(word) = self.next_word() {
             return Ok(word);
         }
         write!(self.out, "{question}: ")?;
-        match line::read(&mut self.out, &mut self.state.answers, &|_| None) {
+        match line::read(&mut self.out, &mut self.state.answers, words) {
             Typed::Line(line) => Ok(Line::from(line.trim()).unwrap_or_default()),
             Typed::Escaped | Typed::Ended => Err(fmt::Error),
         }

@@ -283,6 +283,29 @@ pub trait Probe {
         None
     }
 
+    /// A word of the root of the kernel's trace ([`kformats::trace::root`]); `None`: the kernel has no tracepoints.
+    fn trace_word(&self, _index: usize) -> Option<u64> {
+        None
+    }
+
+    /// Replaces one; `false`: it cannot.
+    fn set_trace_word(&self, _index: usize, _word: u64) -> bool {
+        false
+    }
+
+    /// The word at a physical address, which is one of a ring of the trace.
+    fn ring_word(&self, _at: u64) -> Option<u64> {
+        None
+    }
+
+    /// Replaces one; `false`: it cannot.
+    fn set_ring_word(&self, _at: u64, _word: u64) -> bool {
+        false
+    }
+
+    /// Masks of rings are others now.
+    fn trace_changed(&self) {}
+
     /// The most that was ever used of the stack of the debugger, and how large it is, bytes.
     fn stack_used(&self) -> Option<(usize, usize)> {
         None

@@ -60,6 +60,8 @@ pub struct State {
     /// Where the next dump of memory and the next page of instructions begin.
     pub(crate) memory_at: u64,
     pub(crate) code_at: u64,
+    /// What of the trace is shown.
+    pub(crate) filters: commands::Filters,
     pub(crate) lines: History,
     pub(crate) answers: History,
 }
@@ -78,6 +80,7 @@ impl State {
             space: None,
             memory_at: 0,
             code_at: 0,
+            filters: commands::Filters::NONE,
             lines: History::new(),
             answers: History::new(),
         }

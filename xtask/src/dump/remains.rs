@@ -18,6 +18,7 @@ use kcore::pool::Table;
 use kcore::sched::Cpu;
 use kcore::space::{Space, SpaceConfig, Spaces};
 use kcore::thread::Tcb;
+use kcore::trace::Sink;
 use kcore::var::Var;
 use kdb::names::Names;
 use kformats::paging::Amd64;
@@ -307,6 +308,8 @@ impl Remains {
 }
 
 // A dead machine does nothing: what the core would ask of it while it works is not asked.
+
+impl Sink for Remains {}
 
 impl PhysMem for Remains {
     fn read(&self, at: PhysAddr) -> usize {

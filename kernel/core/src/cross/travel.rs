@@ -10,6 +10,7 @@ use crate::machine::{CpuId, Machine, TcbRef};
 use crate::sched::Current;
 use crate::sync::{Ordering, fence, fence_after_change};
 use crate::thread::{Arrival, Purpose, Status, Tcb, Work};
+use crate::trace::{Arg, Event};
 
 /// Arrivals between two looks for interrupts.
 const ARRIVALS_PER_STEP: usize = 16;
@@ -64,6 +65,7 @@ impl<M: Machine> Here<'_, M> {
         let tcb = self.k.tcb(thread);
         debug_assert!(self.is_here(thread), "a thread leaves its home");
         debug_assert!(!tcb.timeout_link.is_linked() && !tcb.send_link.is_linked(), "nothing is left of it here");
+        self.trace(Event::IpcXcpuDetails, |k| [k.id_of(thread).arg(), self.id.arg(), cpu.arg()]);
         self.leave_scheduling(thread);
         // What it did to mappings is done before it can go on.
         self.k.machine.complete();
@@ -216,6 +218,7 @@ impl<M: Machine> Here<'_, M> {
         if self.k.cpus[cpu.index()].orphans.get().is_some() {
             return Reply::Moved;
         }
+        self.trace(Event::ThreadMigrate, |k| [k.id_of(thread).arg(), self.id.arg(), cpu.arg()]);
         self.leave_affinity(thread, cpu);
         let tcb = self.k.tcb(thread);
         // The running one goes when its kernel entry is over: `Self::choose` sees to that.

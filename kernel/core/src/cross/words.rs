@@ -15,12 +15,13 @@ use core::ops::Range;
 
 use l4_abi::{MR_COUNT, MsgTag, ThreadId, Time, Timeouts, Utcb, Word};
 
-use crate::ipc::NEVER;
+use crate::ipc::{NEVER, RECEIVES};
 use crate::kernel::Here;
 use crate::machine::{CpuId, Machine, TcbRef};
 use crate::sched::Current;
 use crate::sync::{Ordering, fence};
 use crate::thread::{Arrival, Purpose, Status, Tcb, Work, plain_name};
+use crate::trace::{Arg, Event};
 
 /// What a tag has for typed words, and for a message in another's name.
 const NOT_JUST_WORDS: Word = MsgTag::new(0, 0, 63).raw() | MsgTag::PROPAGATED;
@@ -89,6 +90,7 @@ impl<'h, M: Machine> Here<'h, M> {
         if there == self.id || !timeouts.snd().is_never() || !self.may_set_off(tcb) {
             return false;
         }
+        self.trace(Event::IpcXcpuDetails, |_| [tcb.id.get().arg(), self.id.arg(), there.arg()]);
         tcb.purpose.set(Purpose::User);
         tcb.user_intended.set(ThreadId::NIL);
         tcb.then_from.set(from);
@@ -189,6 +191,7 @@ impl<'h, M: Machine> Here<'h, M> {
         }
         self.copy_words(utcb, dest.utcb_in(self.k.machine), tag, from.affinity());
         self.end_wait(receiver, dest);
+        self.trace(Event::IpcTransfer, |_| [from.id.get().arg(), to.arg(), tag.raw() as u64]);
         let receipt =
             Receipt { thread: receiver, tcb: dest, from: if is_local { from.local_id.get() } else { from.id.get() } };
         self.hand_back((sender, from), if then_from == ThreadId::ANY { then_from } else { to });
@@ -247,6 +250,8 @@ impl<'h, M: Machine> Here<'h, M> {
     #[inline(always)]
     fn hand_back(&self, (thread, tcb): (TcbRef, &Tcb), from: ThreadId) {
         let there = CpuId::new(tcb.left.get().into());
+        self.trace(Event::IpcXcpuDetails, |_| [tcb.id.get().arg(), self.id.arg(), there.arg()]);
+        self.trace_of(Event::IpcDetails, thread, |_| [from.arg(), RECEIVES, NEVER]);
         tcb.partner.set(from);
         tcb.deadline.set(NEVER);
         tcb.status.set(Status::Waiting);

@@ -1,6 +1,6 @@
 //! The end of an IPC from outside (X.2, Cancel and unwinding): timeouts, ExchangeRegisters, deletion.
 
-use l4_abi::{IpcErrorKind, MsgTag, Phase, Word};
+use l4_abi::{IpcError, IpcErrorKind, MsgTag, Phase, Word};
 
 use super::transfer::Cut;
 use super::without_result_flags;
@@ -8,6 +8,7 @@ use crate::cross::ask::{Reply, Words};
 use crate::kernel::Here;
 use crate::machine::{Machine, TcbRef};
 use crate::thread::{Arrival, Purpose, Status, Work};
+use crate::trace::{Arg, Event};
 
 /// Why an IPC ends before it is done.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -18,9 +19,19 @@ pub enum Reason {
     Canceled,
 }
 
+impl Reason {
+    fn kind(self) -> IpcErrorKind {
+        match self {
+            Self::Timeout => IpcErrorKind::Timeout,
+            Self::Canceled => IpcErrorKind::Canceled,
+        }
+    }
+}
+
 impl<M: Machine> Here<'_, M> {
     /// The timeout of `thread` is over; it is off the wheel.
     pub(crate) fn timeout_fired(&mut self, thread: TcbRef) {
+        self.trace(Event::ScheduleWakeupTimeout, |k| [k.id_of(thread).arg()]);
         if self.k.tcb(thread).outer_peer.get().is_some() {
             self.cut_nested(thread, self.expired(thread));
         } else {
@@ -53,6 +64,7 @@ impl<M: Machine> Here<'_, M> {
         if is_out {
             self.unwind(thread, reason);
         } else {
+            self.trace_unwind(Event::IpcXcpuUnwind, thread, reason);
             self.k.tcb(thread).is_leaving.set(true);
         }
         is_out
@@ -110,10 +122,8 @@ impl<M: Machine> Here<'_, M> {
     /// runs. A thread in none is left alone.
     pub(crate) fn unwind(&mut self, thread: TcbRef, reason: Reason) {
         debug_assert!(self.is_here(thread) && !self.has_partner_elsewhere(thread));
-        let kind = match reason {
-            Reason::Timeout => IpcErrorKind::Timeout,
-            Reason::Canceled => IpcErrorKind::Canceled,
-        };
+        self.trace_unwind(Event::IpcUnwind, thread, reason);
+        let kind = reason.kind();
         if let Some(faulting) = self.faulting_carrier(thread) {
             return self.cut_nested(faulting, Cut::both(IpcErrorKind::Aborted));
         }
@@ -149,6 +159,21 @@ impl<M: Machine> Here<'_, M> {
             }
             Status::Running | Status::Inactive => {}
         }
+    }
+
+    /// Traces that the IPC of `thread` ends, if it is in one.
+    #[inline(always)]
+    fn trace_unwind(&self, event: Event, thread: TcbRef, reason: Reason) {
+        if !self.k.machine.traces(event.bit()) {
+            return;
+        }
+        let phase = match (self.is_sending(thread), self.is_receiving(thread)) {
+            (true, _) => Phase::Send,
+            (_, true) => Phase::Receive,
+            _ => return,
+        };
+        let error = IpcError { phase, kind: reason.kind(), offset: 0 };
+        self.trace(event, |k| [k.id_of(thread).arg(), k.tcb(thread).partner.get().arg(), error.raw() as u64]);
     }
 
     /// `carrier` has come here to end its transfer.

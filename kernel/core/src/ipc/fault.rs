@@ -5,6 +5,8 @@
 //! anything is unusual, it leaves everything alone, and they do it. What both ways leave behind is the same but for words
 //! that nobody reads before they are written: the kernel's message, and what a call of Ipc notes for its receive phase.
 //!
+//! While what a page fault comes to is traced, it takes the phases.
+//!
 //! The thread that is to go on gets the processor without being queued, on the time of whoever pays, as by the fast path.
 
 use l4_abi::{MapItem, MsgTag, Rights, ThreadId, Timeouts, Word, protocol};
@@ -15,6 +17,7 @@ use crate::machine::{Machine, TcbRef};
 use crate::sched::Current;
 use crate::space::PageTransfer;
 use crate::thread::{Purpose, Status, Tcb, plain_name};
+use crate::trace::Event;
 
 /// The fields of a tag that tell what a message is made of.
 const SHAPE: Word = MsgTag::FLAGS | MsgTag::new(0, 63, 63).raw();
@@ -35,6 +38,9 @@ impl<M: Machine> Here<'_, M> {
         access: Rights,
         ip: usize,
     ) -> Option<TcbRef> {
+        if self.k.machine.traces(Event::OF_FAULTS) {
+            return None;
+        }
         let tcbs = self.k.tcbs;
         let tcb = &tcbs[thread.index()];
         let id = tcb.utcb_in(self.k.machine).pager();
@@ -78,7 +84,9 @@ impl<M: Machine> Here<'_, M> {
         from: ThreadId,
         timeouts: Timeouts,
     ) -> Option<TcbRef> {
-        let is_usual = is_one_item(self.k.utcb(pager).tag()) && timeouts.rcv().is_never();
+        let is_usual = is_one_item(self.k.utcb(pager).tag())
+            && timeouts.rcv().is_never()
+            && !self.k.machine.traces(Event::OF_FAULTS);
         if is_usual { self.answer_with_one_item(pager, to, from) } else { None }
     }
 

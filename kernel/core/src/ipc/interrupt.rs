@@ -24,6 +24,7 @@ use crate::kernel::Here;
 use crate::machine::{CpuId, Machine, TcbRef};
 use crate::sched::NEVER_ENDS;
 use crate::thread::{Arrival, Purpose, Status};
+use crate::trace::{Arg, Event};
 
 /// The priority of interrupt threads. They never run: messages come in at the handler's priority.
 const PRIORITY: u8 = 255;
@@ -152,6 +153,7 @@ impl<M: Machine> Here<'_, M> {
     pub fn interrupt(&mut self, line: u32) {
         let thread = TcbRef::new(line);
         let tcb = self.k.tcb(thread);
+        self.trace(Event::Interrupt, |_| [line.into()]);
         if !self.runs_here(thread) {
             return self.pass_on(line, tcb.affinity());
         }
@@ -180,6 +182,7 @@ impl<M: Machine> Here<'_, M> {
 
     /// Sends the message of `line`, which is idle.
     pub(super) fn announce(&mut self, line: TcbRef) {
+        self.trace(Event::InterruptDetails, |k| [line.index() as u64, k.tcb(line).partner.get().arg()]);
         match self.k.thread(self.k.tcb(line).partner.get()) {
             None => self.retire(line),
             Some(handler) if !self.runs_here(handler) => self.send_elsewhere(line, handler, handler, NEVER),

@@ -18,6 +18,7 @@ use crate::list::{Kind, Link, List};
 use crate::machine::{CpuId, Machine, SpaceRef, TcbRef};
 use crate::sched::Current;
 use crate::thread::{Arrival, Purpose, Status, Tcb, Work};
+use crate::trace::{Arg, Event};
 
 mod cancel;
 mod fault;
@@ -33,6 +34,10 @@ pub(crate) use transfer::{Cut, STEP_BUDGET};
 const AT_ONCE: u64 = 0;
 /// The deadline of a phase that waits for ever.
 pub(crate) const NEVER: u64 = u64::MAX;
+
+/// Phases, as events tell them.
+const SENDS: u64 = 0;
+pub(crate) const RECEIVES: u64 = 1;
 
 /// Threads that wait to send to the same one.
 pub(crate) struct Sending;
@@ -252,6 +257,7 @@ impl<M: Machine> Here<'_, M> {
             to.make_wait_ordinary(self.k.machine.ipc_return_ip());
         }
         self.start_timeout(sender, deadline);
+        self.trace_of(Event::IpcDetails, sender, |_| [tcb.partner.get().arg(), SENDS, deadline]);
         if place != Place::Here && self.is_coming_back(dest) {
             // Nobody need have seen that there is a sender now, which looks again when it has come.
             self.leave_send_queue(sender);
@@ -333,7 +339,9 @@ impl<M: Machine> Here<'_, M> {
                 self.k.machine.note_plain_wait(thread);
             }
             tcb.begin_wait(partner, is_plain);
-            self.start_timeout(thread, self.deadline(timeout));
+            let deadline = self.deadline(timeout);
+            self.start_timeout(thread, deadline);
+            self.trace_of(Event::IpcDetails, thread, |_| [partner.arg(), RECEIVES, deadline]);
         }
         if let Some(woken) = woken.filter(|woken| self.is_ready_here(woken.thread)) {
             self.donate_to(woken.thread);
@@ -468,6 +476,7 @@ impl<M: Machine> Here<'_, M> {
 
     fn fail_at(&mut self, thread: TcbRef, error: IpcError, tag: MsgTag) {
         let tcb = self.k.tcb(thread);
+        self.trace_of(Event::IpcError, thread, |_| [tcb.partner.get().arg(), error.raw() as u64]);
         match tcb.purpose.get() {
             Purpose::User => {
                 let utcb = tcb.utcb_in(self.k.machine);

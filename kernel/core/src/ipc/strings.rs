@@ -11,6 +11,7 @@ use super::transfer::{BYTES_PER_STEP, Cut};
 use crate::kernel::Here;
 use crate::machine::{Machine, TcbRef};
 use crate::thread::{Purpose, Status, TransferState, Work};
+use crate::trace::{Arg, Event};
 
 const PAGE_BYTES: usize = 4096;
 /// Buffer registers, BR0 among them.
@@ -94,7 +95,9 @@ impl<M: Machine> Here<'_, M> {
     ) -> Result<(), IpcErrorKind> {
         let position = usize::from(state.position.get());
         self.item(sender, position, end)?;
-        self.deliver_word(receiver, position, self.sent_word(sender, position));
+        let item = self.sent_word(sender, position);
+        self.deliver_word(receiver, position, item);
+        self.trace(Event::IpcStringItem, |_| [item as u64, self.sent_word(sender, (position + 1).min(end - 1)) as u64]);
         if !self.accepts_strings(receiver) || state.no_more_buffers.get() {
             return Err(IpcErrorKind::Overflow);
         }
@@ -253,6 +256,7 @@ impl<M: Machine> Here<'_, M> {
         let to_phys = self.k.spaces.touch(dest, to, Rights::WRITE);
         let to_phys = to_phys.ok_or(missing(receiver, to, Rights::WRITE, protocol::PAGE_FAULT_IN_STRING))?;
         self.k.machine.copy(from_phys, to_phys, len);
+        self.trace(Event::IpcStringCopy, |_| [from as u64, to as u64, len as u64]);
         Ok(())
     }
 
@@ -268,6 +272,11 @@ impl<M: Machine> Here<'_, M> {
         if !is_sigma0s && state.deadline.get() == 0 {
             return self.cut_off(carrier, self.expired(carrier));
         }
+        self.trace_of(Event::PagefaultTunnel, thread, |k| {
+            let partner = if thread == sender { receiver } else { sender };
+            let (address, access) = (missing.address as u64, missing.access.bits().into());
+            [address, k.id_of(partner).arg(), access, k.utcb(thread).pager().arg()]
+        });
         self.hand_over(carrier, thread, sender);
         let tcb = self.k.tcb(thread);
         tcb.outer_peer.set(tcb.peer.replace(None));

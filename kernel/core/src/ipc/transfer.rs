@@ -11,6 +11,7 @@ use crate::machine::{Machine, TcbRef, UserRegs};
 use crate::mapdb::Progress;
 use crate::space::{PortTransfer, Transfer};
 use crate::thread::{Arrival, Purpose, Status, Work};
+use crate::trace::{Arg, Event};
 
 /// Pages or mappings that one step of a long operation may touch. About ten microseconds of work.
 pub(crate) const STEP_BUDGET: u32 = 64;
@@ -97,6 +98,7 @@ impl<M: Machine> Here<'_, M> {
     /// Binds the two for the time of the typed items: the carrier runs and has work, the other one is blocked.
     fn couple(&self, sender: TcbRef, receiver: TcbRef, carrier: TcbRef, tag: MsgTag) {
         let (from, to) = (self.k.tcb(sender), self.k.tcb(receiver));
+        self.trace(Event::IpcExtTransfer, |_| [from.id.get().arg(), to.id.get().arg(), tag.raw() as u64]);
         from.peer.set(Some(receiver));
         to.peer.set(Some(sender));
         from.set_status(Status::Sending);
@@ -130,7 +132,12 @@ impl<M: Machine> Here<'_, M> {
             match self.transfer_item(carrier, (sender, receiver), position, end, &mut budget) {
                 Ok(ItemStep::Next(next)) => tcb.transfer.position.set(next as u8),
                 Ok(ItemStep::Leave) => return,
-                Err(kind) => return self.cut_off(carrier, Cut::both(kind)),
+                Err(kind) => {
+                    self.trace(Event::IpcMessageOverflow, |k| {
+                        [k.id_of(sender).arg(), k.id_of(receiver).arg(), tcb.transfer.bytes.get() as u64]
+                    });
+                    return self.cut_off(carrier, Cut::both(kind));
+                }
             }
         }
         tcb.work.set(Work::None);
@@ -182,6 +189,9 @@ impl<M: Machine> Here<'_, M> {
         self.deliver_word(receiver, position + 1, words[1]);
         let (source, dest) = (self.k.space_of(sender), self.k.space_of(receiver));
         let cursor = &self.k.tcb(carrier).cursor;
+        if self.k.machine.traces(Event::IpcMapGrantItem.bit()) && cursor.is_at_begin() {
+            self.trace(Event::IpcMapGrantItem, |_| [words[0] as u64, words[1] as u64, window.raw() as u64]);
+        }
         let progress = match (is_io, item.fpage.as_io()) {
             (false, _) => {
                 let transfer = Transfer { source, dest, item, window };
@@ -241,6 +251,7 @@ impl<M: Machine> Here<'_, M> {
         let virtual_sender = from.virtual_sender().and_then(|id| self.k.thread(id));
         let is_redirected = from.intended().is_some();
         let tag = received_tag(tag, virtual_sender.is_some(), is_redirected, from.affinity() != to.affinity());
+        self.trace(Event::IpcTransfer, |_| [from.id.get().arg(), to.id.get().arg(), tag.raw() as u64]);
         let seen = virtual_sender.unwrap_or(sender);
         match virtual_sender.filter(|&thread| !self.is_here(thread)) {
             Some(_) => {

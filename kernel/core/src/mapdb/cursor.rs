@@ -80,6 +80,11 @@ impl AsWord for Phase {
 }
 
 impl MapCursor {
+    /// Whether nothing has been done yet, as far as whole pages tell.
+    pub(crate) fn is_at_begin(&self) -> bool {
+        self.pages.get() == 0 && self.phase.get() == Phase::Begin && self.top.get().is_none()
+    }
+
     /// Back to the beginning, for a new operation.
     #[inline]
     pub fn reset(&self) {

@@ -18,6 +18,7 @@ use crate::kmem::Kmem;
 use crate::lock::{Guard, Held, Lock, rank};
 use crate::machine::{Mmu, NoMemory, NodeRef, SpaceRef};
 use crate::pool::{Pool, Table};
+use crate::trace::{Event, args};
 use crate::var::Var;
 
 mod cursor;
@@ -128,7 +129,10 @@ impl<'k> MapDb<'k> {
 
     #[inline(never)]
     fn take(&self, mmu: &impl Mmu, kmem: &Kmem, held: &mut Held<{ rank::NODES }>) -> Result<NodeRef, NoMemory> {
-        self.nodes.alloc(|first| mmu.back_nodes(kmem, held, first))
+        self.nodes.alloc(|first| {
+            mmu.trace(Event::MdbAllocBuffer, || args([first.index() as u64]));
+            mmu.back_nodes(kmem, held, first)
+        })
     }
 
     /// `slot` is now in use.
@@ -174,6 +178,7 @@ impl<'k> MapDb<'k> {
         self.used.set(self.used.get() - 1);
         self.nodes.free(node, |first| {
             self.generation.set(Node::generation_after(self.generation.get(), self.nodes.slots_of(first)));
+            mmu.trace(Event::MdbFreeBuffer, || args([first.index() as u64]));
             mmu.release_nodes(kmem, guard.held(), first);
         });
     }

@@ -8,6 +8,8 @@ use core::fmt;
 
 use kformats::console::{Outputs, SerialLine};
 use kformats::multiboot::{self, Physical};
+use kformats::trace::Event;
+use kformats::trace::head::PAGES_MAX;
 
 mod source;
 #[cfg(test)]
@@ -27,6 +29,10 @@ pub struct Options {
     pub outputs: Outputs,
     /// `serial`: its serial line.
     pub serial: SerialLine,
+    /// `trace`: the events that are recorded from the start, a bit for each.
+    pub trace: u64,
+    /// `tracepages`: pages of the ring of each processor; 0: as many as usual.
+    pub trace_pages: u16,
     /// `clock`: by which clock of the machine the others are measured.
     pub clock: Clock,
 }
@@ -126,6 +132,15 @@ impl Options {
             b"clock" => {
                 self.clock = clock(value).ok_or(Complaint::BadValue(word, "auto, pit, acpi or hpet"))?;
             }
+            b"trace" => {
+                // The word alone means what the word yes would.
+                let list = if value == b"yes" { b"all" } else { value };
+                self.trace = Event::list(list).ok_or(Complaint::BadValue(word, "all, none, or names of events"))?;
+            }
+            b"tracepages" => {
+                let pages = number(value).filter(|pages| (1..=PAGES_MAX as u16).contains(pages));
+                self.trace_pages = pages.ok_or(Complaint::BadValue(word, "1 to 256"))?;
+            }
             _ => return Err(Complaint::Unknown(word)),
         }
         Ok(())
@@ -149,6 +164,10 @@ fn clock(value: &[u8]) -> Option<Clock> {
         b"hpet" => Some(Clock::Hpet),
         _ => None,
     }
+}
+
+fn number(value: &[u8]) -> Option<u16> {
+    core::str::from_utf8(value).ok()?.parse().ok()
 }
 
 fn mitigations(value: &[u8]) -> Option<Mitigations> {

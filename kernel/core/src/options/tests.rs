@@ -11,6 +11,8 @@ const OFF: Options = Options {
     mitigations: Mitigations::Auto,
     outputs: Outputs::BOTH,
     serial: SerialLine::FIRST,
+    trace: 0,
+    trace_pages: 0,
     clock: Clock::Auto,
 };
 const ON: Options = Options { io_fpages: true, ..OFF };

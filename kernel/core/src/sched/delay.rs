@@ -17,6 +17,7 @@ use l4_abi::PreemptFlags;
 use crate::kernel::Here;
 use crate::machine::{Machine, TcbRef};
 use crate::thread::Work;
+use crate::trace::{Arg, Event};
 
 /// What comes of a preemption.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -51,9 +52,19 @@ impl<M: Machine> Here<'_, M> {
     /// What comes of the preemption of `running` by `other`, which has a higher priority.
     pub(super) fn preemption_by(&self, running: TcbRef, other: TcbRef) -> Preemption {
         if self.k.tcb(other).priority() > self.k.tcb(running).sensitive_priority.get() {
+            self.trace_overruled(running, other);
             return Preemption::Now;
         }
         self.preemption_of(running)
+    }
+
+    /// Traces that `running` is preempted by `other`, if it would delay that.
+    #[inline(always)]
+    fn trace_overruled(&self, running: TcbRef, other: TcbRef) {
+        let would_delay = || PreemptFlags::from_raw(self.k.utcb(running).preempt_flags()).contains(PreemptFlags::DELAY);
+        if self.k.machine.traces(Event::SchedulePmDelayOverruled.bit()) && would_delay() {
+            self.trace(Event::SchedulePmDelayOverruled, |k| [k.id_of(running).arg(), k.id_of(other).arg()]);
+        }
     }
 
     /// What comes of a preemption of `running` that it may delay: at the end of a slice, or by a thread that is not above
@@ -72,6 +83,7 @@ impl<M: Machine> Here<'_, M> {
             self.cpu.delaying.set(Some(running));
             self.note_hand_overs();
             self.cpu.delay_end.set(self.k.machine.now_us().saturating_add(budget_us));
+            self.trace(Event::SchedulePmDelayed, |k| [k.id_of(running).arg(), self.cpu.delay_end.get()]);
             utcb.raise_preempt_flags(PreemptFlags::PENDING);
             return Preemption::Later;
         }
@@ -110,6 +122,9 @@ impl<M: Machine> Here<'_, M> {
     /// `thread`, the running one, gives the processor up by ThreadSwitch: whom it made wait may have it, and the next delay
     /// may be as long as the first.
     pub(crate) fn refresh_delay(&self, thread: TcbRef) {
+        if self.k.machine.traces(Event::SchedulePmDelayRefresh.bit()) && self.cpu.delaying.get().is_some() {
+            self.trace(Event::SchedulePmDelayRefresh, |k| [k.id_of(thread).arg()]);
+        }
         self.stop_delay();
         let tcb = self.k.tcb(thread);
         tcb.delay_left_us.set(tcb.max_delay_us.get());

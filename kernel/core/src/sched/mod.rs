@@ -25,6 +25,7 @@ use crate::kernel::Here;
 use crate::list::Head;
 use crate::machine::{Machine, TcbRef};
 use crate::thread::{Arrival, Status, Tcb, Work};
+use crate::trace::{Arg, Event};
 use crate::var::{AsWord, Var, Var64};
 use delay::Preemption;
 use ready_queue::ReadyQueue;
@@ -462,6 +463,7 @@ impl<M: Machine> Here<'_, M> {
 
     /// The slice of `owner` is used up: the running thread goes behind the others of its priority, unless it delays that.
     fn end_slice(&self, owner: TcbRef, running: Option<TcbRef>) {
+        self.trace(Event::TimesliceExpired, |k| [k.id_of(owner).arg()]);
         // Who owes its scheduler a message goes on to send it.
         let Some(running) = running.filter(|&running| !self.k.tcb(running).quantum_is_over()) else {
             return self.refill_slice(owner);

@@ -20,6 +20,7 @@ use super::roots::RootSizes;
 use super::tables::Mapped;
 use super::{PAGE_SIZE, Place, Slot, Space, Spaces, access_of, low_bits, spend};
 use crate::lock::{Held, rank};
+use crate::trace::{Arg, Event, args};
 use crate::machine::{Mmu, NoMemory, NodeRef, SpaceRef};
 use crate::mapdb::{
     Kept, LEVEL_MAX, MapCursor, NewMapping, Node, Origin, Phase, Progress, SUPERPAGE, TreeGuard, UnmapScope,
@@ -115,6 +116,10 @@ impl<M: Mmu> Spaces<'_, M> {
         let is_grant = kind == MapKind::Grant;
         if item.fpage.rights().is_empty() || to.is_sigma0() || is_grant && source == dest && route.overlaps_itself() {
             return Progress::Done;
+        }
+        if self.machine.traces(Event::FpageMap.bit()) && cursor.is_at_begin() {
+            let fpage = item.fpage.raw() as u64;
+            self.machine.trace(Event::FpageMap, || args([source.arg(), dest.arg(), fpage, route.to]));
         }
         if cursor.phase.get() == Phase::Begin {
             match self.map_range(held, transfer, kind, route, cursor, budget) {
@@ -278,6 +283,8 @@ impl<M: Mmu> Spaces<'_, M> {
                 return Step::Advance(size);
             }
         }
+        let log2 = Self::page_log2(piece.level).into();
+        self.machine.trace(Event::FpageOvermap, || args([piece.dest_ref.arg(), piece.to, log2]));
         self.remove_tree(&mut tree, there.node, budget);
         Step::Retry
     }
@@ -347,6 +354,19 @@ impl<M: Mmu> Spaces<'_, M> {
     pub(super) fn fill(&self, place: &Place, node: NodeRef, leaf: usize) {
         self.set_slot(place, Slot::of(node));
         self.machine.write(place.entry_at, leaf);
+        self.trace_mapping(Event::MdbMap, self.mapdb.node(node), leaf);
+    }
+
+    /// Traces that the mapping of `node` by the entry `word` comes or goes.
+    #[inline(always)]
+    fn trace_mapping(&self, event: Event, node: &Node, word: usize) {
+        self.machine.trace(event, || {
+            let frame = match self.machine.format().decode(node.level(), word as u64) {
+                Entry::Leaf(leaf) => leaf.frame,
+                _ => 0,
+            };
+            [node.space().arg(), node.page(), frame, Self::page_log2(node.level()).into()]
+        });
     }
 
     /// Takes away the entry of a node, and its shadow; returns the status that stood there. Needs the lock of the tree.
@@ -359,6 +379,7 @@ impl<M: Mmu> Spaces<'_, M> {
         }
         let old = self.machine.update(place.entry_at, usize::MAX, 0);
         self.set_slot(&place, Slot::default());
+        self.trace_mapping(Event::MdbUnmap, node, old);
         self.machine.invalidate(space, page as usize, Self::page_log2(level));
         match self.machine.format().decode(level, old as u64) {
             Entry::Leaf(leaf) => leaf.status,

@@ -20,6 +20,7 @@ use l4_abi::{Fpage, Rights};
 
 use super::{PAGE_SIZE, Place, Space, Spaces, access_of, spend};
 use crate::lock::{Held, rank};
+use crate::trace::{Arg, Event, args};
 use crate::machine::{Mmu, NodeRef, SpaceRef};
 use crate::mapdb::{Kept, MapCursor, Node, Position, Progress, TreeGuard, UnmapScope, merge};
 
@@ -66,6 +67,10 @@ impl<M: Mmu> Spaces<'_, M> {
         cursor: &MapCursor,
         budget: &mut u32,
     ) -> Progress {
+        if self.machine.traces(Event::FpageMapctrl.bit()) && cursor.is_at_begin() {
+            let is_flush = (scope == UnmapScope::Flush).into();
+            self.machine.trace(Event::FpageMapctrl, || args([space.arg(), fpage.raw() as u64, is_flush]));
+        }
         self.change_range(held, &self.range_of(space, fpage, Change::Revoke(fpage.rights()), scope), cursor, budget)
     }
 

@@ -11,6 +11,7 @@ use crate::sched::{DEFAULT_PRIORITY, DEFAULT_TIME_SLICE_US, NEVER_ENDS, period_u
 use crate::space::SpaceKind;
 use crate::sync::{Ordering, fence};
 use crate::thread::{Purpose, Status, Work};
+use crate::trace::{Arg, Event};
 use crate::var::AsWord;
 
 /// What the caller passes.
@@ -197,6 +198,7 @@ impl<M: Machine> Here<'_, M> {
         if let Some(pager) = args.pager() {
             self.activate(dest, args.dest, utcb, pager);
         }
+        self.trace(Event::ThreadCreate, |_| [args.dest.arg(), space.arg()]);
         // Now others may find it.
         self.k.tcb(dest).set_id(args.dest);
         Ok(())
@@ -539,6 +541,7 @@ impl<M: Machine> Here<'_, M> {
         if let Some(reply) = self.not_yet(victim) {
             return reply;
         }
+        self.trace(Event::ThreadDelete, |_| [tcb.id.get().arg()]);
         self.dequeue(victim);
         if matches!(tcb.work(), Work::Unmap | Work::MemoryControl | Work::Redirect | Work::Print | Work::Preemption) {
             tcb.work.set(Work::None);

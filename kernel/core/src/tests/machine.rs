@@ -23,6 +23,7 @@ use crate::sync::{
     Ordering::{AcqRel, Acquire, Relaxed, Release},
 };
 use crate::thread::{Tcb, is_page_vacant};
+use crate::trace::{Args, Event, Sink};
 use crate::var::Var;
 
 /// Where kernel memory begins.
@@ -98,6 +99,10 @@ pub struct Fake {
     pub console: Shared<String>,
     /// Characters that the console still takes.
     pub console_room: Shared<usize>,
+    /// Events that are wanted, a bit for each.
+    pub wanted: std::sync::atomic::AtomicU64,
+    /// Those that came, oldest first: the thread they are about, if it is not the running one, and what they say.
+    pub events: Shared<Vec<(Event, Option<ThreadId>, Args)>>,
 }
 
 /// A page as a processor knows it.
@@ -200,6 +205,8 @@ impl Fake {
             forgetting: Shared::default(),
             console: Shared::default(),
             console_room: Shared::new(usize::MAX),
+            wanted: Default::default(),
+            events: Shared::default(),
         }
     }
 
@@ -319,6 +326,18 @@ impl Fake {
         for (index, kept) in self.kept_utcbs.get().expect("they were kept") {
             self.utcbs[*index].get().expect("it was there").copy_from(kept);
         }
+    }
+}
+
+impl Sink for Fake {
+    const TRACES: bool = true;
+
+    fn wants(&self, events: u64) -> bool {
+        self.wanted.load(Relaxed) & events != 0
+    }
+
+    fn take(&self, event: Event, thread: Option<ThreadId>, args: Args) {
+        self.events.borrow().push((event, thread, args));
     }
 }
 

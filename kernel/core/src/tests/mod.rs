@@ -82,3 +82,5 @@ mod strings;
 mod thread_control;
 #[cfg(not(feature = "explore"))]
 mod transfer;
+#[cfg(not(feature = "explore"))]
+mod trace;

@@ -40,7 +40,7 @@ use crate::interrupts::{self, Interrupts};
 use crate::machine::{DirectMap, HARDWARE, Hardware, local_apic, node_table, space_table};
 use crate::once::BootCell;
 use crate::trap::{entry, vector};
-use crate::{KERNEL, area, console, dispatch, kdb, kip, layout, machine, mitigations, options, stubs, task_state};
+use crate::{KERNEL, area, console, dispatch, kdb, kip, layout, machine, mitigations, options, stubs, task_state, trace};
 
 static KMEM: Kmem = Kmem::new();
 /// The gates, the same for all processors.
@@ -153,6 +153,7 @@ extern "C" fn complete_bring_up() -> ! {
     console::step("kernel interface page, threads and spaces");
     complete_kip(clocks, numbers, cpus.len());
     start_core(Hardware::new(*options, *features, *kernel_space, clocks, interrupts), cpus, numbers);
+    trace::start(clocks, &KMEM, options.trace, options.trace_pages);
     console::step("initial servers");
     start_servers(servers, numbers);
     greet(clocks, by, processors);

@@ -7,6 +7,7 @@ use kcore::machine::{CpuId, TcbRef};
 use kdb::names::{Name, Named};
 use kdb::{Breakpoint, BreakpointKind, Control, Entry, Gate, Probe, Registers, Width};
 use kformats::symbols::Symbols;
+use kformats::trace::{Memory, Store};
 use khal::debug::{self, Breakpoints, Condition};
 use khal::irq::IrqOff;
 use khal::msr::Msr;
@@ -18,6 +19,7 @@ use crate::boot::bring_up;
 use crate::frame::frame;
 use crate::machine::{HARDWARE, local_apic};
 use crate::post_mortem::{control_words, find_callers, read_kernel, stack_pointer};
+use crate::trace::{self, Rings};
 use crate::{config, console, kip, layout, symbols};
 
 const PAGE_BYTES: u64 = 4096;
@@ -364,6 +366,32 @@ impl Probe for Bench<'_> {
 
     fn disassemble(&self, code: &[u8], f: &mut dyn fmt::Write) -> Option<usize> {
         if config::KDB_DISAS { kdb::disassemble(code, f) } else { None }
+    }
+
+    fn trace_word(&self, index: usize) -> Option<u64> {
+        if config::TRACEPOINTS { trace::root_word(index) } else { None }
+    }
+
+    fn set_trace_word(&self, index: usize, word: u64) -> bool {
+        config::TRACEPOINTS && trace::set_root_word(index, word)
+    }
+
+    fn ring_word(&self, at: u64) -> Option<u64> {
+        if config::TRACEPOINTS { Rings.load(at) } else { None }
+    }
+
+    fn set_ring_word(&self, at: u64, word: u64) -> bool {
+        let is_there = self.ring_word(at).is_some();
+        if is_there {
+            Rings.set(at, word);
+        }
+        is_there
+    }
+
+    fn trace_changed(&self) {
+        if config::TRACEPOINTS {
+            trace::masks_changed();
+        }
     }
 
     fn stack_used(&self) -> Option<(usize, usize)> {

@@ -21,6 +21,7 @@ use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use arrayvec::ArrayString;
 use kcore::kernel::Here;
 use kcore::machine::{CpuId, Machine, SpaceRef, TcbRef};
+use kcore::trace::Event;
 use kdb::names::{NAME_BYTES, Name, Named, Names};
 use kdb::{Entry, Leave, Session, State};
 use khal::debug;
@@ -281,6 +282,22 @@ pub fn non_maskable(is_answered: bool) -> bool {
 /// Whether a processor is to enter the debugger with its next interrupt.
 static IS_WANTED: [AtomicBool; MAX_CPUS] = [const { AtomicBool::new(false) }; MAX_CPUS];
 
+/// At which tracepoint it is to do so, and one more; 0: it is no tracepoint.
+static STOP_AT: [AtomicU32; MAX_CPUS] = [const { AtomicU32::new(0) }; MAX_CPUS];
+
+/// This processor has come to a tracepoint at which it is to enter the debugger: when this kernel entry is over, as nobody can
+/// look at a kernel in the middle of something.
+pub fn stop_at(event: Event) {
+    let own = area::cpu();
+    if OWNER.load(Ordering::Relaxed) != own.index() as u32 + 1 {
+        STOP_AT[own.index()].store(event.number() as u32 + 1, Ordering::Relaxed);
+        // The interrupt may itself be an event to stop at.
+        if !IS_WANTED[own.index()].swap(true, Ordering::AcqRel) {
+            crate::machine::kick(own);
+        }
+    }
+}
+
 /// What the processor pushed when the non-maskable interrupt came that it is handling.
 fn interrupted() -> &'static InterruptFrame {
     let top = if mitigations::isolate_tables() {
@@ -417,8 +434,14 @@ pub fn poll() {
 
 /// Looks, in an interrupt from another processor, whether a non-maskable one wants the debugger.
 pub fn kicked() {
-    if IS_WANTED[area::cpu().index()].swap(false, Ordering::AcqRel) {
-        interrupt("non-maskable interrupt");
+    let own = area::cpu().index();
+    if !IS_WANTED[own].swap(false, Ordering::AcqRel) {
+        return;
+    }
+    let number = STOP_AT[own].swap(0, Ordering::Relaxed);
+    match number.checked_sub(1).and_then(|number| Event::new(number as usize)) {
+        Some(event) => interrupt(event.point().name),
+        None => interrupt("non-maskable interrupt"),
     }
 }
 

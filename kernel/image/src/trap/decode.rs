@@ -2,6 +2,7 @@
 
 use kcore::machine::TcbRef;
 use kcore::syscall::{Exregs, ScheduleArgs, SpaceControlArgs, ThreadControlArgs};
+use kcore::trace::Event;
 use l4_abi::{
     ExregsControl, Fpage, PreemptionControl, PrioControl, ProcessorControl, ScheduleResult, SpaceControl, SysError,
     ThreadId, TimeControl, Timeouts, UnmapControl, Word,
@@ -10,6 +11,7 @@ use l4_abi::{
 use super::{Core, vector};
 use crate::frame::{Frame, frame};
 use crate::machine;
+use crate::trace;
 use crate::stubs::{Call, IPC_RETURN, call_at};
 
 fn id(word: usize) -> ThreadId {
@@ -38,6 +40,7 @@ fn other_syscall(here: &mut Core<'_>, thread: TcbRef, frame: &Frame, behind: usi
         machine::set_exception(thread, vector::INVALID_OPCODE, 0);
         return here.exception(thread);
     };
+    let traced = trace::wants(trace::OTHER_CALLS).then(|| trace::call(call, frame));
     match call {
         Call::Ipc => _ = ipc(here, thread, frame),
         Call::ExchangeRegisters => exchange_registers(here, thread, frame),
@@ -48,6 +51,9 @@ fn other_syscall(here: &mut Core<'_>, thread: TcbRef, frame: &Frame, behind: usi
         Call::SpaceControl => space_control(here, thread, frame),
         Call::ProcessorControl => processor_control(here, thread, frame),
         Call::MemoryControl => memory_control(here, thread, frame),
+    }
+    if let Some(event) = traced {
+        trace::returned(event, thread, frame);
     }
 }
 
@@ -76,6 +82,9 @@ fn success(here: &Core<'_>, thread: TcbRef, result: Result<(), SysError>) -> usi
 
 #[inline(always)]
 fn ipc(here: &mut Core<'_>, thread: TcbRef, frame: &Frame) -> Option<TcbRef> {
+    if trace::wants(Event::SyscallIpc.bit()) {
+        trace::call(Call::Ipc, frame);
+    }
     store_message_registers(here, thread, frame);
     let timeouts = Timeouts::from_raw(frame.r8.get() as Word);
     here.ipc(thread, id(frame.rsi.get()), id(frame.rdx.get()), timeouts)

@@ -1,11 +1,12 @@
 //! Faults at I/O ports: a general-protection fault of an instruction that uses ports which are closed to its space.
 
 use kcore::machine::TcbRef;
+use kcore::trace::Event;
 use kformats::code::port_access::{LEN_MAX, MemoryAt, PortAccess, PortNumber};
 
 use super::Core;
 use crate::frame::{Frame, frame};
-use crate::{layout, port_map};
+use crate::{layout, port_map, trace};
 
 /// Settles the general-protection fault of `thread`, the running one, if its instruction needs a port: the thread's pager
 /// is asked. `false`: it is an exception like others, also if the instruction cannot be read any more.
@@ -23,6 +24,7 @@ pub fn settle(here: &mut Core<'_>, thread: TcbRef) -> bool {
         PortNumber::Dx => frame.rdx.get() as u16,
     };
     let size = 1 << access.size_log2;
+    trace::point(Event::X86IoPortSpace, || [port.into(), access.size_log2.into(), ip as u64]);
     if here.io_fault(thread, port, access.size_log2, ip) {
         return true;
     }

@@ -14,6 +14,7 @@ use core::arch::asm;
 use kcore::kernel::Here;
 use kcore::machine::TcbRef;
 use kcore::thread::TCB_SIZE_LOG2;
+use kcore::trace::{Arg, Event};
 use khal::{cr, msr};
 use l4_abi::{KERNEL_INTERFACE_OPCODE, Rights, ThreadId, Timeouts, Word};
 
@@ -23,7 +24,7 @@ use crate::machine::{self, Hardware};
 use crate::post_mortem;
 use crate::shootdown;
 use crate::wheels::{self, Wheel};
-use crate::{config, kdb};
+use crate::{config, kdb, trace};
 
 type Core<'a> = Here<'a, Hardware>;
 
@@ -82,6 +83,10 @@ pub extern "C" fn ipc_elsewhere(receiver: usize, to: usize, from: usize, timeout
     let receiver = TcbRef::new((receiver >> TCB_SIZE_LOG2) as u32);
     let [to, from] = [to, from].map(|word| ThreadId::from_raw(word as Word));
     let timeouts = Timeouts::from_raw(timeouts as Word);
+    trace::point(Event::SyscallIpc, || {
+        let tag = here.k.utcb(caller).tag().raw();
+        [to.arg(), from.arg(), timeouts.raw().into(), tag.into()]
+    });
     if here.send_away(caller, (receiver, to), from, timeouts) {
         decide_without_running(here)
     }
@@ -118,6 +123,7 @@ pub extern "C" fn kernel_interrupt(vector: usize) -> ! {
 fn interrupt(vector: usize) {
     if vector == usize::from(vector::TIMER) {
         wheels::turn(Wheel::Timer);
+        trace::point(Event::X86ApicTimer, || []);
         machine::timer_fired();
         // While the thread that was interrupted is still the running one.
         if config::KDB_BREAKIN {
@@ -138,6 +144,9 @@ fn interrupt(vector: usize) {
 
 /// An exception other than a page fault.
 fn user_exception(here: &mut Core<'_>, thread: TcbRef, vector: usize) {
+    if trace::wants(OF_EXCEPTIONS) {
+        trace_exception(here, thread, vector);
+    }
     match vector {
         vector::DEVICE_NOT_AVAILABLE => machine::use_fpu(thread),
         vector::BREAKPOINT => debugger::breakpoint(here, thread),
@@ -154,6 +163,22 @@ fn user_exception(here: &mut Core<'_>, thread: TcbRef, vector: usize) {
             }
             here.exception(thread);
         }
+    }
+}
+
+const OF_EXCEPTIONS: u64 =
+    Event::X86Gp.bit() | Event::X86Ud.bit() | Event::X86Nomath.bit() | Event::X86Breakpoint.bit();
+
+#[cold]
+#[inline(never)]
+fn trace_exception(here: &Core<'_>, thread: TcbRef, vector: usize) {
+    let ip = here.k.tcb(thread).ip.get() as u64;
+    match vector {
+        vector::GENERAL_PROTECTION => trace::point(Event::X86Gp, || [frame(thread).error_code.get() as u64, ip]),
+        vector::INVALID_OPCODE => trace::point(Event::X86Ud, || [ip]),
+        vector::DEVICE_NOT_AVAILABLE => trace::point(Event::X86Nomath, || [ip]),
+        vector::BREAKPOINT => trace::point(Event::X86Breakpoint, || [ip]),
+        _ => {}
     }
 }
 
@@ -232,7 +257,12 @@ pub extern "C" fn mend_exception(frame: &mut KernelFrame) -> bool {
         frame.ip = ip;
         return true;
     }
-    frame.vector == vector::PAGE_FAULT && frame.error_code == FAULT_NOT_PRESENT && machine::fill_gap(cr::cr2())
+    let is_mended =
+        frame.vector == vector::PAGE_FAULT && frame.error_code == FAULT_NOT_PRESENT && machine::fill_gap(cr::cr2());
+    if is_mended {
+        trace::point(Event::PagefaultKernel, || [cr::cr2() as u64, frame.ip as u64]);
+    }
+    is_mended
 }
 
 /// An exception in kernel mode that is a bug.

@@ -9,6 +9,7 @@ mod mappings;
 mod memory;
 mod spaces;
 mod threads;
+mod trace;
 mod waits;
 
 use core::marker::PhantomData;
@@ -16,6 +17,8 @@ use core::marker::PhantomData;
 use kcore::machine::Machine;
 
 use crate::menu::{Action, Command, Menu};
+
+pub use trace::Filters;
 
 /// The menus for a kernel on some machine.
 pub struct Menus<M>(PhantomData<M>);
@@ -56,6 +59,9 @@ impl<M: Machine + 'static> Menus<M> {
         b's' "singlestep" "execute one instruction" => run single_step,
         b'j' "branchstep" "run to the next branch that is taken" => run branch_step,
         b'U' "disas" "instructions" => run disassemble,
+        b'r' "tracepoints" "what is recorded of what the kernel does, and where it stops" => open TRACEPOINTS,
+        b'y' "trace" "what was recorded" => open TRACE,
+        b'Y' "tracedump" "the last of it" => run dump_trace_at_once,
         b'!' "crash" "end the kernel by a panic, to see what is left of it" => run crash,
         b'6' "reset" "start the machine anew" => run reset,
     );
@@ -95,6 +101,31 @@ impl<M: Machine + 'static> Menus<M> {
     const STATISTICS: Menu<M> = menu!("stats":
         b'k' "kmem" "kernel memory, by what it is used for" => run kernel_memory,
         b's' "stack" "the debugger's own stack" => run stack,
+    );
+
+    const TRACEPOINTS: Menu<M> = menu!("tracepoints":
+        b'l' "list" "all of them, how often they came, and what is done then" => run list_tracepoints,
+        b'e' "enable" "record one, or enter the debugger there" => run enable_tracepoint,
+        b'd' "disable" "do neither" => run disable_tracepoint,
+        b'E' "enableall" "record all of them" => run enable_all_tracepoints,
+        b'D' "disableall" "neither record nor stop at any" => run disable_all_tracepoints,
+        b'R' "resetcounters" "count from 0 again" => run reset_counters,
+        b'i' "lines" "interrupts of some lines only" => run restrict_interrupts,
+        b't' "thread" "events of chosen threads only" => run choose_traced_thread,
+    );
+
+    const TRACE: Menu<M> = menu!("trace":
+        b'd' "dump" "the last events that the filters let through" => run dump_trace,
+        b'r' "reset" "forget all events" => run reset_trace,
+        b'R' "resetcounters" "count from 0 again" => run reset_counters,
+        b'c' "counters" "how often events came, by processor" => run show_counters,
+        b'f' "record" "which events are recorded, by all processors" => run set_recorded,
+        b'F' "groups" "show only these groups of events" => run filter_groups,
+        b't' "events" "show only these tracepoints" => run filter_events,
+        b'C' "cpu" "show only events of a processor" => run filter_cpu,
+        b'T' "thread" "show only events about a thread" => run filter_thread,
+        b's' "filters" "what is shown" => run show_filters,
+        b'z' "clear" "show everything" => run clear_filters,
     );
 
     const MAPPINGS: Menu<M> = menu!("mdb":

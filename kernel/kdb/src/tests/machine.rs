@@ -16,6 +16,7 @@ use kcore::pool::Table;
 use kcore::sched::Cpu;
 use kcore::space::{Space, SpaceConfig, Spaces};
 use kcore::thread::Tcb;
+use kcore::trace::Sink;
 use kcore::var::Var;
 use kformats::paging::Amd64;
 use l4_abi::{ThreadId, Utcb, Word};
@@ -86,6 +87,8 @@ pub fn dispatch(k: World) {
         }
     }
 }
+
+impl Sink for Fake {}
 
 impl PhysMem for Fake {
     fn read(&self, at: PhysAddr) -> usize {

@@ -27,6 +27,7 @@ use crate::pool::Table;
 use crate::space::tables::Mapped;
 use crate::space::{Place, Rest, Space, SpaceConfig, SpaceKind, Spaces, Transfer, access_of, rights_of};
 use crate::tests::backing::{Backing, Kind};
+use crate::trace::Sink;
 use crate::var::Var;
 
 /// Names of the spaces, in the order of their slots.
@@ -209,6 +210,8 @@ impl<F: TestFormat> Fake<F> {
         frames.into_iter().flat_map(in_frame).collect()
     }
 }
+
+impl<F: TestFormat> Sink for Fake<F> {}
 
 impl<F: TestFormat> PhysMem for Fake<F> {
     fn read(&self, at: PhysAddr) -> usize {
