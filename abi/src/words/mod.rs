@@ -4,6 +4,7 @@ use super::*;
 
 pub mod bootinfo;
 pub mod protocol;
+pub mod trace_buffer;
 
 mod acceptor;
 mod control;

@@ -31,6 +31,8 @@ const VERSION_TEXT: &[u8] = b"Marcona 0.1.0 x86_64 ";
 const FEATURES: &[u8] = b"\0pagerexregs\0";
 /// The feature of I/O fpages.
 const IO_FPAGES: &[u8] = b"ioflexpages\0";
+/// The feature of the trace buffer, if the kernel is built with one.
+const TRACE_BUFFER: &[u8] = if config::TRACEBUFFER { b"tracebuffer\0" } else { b"" };
 /// Room for all of them, and the empty string behind the last.
 const STRINGS_BYTES: usize = 320;
 
@@ -44,7 +46,7 @@ struct Page {
 }
 
 const _: () = {
-    let strings = VERSION_TEXT.len() + config::WORDS.len() + FEATURES.len() + IO_FPAGES.len();
+    let strings = VERSION_TEXT.len() + config::WORDS.len() + FEATURES.len() + IO_FPAGES.len() + TRACE_BUFFER.len();
     assert!(size_of::<Page>() == KIP_SIZE && strings < STRINGS_BYTES);
 };
 
@@ -108,8 +110,8 @@ pub unsafe fn loaded() -> Loaded {
 }
 
 /// Descriptors that the kernel adds besides those of interrupt controllers and of more kernel memory: the image, the user
-/// area, the table of localities.
-const OTHER_DESCRIPTORS: usize = 3;
+/// area, the table of localities, the trace buffer.
+const OTHER_DESCRIPTORS: usize = 3 + config::TRACEBUFFER as usize;
 
 impl Loaded {
     /// For how many ranges of kernel memory that the loader did not reserve there is room, besides `more` descriptors of
@@ -150,6 +152,8 @@ pub struct Findings<'a> {
     pub numbers: ThreadNumbers,
     /// Whether there are I/O fpages.
     pub has_io_fpages: bool,
+    /// Where the trace buffer is, if there is one: first address and last.
+    pub trace_buffer: Option<(Word, Word)>,
     /// Sizes of pages that not every processor has: bit k for 2^k bytes.
     pub more_page_sizes: Word,
 }
@@ -162,7 +166,8 @@ pub unsafe fn complete(findings: &Findings<'_>) {
     // SAFETY: nobody else uses it, by contract.
     let page = unsafe { &mut *KIP.0.get() };
     let io_fpages = if findings.has_io_fpages { IO_FPAGES } else { &[] };
-    let strings = [VERSION_TEXT, config::WORDS.as_bytes(), FEATURES, io_fpages];
+    let trace_buffer = if findings.trace_buffer.is_some() { TRACE_BUFFER } else { &[] };
+    let strings = [VERSION_TEXT, config::WORDS.as_bytes(), FEATURES, io_fpages, trace_buffer];
     page.strings.iter_mut().zip(strings.into_iter().flatten()).for_each(|(to, from)| *to = *from);
     page.kip.system_calls = stubs::system_calls();
     let ThreadNumbers { system_base, user_base } = findings.numbers;
@@ -183,7 +188,8 @@ pub unsafe fn complete(findings: &Findings<'_>) {
         shared.with_subtype(LOCALITY_TABLE)
     });
     let own = [reserved(findings.image.0, findings.image.1)].into_iter().chain(controllers).chain([user]);
-    let own = own.chain(more).chain(localities);
+    let buffer = findings.trace_buffer.map(|(low, high)| reserved(low, high).as_virtual());
+    let own = own.chain(more).chain(localities).chain(buffer);
     let count = page.kip.memory_info.n() as usize;
     let mut count = if count >= MEMORY_DESCRIPTORS { 0 } else { count };
     for descriptor in own {

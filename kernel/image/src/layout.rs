@@ -12,6 +12,7 @@
 //! FFFFFFFFC8000000     512 MiB  table of mapping nodes                           gaps read as zero
 //! FFFFFFFFF0000000      16 MiB  areas of the processors  64 KiB each, as many as the kernel can run, see [`AREA_CODE`] and the others
 //! FFFFFFFFF2000000      64 MiB  screen                 not cached; if there is one
+//! FFFFFFFFF8000000       4 MiB  trace buffer           for user code to read and write; in a kernel with one
 //! FFFFFFFFFFA00000    1020 KiB  UTCB pointers          for user code to read, a page per processor
 //! FFFFFFFFFFB00000       4 KiB  system-call stubs      for user code to execute
 //! FFFFFFFFFFC00000       4 KiB  local APIC             not cached
@@ -21,8 +22,8 @@
 //! ```
 //!
 //! All of it but the first two lies below one entry of the root table, the last, which every space has, and all of that
-//! but kernel memory in the last 2 GiB, where code of the kernel model reaches it with 32-bit displacements. User code may read or execute the two pages
-//! that say so, and nothing else.
+//! but kernel memory in the last 2 GiB, where code of the kernel model reaches it with 32-bit displacements. User code may read, write or execute what
+//! says so, and nothing else.
 //!
 //! A task state names its port map by a distance of 16 bits, and the map of the space that runs must be there. So the task
 //! states end where one entry of the root table does, which every space has, and the map begins where the next one does,
@@ -162,6 +163,11 @@ pub const SCREEN: usize = 0xFFFF_FFFF_F200_0000;
 /// What there is room for.
 pub const SCREEN_BYTES: usize = 64 << 20;
 
+/// The trace buffer for programs (X.2, trace buffer).
+pub const TRACE_BUFFER: usize = 0xFFFF_FFFF_F800_0000;
+/// Its bytes at most.
+pub const TRACE_BUFFER_BYTES: usize = 4 << 20;
+
 /// The pages through which user code finds its UTCB (amd64 ABI, UTCB), one for each processor.
 pub const UTCB_SLOTS: usize = 0xFFFF_FFFF_FFA0_0000;
 
@@ -234,6 +240,7 @@ const _: () = {
         (NODE_TABLE, NODE_TABLE_BYTES),
         (AREAS, AREA_BYTES * MAX_CPUS),
         (SCREEN, SCREEN_BYTES),
+        (TRACE_BUFFER, TRACE_BUFFER_BYTES),
         (UTCB_SLOTS, 4096 * MAX_CPUS),
         (STUB_PAGE, 4096),
         (LOCAL_APIC_PAGE, 4096),

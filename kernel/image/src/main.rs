@@ -28,6 +28,7 @@ mod stubs;
 mod symbols;
 mod task_state;
 mod trace;
+mod trace_buffer;
 mod trap;
 mod wheels;
 

@@ -21,11 +21,11 @@ use kformats::trace::{Memory, Record, Ring, Shown, Store, head, layout, numbers,
 use khal::timer::{Clocks, tsc};
 use l4_abi::{ThreadId, Utcb, Word};
 
-use crate::config::{DEBUG, MAX_CPUS, TRACEPOINTS};
+use crate::config::{DEBUG, MAX_CPUS, TRACEBUFFER, TRACEPOINTS};
 use crate::frame::Frame;
 use crate::machine::{DirectMap, HARDWARE, Hardware};
 use crate::stubs::Call;
-use crate::{KERNEL, area, console, kdb};
+use crate::{KERNEL, area, console, kdb, trace_buffer};
 
 const RINGS: usize = if TRACEPOINTS { MAX_CPUS } else { 0 };
 const ROOT_WORDS: usize = if TRACEPOINTS { root::RINGS + RINGS } else { 0 };
@@ -176,7 +176,11 @@ fn take(event: Event, thread: Option<ThreadId>, args: Args) {
     ring.count(&Rings, event);
     if is_recorded {
         let (event, processor) = (event.number() as u16, cpu as u16);
-        ring.add(&Rings, &Record { tsc: tsc(), event, processor, thread, args });
+        let record = Record { tsc: tsc(), event, processor, thread, args };
+        ring.add(&Rings, &record);
+        if TRACEBUFFER {
+            trace_buffer::write(&record);
+        }
     }
     if stops && DEBUG {
         kdb::stop_at(event);

@@ -303,6 +303,11 @@ pub trait Probe {
         false
     }
 
+    /// A word of the trace buffer for programs ([`l4_abi::trace_buffer`]); `None`: there is none, or it ends before.
+    fn trace_buffer_word(&self, _index: usize) -> Option<u64> {
+        None
+    }
+
     /// Masks of rings are others now.
     fn trace_changed(&self) {}
 

@@ -29,6 +29,7 @@ pub mod space;
 pub mod thread;
 pub mod time;
 pub mod topology;
+pub mod trace_buffer;
 
 pub use arch::{init, kdb, utcb};
 pub use kip::kip;

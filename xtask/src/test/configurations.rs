@@ -28,11 +28,18 @@ pub fn cases() -> Vec<Case> {
         Case::new("kconfig::kernel_with_assertions_passes", "", with_assertions),
         Case::new("kconfig::kernel_for_40_processors_runs_40", "X.2, Processors", forty),
         Case::new("kconfig::wheels_turn_on_the_screen", "", wheels),
+        Case::new(
+            "kconfig::tracepoints_cost_the_fast_path_nothing",
+            "X.2, Ipc, message transfer",
+            costs_of_tracepoints,
+        ),
+        Case::new("kconfig::events_cost_what_is_said", "", costs_of_events),
+        Case::new("kconfig::kernel_that_records_everything_passes", "Kernel debugger, trace buffer", all_recorded),
     ]
 }
 
 /// The configuration of these wishes.
-fn chosen(wishes: &[&str]) -> Result<Chosen> {
+pub fn chosen(wishes: &[&str]) -> Result<Chosen> {
     let options = config::options()?;
     let mut settings = Settings::default();
     for wish in wishes {
@@ -60,9 +67,10 @@ fn boot(machine: &Machine) -> Result<Ended> {
 }
 
 /// The figures of pingpong on one processor, in instructions.
-fn figures(lab: &Lab, config: &Chosen) -> Result<Vec<Measured>> {
+fn figures(lab: &Lab, config: &Chosen, kernel_args: &str) -> Result<Vec<Measured>> {
     let mut machine = machine(lab, config, "pingpong", "inter intra mrs=0..63 json tick=instructions")?;
     machine.icount = true;
+    machine.modules[0].args = kernel_args.to_owned();
     let rows = boots::rows(&boot(&machine)?.console);
     ensure!(rows.len() == 128, "128 rows were asked for");
     Ok(rows)
@@ -111,10 +119,54 @@ fn passes_l4test(lab: &Lab, config: &Chosen, args: &str) -> Result<()> {
 
 /// Whether a kernel can run many processors costs next to nothing where threads of one exchange messages.
 fn costs(lab: &Lab) -> Result<()> {
-    let (many, one) = (figures(lab, &Chosen::by_default()?)?, figures(lab, &chosen(ONE_PROCESSOR)?)?);
+    let (many, one) = (figures(lab, &Chosen::by_default()?, "")?, figures(lab, &chosen(ONE_PROCESSOR)?, "")?);
     for (many, one) in many.iter().zip(&one) {
         let cost = many.value - one.value;
         ensure!(many.mode == one.mode && cost <= SMP_COST, "{many}, {cost} more than for one processor");
+    }
+    Ok(())
+}
+
+/// In a kernel with tracepoints of which none is enabled, or none that messages make, each message of the fast path takes the
+/// instructions that it takes without.
+fn costs_of_tracepoints(lab: &Lab) -> Result<()> {
+    let by_default = figures(lab, &Chosen::by_default()?, "")?;
+    for trace in ["none", "memory,interrupts,x86,threads"] {
+        let traced = figures(lab, &Chosen::of(Some("trace"))?, &format!("trace={trace}"))?;
+        for (with, without) in traced.iter().zip(&by_default) {
+            ensure!(with.mode == without.mode && with.value == without.value, "{with}, without tracepoints {without}");
+        }
+    }
+    Ok(())
+}
+
+/// Events that a message makes, as pingpong's go to and fro: call, return, transfer, wait, switch.
+const EVENTS_OF_A_MESSAGE: &str = "SYSCALL_IPC,SYSCALL_RETURN,IPC_TRANSFER,IPC_DETAILS,SCHEDULE_DETAILS";
+/// What docs/tracing.md says that an event costs at most, instructions.
+const EVENT_COST: f64 = 200.0;
+
+fn costs_of_events(lab: &Lab) -> Result<()> {
+    let config = Chosen::of(Some("trace"))?;
+    let mean = |trace: &str| -> Result<f64> {
+        let rows = figures(lab, &config, &format!("trace={trace}"))?;
+        Ok(rows.iter().map(|row| row.value).sum::<f64>() / rows.len() as f64)
+    };
+    let cost = (mean(EVENTS_OF_A_MESSAGE)? - mean("IPC_TRANSFER")?) / 4.0;
+    ensure!(cost > 0.0 && cost <= EVENT_COST, "an event takes {cost} instructions");
+    Ok(())
+}
+
+/// All tests of the trace buffer pass, and those of other chapters, while everything is recorded, also into that buffer.
+fn all_recorded(lab: &Lab) -> Result<()> {
+    let config = Chosen::of(Some("trace"))?;
+    for part in ["trace_buffer", "ipc::", "kip", "layout", "faults", "processors", "thread_control"] {
+        let mut machine = machine(lab, &config, "l4test", &format!("run={part}"))?;
+        machine.modules[0].args = "trace=all".to_owned();
+        machine.icount = true;
+        let ended = machine.boot(&Console::none(), Some(PATIENCE))?;
+        ensure!(ended.end == End::Program(0), "{part}: {}\n{}", ended.end, boots::tail(&ended.console));
+        check_line(&ended, " passed, 0 failed")?;
+        ensure!(part != "trace_buffer" || ended.console.contains(" 0 skipped"), "{}", boots::tail(&ended.console));
     }
     Ok(())
 }

@@ -10,7 +10,7 @@ use object::{Object, ObjectSection, ObjectSymbol};
 
 use super::boots::{self, PATIENCE};
 use super::media::{await_screen, watched, with_console};
-use super::{Case, Lab};
+use super::{Case, Lab, configurations};
 use crate::config::Chosen;
 use crate::monitor::Monitor;
 use crate::qemu::{Console, End, Ended, Input, Machine, Module, Typing};
@@ -36,6 +36,9 @@ pub fn cases() -> Vec<Case> {
         Case::new("kdb::keyboard_and_screen_will_do", "Kernel debugger, stops", keyboard_and_screen),
         Case::new("kdb::three_keys_enter_beside_the_console_server", "Kernel debugger, stops", three_keys),
         Case::new("kdb::a_panic_shows_where_and_for_whom", "", panic),
+        Case::new("kdb::tracepoints_are_recorded_and_shown", "", traced),
+        Case::new("kdb::tracepoints_stop", "", stops_at_tracepoints),
+        Case::new("kdb::a_panic_shows_the_last_events", "", last_events),
         Case::new("kdb::a_dump_shows_all_mistakes", "", from_a_dump),
         Case::new("kdb::gdb_finds_all_mistakes", "", in_gdb),
         Case::new("kdb::any_kernel_tells_what_went_wrong", "", astray),
@@ -45,7 +48,12 @@ pub fn cases() -> Vec<Case> {
 
 /// A machine with the debugger in the kernel that boots the program with the three mistakes.
 pub fn machine(lab: &Lab, args: &str) -> Result<Machine> {
-    let dir = build::images(&["kernel"], &Chosen::of(Some("kdb"))?)?;
+    machine_with(lab, "kdb", args)
+}
+
+/// The same, with a kernel of this configuration.
+fn machine_with(lab: &Lab, config: &str, args: &str) -> Result<Machine> {
+    let dir = build::images(&["kernel"], &Chosen::of(Some(config))?)?;
     let mut machine = boots::machine(lab, "max", 256);
     machine.modules[0] = Module::new(dir.join("kernel"));
     machine.modules[2] = Module { file: lab.image("deadlock"), args: args.to_owned() };
@@ -477,9 +485,121 @@ fn names_in(config: &str) -> Result<(usize, usize)> {
     Ok((ours.len(), all.len()))
 }
 
+/// A machine whose kernel has tracepoints, and records these events from the start.
+fn tracing(lab: &Lab, trace: &str) -> Result<Machine> {
+    let mut machine = machine_with(lab, "trace", "")?;
+    machine.modules[0].args = format!("trace={trace} tracepages=16");
+    Ok(machine)
+}
+
+/// All commands of both menus, on two processors.
+fn traced(lab: &Lab) -> Result<()> {
+    let mut machine = tracing(lab, "all")?;
+    machine.cpus = 2;
+    let keys = "rlRlttroot\rli5,21\rltai\rdipc\r\rDesyscall_ip\t\rr1\rl\x1b\
+        yd#8\r0\rcFipc\rsd#4\r0\rtipc_transfer\rsC0\rTroot\rsd#4\r0\rzsfall\rucRcrd#4\r0\r\x1bYg";
+    let console = typed(&machine, keys)?;
+    let tracepoints = [
+        "kdb/tracepoints> list",
+        " 0 SYSCALL_IPC ",
+        " recorded",
+        "IPC_MAPGRANT_ITEM",
+        "kdb/tracepoints> resetcounters",
+        "kdb/tracepoints> list",
+        " 0 SYSCALL_IPC                  calls               0  recorded",
+        "only of thread 3a.1(root)",
+        "only of interrupt lines 5 33",
+        "kdb/tracepoints> disable",
+        "kdb/tracepoints> disableall",
+        "kdb/tracepoints> enable",
+        "SYSCALL_IPC",
+        "recorded by 1 processors",
+    ];
+    check(&console, &tracepoints)?;
+    let trace = [
+        "kdb/trace> dump",
+        "(root) SYSCALL_RETURN call SYSCALL_IPC",
+        "X86_BREAKPOINT ip ",
+        "8 events",
+        "kdb/trace> counters",
+        "kdb/trace> groups",
+        "kdb/trace> filters",
+        "IPC_TRANSFER\n",
+        "IPC_DETAILS\n",
+        "kdb/trace> dump",
+        "4 events",
+        "kdb/trace> events",
+        "kdb/trace> filters",
+        "IPC_TRANSFER\n",
+        "of processor 0\nabout thread 3a.1(root)\nIPC_TRANSFER\n",
+        "IPC_TRANSFER from 3a.1(root)",
+        "kdb/trace> clear",
+        "all events",
+        "kdb/trace> record",
+        "kdb/trace> programs",
+        "0 records",
+        "kdb/trace> reset\n",
+        "0 events",
+        "kdb> tracedump",
+        "0 events",
+    ];
+    check(&console, &trace)
+}
+
+/// The debugger is entered at an event, when the kernel has done what it was about.
+fn stops_at_tracepoints(lab: &Lab) -> Result<()> {
+    let config = configurations::chosen(&["DEBUG=y", "KDB_ON_STARTUP=y", "TRACEPOINTS=y"])?;
+    let dir = build::images(&["kernel"], &config)?;
+    let mut machine = machine(lab, "")?;
+    machine.modules[0] = Module::new(dir.join("kernel"));
+    let keys = "resyscall_thread_control\re\r\x1bgrlD\x1bltroot\rgg";
+    let console = typed(&machine, keys)?;
+    check(
+        &console,
+        &[
+            "processor 0: start ---",
+            "kdb/tracepoints> enable",
+            "processor 0: SYSCALL_THREAD_CONTROL ---",
+            "(root), user code at ip ",
+            "SYSCALL_THREAD_CONTROL       calls               1  stops",
+            "kdb/tracepoints> disableall",
+            "kdb> showtcb",
+            "breakpoint of a program deadlock ---",
+        ],
+    )
+}
+
+/// What happened last is on the console, before the debugger waits for keys.
+fn last_events(lab: &Lab) -> Result<()> {
+    let ended = boot(&tracing(lab, "all")?, &format!("{NO_PAGES}!y6y"), PROMPT)?;
+    let parts = [
+        "kernel panic: asked for in the debugger",
+        "marcona:    ",
+        " cpu 0 ",
+        " SYSCALL_RETURN call ",
+        " X86_BREAKPOINT ip 0x",
+        "marcona: processor 0, sp ",
+        "kdb> reset",
+    ];
+    check(&ended.console, &parts)?;
+    let lines = ended.console.lines().filter(|line| line.starts_with("marcona: ") && line.contains(" cpu 0 ")).count();
+    ensure!(lines == 16, "{lines} events\n{}", ended.console);
+    Ok(())
+}
+
 fn nothing_left(_: &Lab) -> Result<()> {
     let (with, without) = (names_in("kdb")?, names_in("default")?);
     ensure!(with.0 > 50, "the debugger has {} functions: the names are not what this looks for", with.0);
     ensure!(without.0 == 0 && without.1 > 100, "{} of {} names are the debugger's", without.0, without.1);
+    // Nor has it anything of the trace.
+    let dir = build::images(&["kernel"], &Chosen::by_default()?)?;
+    let bytes = std::fs::read(dir.join("kernel.debug"))?;
+    let elf = object::File::parse(&*bytes)?;
+    let of_trace = |symbol: &object::Symbol<'_, '_>| {
+        let name = format!("{:#}", rustc_demangle::demangle(symbol.name().unwrap_or_default()));
+        symbol.size() > 0 && ["kernel_trace", "trace::", "trace_buffer"].iter().any(|part| name.contains(part))
+    };
+    let found = elf.symbols().filter(of_trace).count();
+    ensure!(found == 0, "{found} symbols are of the trace");
     Ok(())
 }

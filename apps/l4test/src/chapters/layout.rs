@@ -92,7 +92,7 @@ fn feature_strings_end_with_an_empty_one() -> Outcome {
     check(kip::features().all(|name| name.bytes().all(|byte| byte.is_ascii_graphic())), "a feature is no word")?;
     // What is announced is there, and the rest is not announced.
     check(kip::has_feature("pagerexregs"), "pagerexregs is not announced")?;
-    for name in ["smallspaces", "tracebuffer", "ctrlxfer", "hscheduling", "compatibility_mode", "logging", "x86-hvm"] {
+    for name in ["smallspaces", "ctrlxfer", "hscheduling", "compatibility_mode", "logging", "x86-hvm"] {
         check(!kip::has_feature(name), format_args!("{name} is announced"))?;
     }
     Ok(())

@@ -34,6 +34,7 @@ mod strings;
 mod thread;
 mod thread_control;
 mod timeouts;
+mod trace_buffer;
 mod unmap_words;
 mod wild;
 
@@ -53,6 +54,7 @@ pub const ALL: &[&[Test]] = &[
     ipc_errors::TESTS,
     redirection::TESTS,
     timeouts::TESTS,
+    trace_buffer::TESTS,
     cancel::TESTS,
     faults::TESTS,
     strings::TESTS,

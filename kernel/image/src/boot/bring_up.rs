@@ -40,7 +40,9 @@ use crate::interrupts::{self, Interrupts};
 use crate::machine::{DirectMap, HARDWARE, Hardware, local_apic, node_table, space_table};
 use crate::once::BootCell;
 use crate::trap::{entry, vector};
-use crate::{KERNEL, area, console, dispatch, kdb, kip, layout, machine, mitigations, options, stubs, task_state, trace};
+use crate::{KERNEL, area, console, dispatch, kdb, kip, layout, machine, mitigations, options, stubs, task_state, trace,
+    trace_buffer,
+};
 
 static KMEM: Kmem = Kmem::new();
 /// The gates, the same for all processors.
@@ -222,6 +224,7 @@ fn build_tables(
     let shown = Isolation { gates: (&raw const IDT).addr(), task_states: task_state::address() };
     let isolation = mitigations::isolate_tables().then_some(shown);
     let screen = console::screen_memory();
+    trace_buffer::take(KMEM.free_count(), early_frame);
     let kernel_memory = &memory.ranges();
     let hpet = hpet.map(|address| PhysAddr(address & !0xFFF));
     let plan = Plan { features, kernel_memory, sparse, task_states, local_apic, io_apics, hpet, screen, isolation };
@@ -407,6 +410,7 @@ fn complete_kip(clocks: Clocks, numbers: ThreadNumbers, processors: usize) {
         user_last: layout::USER_END as Word - 1,
         numbers,
         has_io_fpages: options.io_fpages,
+        trace_buffer: trace_buffer::range(),
         more_page_sizes: if FOUND.get().features.contains(Features::PAGES_1G) { 1 << 30 } else { 0 },
     };
     // SAFETY: there is nobody else yet, and what `loaded` gave is not used any more.

@@ -12,7 +12,7 @@
 //! | code of entries and ways out, of the image and of each area | executed before the kernel's tables are loaded, or behind |
 //! | gates, task states | the processor reads them at each entry |
 //! | [`AREA_PORCH`] of each area: segments, small stacks, the word that loads the kernel's tables | the same |
-//! | stubs, UTCB pointers, and with I/O fpages the port map | they are for user code |
+//! | stubs, UTCB pointers, the trace buffer, and with I/O fpages the port map | they are for user code |
 //!
 //! None of its pages is global, so that nothing of the kernel stays cached when a space is loaded.
 
@@ -28,7 +28,7 @@ use khal::tlb::{self, ContextFlush};
 use super::stack::BOOT_STACK;
 use crate::config::SPIN_WHEELS;
 use crate::layout::*;
-use crate::{port_map, wheels};
+use crate::{port_map, trace_buffer, wheels};
 
 const PAGE_BYTES: usize = 4096;
 
@@ -221,6 +221,9 @@ impl KernelSpace {
                 let (address, frame) = ((SCREEN + offset) as u64, start.0 + offset as u64);
                 tables.map_large(memory, address, frame, PageKind::KernelDevice)?;
             }
+        }
+        for (page, frame) in trace_buffer::pages() {
+            tables.map(memory, page as u64, frame.0, PageKind::UserData)?;
         }
         if SPIN_WHEELS {
             tables.map(memory, SCREEN_PAGE as u64, wheels::SCREEN.0, PageKind::KernelDevice)?;
@@ -427,6 +430,9 @@ fn map_porch(
     }
     let stubs = (&raw const image::__stubs_start).addr() - KERNEL_BASE;
     tables.map(memory, STUB_PAGE as u64, stubs as u64, PageKind::UserCode)?;
+    for (page, frame) in trace_buffer::pages() {
+        tables.map(memory, page as u64, frame.0, PageKind::UserData)?;
+    }
     Ok(tables)
 }
 

@@ -20,7 +20,7 @@ use crate::frame::frame;
 use crate::machine::{HARDWARE, local_apic};
 use crate::post_mortem::{control_words, find_callers, read_kernel, stack_pointer};
 use crate::trace::{self, Rings};
-use crate::{config, console, kip, layout, symbols};
+use crate::{config, console, kip, layout, symbols, trace_buffer};
 
 const PAGE_BYTES: u64 = 4096;
 const WORD_BYTES: u64 = 8;
@@ -392,6 +392,10 @@ impl Probe for Bench<'_> {
         if config::TRACEPOINTS {
             trace::masks_changed();
         }
+    }
+
+    fn trace_buffer_word(&self, index: usize) -> Option<u64> {
+        if config::TRACEBUFFER { trace_buffer::word(index) } else { None }
     }
 
     fn stack_used(&self) -> Option<(usize, usize)> {

@@ -119,6 +119,7 @@ impl<M: Machine + 'static> Menus<M> {
         b'r' "reset" "forget all events" => run reset_trace,
         b'R' "resetcounters" "count from 0 again" => run reset_counters,
         b'c' "counters" "how often events came, by processor" => run show_counters,
+        b'u' "programs" "what programs wrote to the trace buffer" => run dump_of_programs,
         b'f' "record" "which events are recorded, by all processors" => run set_recorded,
         b'F' "groups" "show only these groups of events" => run filter_groups,
         b't' "events" "show only these tracepoints" => run filter_events,

@@ -5,6 +5,7 @@ use core::ops::ControlFlow;
 
 use kcore::machine::Machine;
 use kformats::trace::{Event, Group, Memory, Merged, POINTS, Record, Ring, Shown, Store, head, root};
+use l4_abi::trace_buffer::{header, record};
 use l4_abi::{ThreadId, Word};
 
 use crate::menu::Done;
@@ -282,6 +283,33 @@ impl<M: Machine + 'static> Session<'_, '_, M> {
         Ok(None)
     }
 
+    /// Records of programs in the trace buffer, from the one behind the last: those that are there longest come first.
+    pub(super) fn dump_of_programs(&mut self) -> Done {
+        let Some(capacity) = self.probe.trace_buffer_word(header::MAX).filter(|&capacity| capacity > 0) else {
+            return self.refuse(format_args!("this kernel was built without a trace buffer for programs"));
+        };
+        let current = self.probe.trace_buffer_word(header::CURRENT).unwrap_or(0);
+        let mut shown = 0;
+        for step in 1..=capacity {
+            let index = (current.wrapping_add(step) % capacity) as usize;
+            let first = header::WORDS.saturating_add(index.saturating_mul(record::WORDS));
+            let word = |word: usize| self.probe.trace_buffer_word(first.saturating_add(word));
+            // The header is programs' to write: there may be less.
+            let Some(kind) = word(record::TYPE) else { break };
+            if kind & 0xFFFF == 0 {
+                continue;
+            }
+            let [place, tsc, thread] = [record::WHERE, record::TSC, record::THREAD].map(|own| word(own).unwrap_or(0));
+            let args: [u64; record::ARGS_MAX] = core::array::from_fn(|arg| word(record::ARGS + arg).unwrap_or(0));
+            let name = self.name_of(ThreadId::from_raw(thread as Word));
+            let (cpu, id) = (place & 0xFFFF, place >> 16 & 0xFFFF);
+            writeln!(self.out, "{tsc:16x} cpu {cpu} {name} type {} event {id} {args:x?}", kind & 0xFFFF)?;
+            shown += 1;
+        }
+        writeln!(self.out, "{shown} records")?;
+        Ok(None)
+    }
+
     pub(super) fn reset_trace(&mut self) -> Done {
         self.need_trace()?;
         self.rings().for_each(|(_, ring)| ring.clear(&Rings(&*self.probe)));
@@ -380,6 +408,9 @@ struct NamedId(ThreadId, Option<Name>);
 
 impl fmt::Display for NamedId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.0 == ThreadId::ANY {
+            return f.write_str("any");
+        }
         if self.0.is_local() {
             return write!(f, "{:x}", self.0.raw());
         }

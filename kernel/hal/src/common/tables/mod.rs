@@ -42,6 +42,8 @@ pub enum PageKind {
     UserCode,
     /// All read.
     UserConst,
+    /// All read and write.
+    UserData,
     /// The kernel reads; each space may have something else there.
     SpaceConst,
 }
@@ -54,12 +56,12 @@ impl PageKind {
     /// An entry of this kind for the page at `frame`. Accessed and dirty from the start: nobody looks at these bits
     /// here, and the processor then has no reason to write the entry.
     pub const fn leaf(self, frame: u64) -> Leaf {
-        let write = matches!(self, Self::KernelData | Self::KernelDevice);
+        let write = matches!(self, Self::KernelData | Self::KernelDevice | Self::UserData);
         let execute = matches!(self, Self::KernelCode | Self::UserCode);
         Leaf {
             frame,
             access: Access { write, execute },
-            user: matches!(self, Self::UserCode | Self::UserConst),
+            user: matches!(self, Self::UserCode | Self::UserConst | Self::UserData),
             global: !matches!(self, Self::SpaceConst),
             cache: if matches!(self, Self::KernelDevice) {
                 Self::UNCACHED

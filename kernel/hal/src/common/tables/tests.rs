@@ -97,6 +97,7 @@ fn each_kind_gives_its_rights_and_no_page_is_writable_and_executable() {
     check(true, true, PageKind::KernelDevice, "krw--g");
     check(true, true, PageKind::UserCode, "-r-xcg");
     check(true, true, PageKind::UserConst, "-r--cg");
+    check(true, true, PageKind::UserData, "-rw-cg");
     check(false, false, PageKind::KernelData, "krwxc-");
     check(true, false, PageKind::UserConst, "-r--c-");
 }
