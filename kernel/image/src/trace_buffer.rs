@@ -86,12 +86,20 @@ pub fn write(what: &Record) {
     }
     let current = word(header::CURRENT).map_or(0, |current| current as usize);
     let next = if current < room - 1 { current + 1 } else { 0 };
-    let first = header::WORDS + next * record::WORDS;
-    let place = Word::from(what.processor) | Word::from(what.event) << 16;
-    let head = [kind << 16, place, what.tsc as Word, what.thread as Word, 0, 0, 0];
-    let args = what.args.into_iter().map(|arg| arg as Word).chain(core::iter::repeat(0));
-    for (index, value) in head.into_iter().chain(args).take(record::WORDS).enumerate() {
-        set(first + index, value);
+    // A record lies in one page.
+    let Some(PhysAddr(start)) = place(header::WORDS + next * record::WORDS) else { return };
+    let put = |index: usize, value: Word| {
+        MEMORY.write(PhysAddr(start + (index * size_of::<Word>()) as u64), value as usize);
+    };
+    put(record::TYPE, kind << 16);
+    put(record::WHERE, Word::from(what.processor) | Word::from(what.event) << 16);
+    put(record::TSC, what.tsc as Word);
+    put(record::THREAD, what.thread as Word);
+    (record::COUNTERS..record::ARGS).for_each(|index| put(index, 0));
+    for index in 0..record::ARGS_MAX {
+        put(record::ARGS + index, what.args.get(index).map_or(0, |arg| *arg as Word));
     }
     set(header::CURRENT, next as Word);
 }
+
+const _: () = assert!(PAGE_WORDS.is_multiple_of(record::WORDS) && header::WORDS.is_multiple_of(record::WORDS));

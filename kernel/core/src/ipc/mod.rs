@@ -476,7 +476,7 @@ impl<M: Machine> Here<'_, M> {
 
     fn fail_at(&mut self, thread: TcbRef, error: IpcError, tag: MsgTag) {
         let tcb = self.k.tcb(thread);
-        self.trace_of(Event::IpcError, thread, |_| [tcb.partner.get().arg(), error.raw() as u64]);
+        self.trace_of(Event::IpcError, thread, |_| [error.raw() as u64]);
         match tcb.purpose.get() {
             Purpose::User => {
                 let utcb = tcb.utcb_in(self.k.machine);

@@ -57,7 +57,7 @@ fn messages_tell_who_sends_to_whom_and_who_waits() {
     let call =
         ["b: IPC_DETAILS any 1", "IPC_TRANSFER a b", "a: IPC_DETAILS b 1", "IPC_TRANSFER b a", "b: IPC_DETAILS any 1"];
     check(World::new(), MESSAGES, "b wait; a call b 1; b reply a 2", &call);
-    check(World::new(), MESSAGES, "a send b 1 snd=0", &["a: IPC_ERROR b"]);
+    check(World::new(), MESSAGES, "a send b 1 snd=0", &["a: IPC_ERROR"]);
     check(World::new(), "none", "b wait; a call b 1; b reply a 2", &[]);
 }
 
@@ -67,9 +67,9 @@ fn timeouts_and_cancels_tell_what_they_end() {
         World::new(),
         "IPC_UNWIND,SCHEDULE_WAKEUP_TIMEOUT,IPC_ERROR",
         "a wait b rcv=10; clock 20",
-        &["SCHEDULE_WAKEUP_TIMEOUT a", "IPC_UNWIND a b", "a: IPC_ERROR b"],
+        &["SCHEDULE_WAKEUP_TIMEOUT a", "IPC_UNWIND a b", "a: IPC_ERROR"],
     );
-    check(World::new(), "IPC_UNWIND,IPC_ERROR", "a send b 1; c cancel a", &["IPC_UNWIND a b", "a: IPC_ERROR b"]);
+    check(World::new(), "IPC_UNWIND,IPC_ERROR", "a send b 1; c cancel a", &["IPC_UNWIND a b", "a: IPC_ERROR"]);
     check(World::new(), "IPC_UNWIND", "c cancel a", &[]);
 }
 

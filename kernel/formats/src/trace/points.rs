@@ -175,7 +175,7 @@ points! {
         /// A thread begins to wait for its partner, in phase 0 to send, in phase 1 to receive.
         IpcDetails "IPC_DETAILS" (partner: Thread, phase: Number, until: Clock),
         /// An IPC of the thread that is named fails.
-        IpcError "IPC_ERROR" (partner: Thread, error: IpcError),
+        IpcError "IPC_ERROR" (error: IpcError),
         /// A thread goes to the processor of its partner, or comes back.
         IpcXcpuDetails "IPC_XCPU_DETAILS" (traveller: Thread, from: Processor, to: Processor),
         /// A part of a string is copied.

@@ -2,8 +2,8 @@ use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use super::{
-    ARGS, Event, Group, Kind, Memory, Merged, POINTS, RECORDS_PER_PAGE, Record, Ring, Shown, Store, head, layout,
-    numbers,
+    ARGS, Event, Group, Kind, Memory, Merged, POINTS, Point, RECORDS_PER_PAGE, Record, Ring, Shown, Store, head,
+    layout, numbers,
 };
 
 const HEAD: u64 = 0x7000;
@@ -258,4 +258,16 @@ fn records_as_text() {
     let unknown = Record { event: 999, args: [1, 2, 3, 4], ..record };
     assert!(text(&unknown).contains("event 999 [0x1, 0x2, 0x3, 0x4]"), "{}", text(&unknown));
     assert_eq!(Shown { record: &record, tsc_khz: 0, names: &numbers }.time_us(), 0);
+}
+
+#[test]
+fn the_document_lists_all_points() {
+    let document = include_str!("../../../../docs/tracing.md");
+    let rows: Vec<&str> =
+        document.lines().filter(|line| line.starts_with("| `") && line.matches(" | ").count() == 3).collect();
+    let row = |point: &Point| {
+        let args: Vec<&str> = point.args.iter().map(|(name, _)| *name).filter(|name| !name.is_empty()).collect();
+        format!("| `{}` | `{}` | {} | {} |", point.name, point.group.name(), args.join(", "), point.about)
+    };
+    assert_eq!(rows, POINTS.iter().map(row).collect::<Vec<_>>());
 }
