@@ -123,7 +123,7 @@ pub fn check_kernel(config: &Chosen) -> Result<()> {
 }
 
 /// Keeps other processes out of a folder as long as the result lives.
-fn lock(dir: &Path) -> Result<File> {
+pub fn lock(dir: &Path) -> Result<File> {
     fs::create_dir_all(dir)?;
     let file = File::create(dir.join("lock"))?;
     rustix::fs::flock(&file, rustix::fs::FlockOperation::LockExclusive)?;

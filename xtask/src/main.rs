@@ -18,6 +18,7 @@ mod image;
 mod kvm;
 mod monitor;
 mod packages;
+mod perfetto;
 mod planted;
 mod progress;
 mod project;
@@ -29,6 +30,7 @@ mod symbols;
 mod test;
 mod tidy;
 mod toolchain;
+mod trace;
 
 use std::env;
 use std::fmt;

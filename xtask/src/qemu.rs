@@ -28,6 +28,12 @@ pub const EXIT_PORT: u8 = 0xF4;
 /// The device behind [`EXIT_PORT`].
 pub const EXIT_DEVICE: [&str; 2] = ["-device", "isa-debug-exit,iobase=0xf4,iosize=4"];
 
+/// Where QEMU's usual board has memory: all of it below the first bound, if it is less than that; else as much as the second
+/// one, and the rest from 4 GiB on. Devices are in the gap.
+const LONG_BELOW_GAP: u64 = 0xE000_0000;
+const SHORT_BELOW_GAP: u64 = 0xC000_0000;
+const GAP_END: u64 = 1 << 32;
+
 /// What kickstart writes to the exit port when it refuses to boot.
 const BOOT_ERROR: u8 = 0x7F;
 
@@ -157,6 +163,22 @@ pub struct Machine {
     pub monitor: Option<PathBuf>,
     /// More of QEMU's options.
     pub more: Vec<String>,
+    /// Have the memory in files in this folder ([`Self::memory_parts`]).
+    pub memory_dir: Option<PathBuf>,
+}
+
+/// A part of the physical memory of a machine that has it in files. It is there from the start of the emulator on, and stays
+/// when that has ended, as it was in that moment.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct MemoryPart {
+    /// Its first address.
+    pub begin: u64,
+    /// How long it is.
+    pub bytes: u64,
+    /// The file.
+    pub file: PathBuf,
+    /// Where the part begins in it.
+    pub offset: u64,
 }
 
 impl Machine {
@@ -185,6 +207,7 @@ impl Machine {
             has_exit: true,
             monitor: None,
             more: Vec::new(),
+            memory_dir: None,
         }
     }
 
@@ -219,6 +242,9 @@ impl Machine {
         add("-m", &memory.to_string());
         if self.nodes > 1 {
             self.numa().for_each(|(option, value)| add(option, &value));
+        } else if self.memory_dir.is_some() {
+            add("-object", &self.backend(0, memory));
+            add("-machine", "memory-backend=node0");
         }
         if self.icount {
             add("-icount", "shift=0,sleep=off");
@@ -266,15 +292,56 @@ impl Machine {
         words
     }
 
-    /// The options for several nodes: they lie in a row, and the last one has the rest of the memory.
+    /// The memory of each node, in MiB: they lie in a row, and the last one has the rest of it.
+    fn nodes_mib(&self) -> impl Iterator<Item = u64> + use<> {
+        let (nodes, each) = (u64::from(self.nodes), self.memory_mib / u64::from(self.nodes));
+        let rest = self.memory_mib - each * nodes;
+        (0..nodes).map(move |node| if node == nodes - 1 { each + rest } else { each })
+    }
+
+    /// What brings the memory of a node.
+    fn backend(&self, node: u32, size_mib: u64) -> String {
+        match self.memory_file(node) {
+            Some(file) => {
+                let file = file.display().to_string().replace(',', ",,");
+                format!("memory-backend-file,id=node{node},size={size_mib}M,share=on,mem-path={file}")
+            }
+            None => format!("memory-backend-ram,id=node{node},size={size_mib}M"),
+        }
+    }
+
+    fn memory_file(&self, node: u32) -> Option<PathBuf> {
+        self.memory_dir.as_ref().map(|dir| dir.join(format!("node{node}")))
+    }
+
+    /// Where the memory is that is in files; none if it is not. The files are there as soon as the emulator is.
+    pub fn memory_parts(&self) -> Vec<MemoryPart> {
+        let below = if self.memory_mib << 20 < LONG_BELOW_GAP { LONG_BELOW_GAP } else { SHORT_BELOW_GAP };
+        let (mut parts, mut first) = (Vec::new(), 0);
+        for (node, size) in (0..).zip(self.nodes_mib()) {
+            let Some(file) = self.memory_file(node) else { break };
+            let (begin, end) = (first, first + (size << 20));
+            let of = |from: u64, to: u64, shift| MemoryPart {
+                begin: from + shift,
+                bytes: to.saturating_sub(from),
+                file: file.clone(),
+                offset: from - begin,
+            };
+            parts.push(of(begin, end.min(below).max(begin), 0));
+            parts.push(of(begin.max(below), end.max(below), GAP_END - below));
+            first = end;
+        }
+        parts.retain(|part| part.bytes > 0);
+        parts
+    }
+
+    /// The options for several nodes.
     fn numa(&self) -> impl Iterator<Item = (&'static str, String)> {
-        let (nodes, cpus, memory) = (self.nodes, self.cpus / self.nodes, self.memory_mib / u64::from(self.nodes));
-        let rest = self.memory_mib - memory * u64::from(nodes);
-        let each = (0..nodes).flat_map(move |node| {
+        let (nodes, cpus) = (self.nodes, self.cpus / self.nodes);
+        let each = (0..nodes).zip(self.nodes_mib()).flat_map(move |(node, size)| {
             let (first, last) = (node * cpus, (node + 1) * cpus - 1);
-            let size = if node == nodes - 1 { memory + rest } else { memory };
             [
-                ("-object", format!("memory-backend-ram,id=node{node},size={size}M")),
+                ("-object", self.backend(node, size)),
                 ("-numa", format!("node,nodeid={node},cpus={first}-{last},memdev=node{node}")),
             ]
         });
@@ -712,6 +779,33 @@ mod tests {
     }
 
     #[test]
+    fn memory_in_files_is_found_by_its_addresses() {
+        let check = |nodes: u32, memory_mib: u64, expected: &[(u64, u64, &str, u64)]| {
+            let mut machine = Machine::new(Path::new(""), Module::new("root"));
+            (machine.nodes, machine.memory_mib, machine.memory_dir) = (nodes, memory_mib, Some("/m".into()));
+            let parts = machine.memory_parts();
+            let found =
+                parts.iter().map(|part| (part.begin, part.bytes, part.file.to_str().unwrap_or(""), part.offset));
+            assert_eq!(found.collect::<Vec<_>>(), expected, "{memory_mib} MiB on {nodes} nodes");
+        };
+        const MIB: u64 = 1 << 20;
+        const GIB: u64 = 1 << 30;
+        check(1, 256, &[(0, 256 * MIB, "/m/node0", 0)]);
+        check(1, 3583, &[(0, 3583 * MIB, "/m/node0", 0)]);
+        check(1, 3584, &[(0, 3 * GIB, "/m/node0", 0), (4 * GIB, 512 * MIB, "/m/node0", 3 * GIB)]);
+        check(2, 129, &[(0, 64 * MIB, "/m/node0", 0), (64 * MIB, 65 * MIB, "/m/node1", 0)]);
+        let split = [
+            (0, 2 * GIB, "/m/node0", 0),
+            (2 * GIB, GIB, "/m/node1", 0),
+            (4 * GIB, GIB, "/m/node1", GIB),
+            (5 * GIB, 2 * GIB, "/m/node2", 0),
+            (7 * GIB, 2 * GIB, "/m/node3", 0),
+        ];
+        check(4, 8192, &split);
+        assert_eq!(Machine::new(Path::new(""), Module::new("root")).memory_parts(), []);
+    }
+
+    #[test]
     fn options_say_what_was_asked_for() {
         let check = |expected: &str, change: fn(&mut Machine)| {
             let line = options(change, Input::Nothing);
@@ -726,6 +820,11 @@ mod tests {
         check("-gdb tcp:127.0.0.1:99 -S", |machine| machine.gdb = Some(99));
         check("-plugin p.so,out=f", |machine| machine.plugin = Some("p.so,out=f".to_owned()));
         check("-qmp unix:/tmp/m,server=on,wait=off", |machine| machine.monitor = Some("/tmp/m".into()));
+        let in_a_file = "-object memory-backend-file,id=node0,size=256M,share=on,mem-path=/a,,b/node0 \
+                         -machine memory-backend=node0";
+        check(in_a_file, |machine| machine.memory_dir = Some("/a,b".into()));
+        let in_two = "-object memory-backend-file,id=node1,size=128M,share=on,mem-path=/m/node1 -numa node,nodeid=1,";
+        check(in_two, |machine| (machine.cpus, machine.nodes, machine.memory_dir) = (2, 2, Some("/m".into())));
         check("-vga std", |machine| machine.display = true);
         check("-display none -serial stdio", |_| ());
         assert!(options(|_| (), Input::Terminal).contains("-serial mon:stdio"));

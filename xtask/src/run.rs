@@ -1,5 +1,6 @@
 //! `cargo xtask run`: builds what a boot needs and boots it in QEMU.
 
+use std::fs::File;
 use std::io::{self, IsTerminal};
 use std::path::{Path, PathBuf, absolute};
 use std::process::ExitCode;
@@ -9,7 +10,8 @@ use anyhow::Result;
 
 use crate::config::Chosen;
 use crate::project::{self, Arch, Kind};
-use crate::qemu::{self, Accel, Boot, Console, End, Input, Machine, Module, Typing};
+use crate::qemu::{self, Accel, Boot, Console, End, Ended, Input, Machine, Module, Typing};
+use crate::trace::{self, Traced};
 use crate::{build, kvm, usage};
 
 /// Status of a run that did not end in time.
@@ -95,6 +97,9 @@ pub struct Args {
     /// Plugin for QEMU, its arguments behind commas
     #[arg(long, value_name = "FILE[,ARGS]")]
     plugin: Option<String>,
+    /// Trace the kernel into a file for ui.perfetto.dev and chrome://tracing, and print a summary
+    #[arg(long, value_name = "FILE")]
+    trace: Option<PathBuf>,
     /// Print the QEMU command line and stop
     #[arg(long)]
     print: bool,
@@ -129,8 +134,27 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         let symbols = if args.kernel.is_none() { ours } else { project::image_dir().join("kernel.debug") };
         eprintln!("waiting: type `gdb {} -ex 'target remote localhost:{port}'`", symbols.display());
     }
-    let ended = machine.boot(&console, timeout(args, &console))?;
+    let timeout = timeout(args, &console);
+    let ended = match &args.trace {
+        Some(file) => traced(args, &machine, &console, timeout, file)?,
+        None => machine.boot(&console, timeout)?,
+    };
     Ok(ExitCode::from(status(&ended.end)))
+}
+
+/// Boots a machine, writes its trace into a file and prints what it comes to.
+fn traced(args: &Args, machine: &Machine, console: &Console, timeout: Option<Duration>, file: &Path) -> Result<Ended> {
+    // Whoever gave a file that cannot be written hears of it before the run.
+    if let Err(error) = File::create(file) {
+        usage!("cannot write {}: {error}; name another file", file.display());
+    }
+    let kernel = &machine.modules[0].file;
+    let with_symbols = kernel.with_extension("debug");
+    let kernel = if with_symbols.is_file() { &with_symbols } else { kernel };
+    let (ended, mut trace) = Traced::new(machine, kernel)?.boot(console, timeout)?;
+    let unit = if args.icount { "instructions" } else { trace::TICKS };
+    print!("{}", trace.write(file, unit)?);
+    Ok(ended)
 }
 
 /// Whether somebody can type.
@@ -186,7 +210,7 @@ impl Plan {
         }
         let config = match args.kernel {
             Some(_) => Chosen::by_default()?,
-            None => Chosen::of(args.config.as_deref())?,
+            None => configuration(args)?,
         };
         let program = match (&args.program, &args.root) {
             (Some(name), Some(_)) => usage!("{name} and --root are two root tasks: leave out one"),
@@ -224,8 +248,9 @@ impl Plan {
             file: or_ours(&self.root, self.program.as_deref().unwrap_or_default()),
             args: root_args(args, self.program.as_deref(), accel),
         };
-        let kernel =
-            Module { file: or_ours(&self.kernel, "kernel"), args: args.kernel_args.clone().unwrap_or_default() };
+        let kernel_args = args.kernel_args.as_deref().unwrap_or_default();
+        let kernel_args = if args.trace.is_some() { trace::kernel_args(kernel_args) } else { kernel_args.to_owned() };
+        let kernel = Module { file: or_ours(&self.kernel, "kernel"), args: kernel_args };
         let sigma0 = Module::new(or_ours(&self.sigma0, "sigma0"));
         Ok(Machine {
             boot: Boot::Modules,
@@ -249,7 +274,18 @@ impl Plan {
             plugin: self.plugin.clone(),
             monitor: None,
             more: Vec::new(),
+            memory_dir: None,
         })
+    }
+}
+
+/// What our kernel is built with: for a trace something with tracepoints.
+fn configuration(args: &Args) -> Result<Chosen> {
+    let chosen = Chosen::of(args.config.as_deref())?;
+    match &args.config {
+        _ if args.trace.is_none() || chosen.has_tracepoints => Ok(chosen),
+        Some(name) => usage!("configuration {name} has no TRACEPOINTS: say --config {}", trace::CONFIGURATION),
+        None => Chosen::of(Some(trace::CONFIGURATION)),
     }
 }
 

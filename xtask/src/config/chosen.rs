@@ -148,6 +148,8 @@ pub struct Chosen {
     /// The lines that differ from those of the default.
     deviations: Vec<String>,
     has_assertions: bool,
+    /// The kernel can record what it does.
+    pub has_tracepoints: bool,
     /// Processors that the kernel can run.
     pub processors: u32,
 }
@@ -188,6 +190,7 @@ impl Chosen {
             is_default: resolved == default,
             deviations: differing.map(|(own, _)| own.to_owned()).collect(),
             has_assertions: value("KDB_NO_ASSERTS") == Some(&Value::Bool(false)),
+            has_tracepoints: value("TRACEPOINTS") == Some(&Value::Bool(true)),
             processors,
             resolved,
         }

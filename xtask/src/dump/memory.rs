@@ -1,14 +1,18 @@
-//! The memory of a machine as QEMU's `dump-guest-memory` writes it: an ELF core file with a segment for each part of
-//! physical memory, and notes with the registers of each processor.
+//! The memory of a machine: as QEMU's `dump-guest-memory` writes it, an ELF core file with a segment for each part of physical
+//! memory, and notes with the registers of each processor; or the files in which a running machine has it.
 
-use std::fs;
+use std::fs::{self, File};
+use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 use anyhow::{Context, Result, anyhow};
 use kdb::{Control, Registers};
+use kformats::trace;
 use object::LittleEndian as LE;
 use object::elf::{self, FileHeader64};
 use object::read::elf::{FileHeader, ProgramHeader};
+
+use crate::qemu::MemoryPart;
 
 /// A processor's registers.
 #[derive(Clone, Copy, Debug, Default)]
@@ -27,14 +31,29 @@ pub struct Processor {
     pub control: Control,
 }
 
-/// A part of physical memory: where it begins, how long it is, where it is in the file.
-type Part = (u64, u64, usize);
+/// A part of physical memory.
+struct Part {
+    begin: u64,
+    len: u64,
+    /// Where its bytes are, and from where on there.
+    place: Place,
+    offset: u64,
+}
+
+/// Where bytes are.
+enum Place {
+    /// In the dump.
+    Dump,
+    /// In a file.
+    File(File),
+}
 
 /// The memory.
 pub struct Memory {
-    bytes: Vec<u8>,
+    /// The whole dump.
+    dump: Vec<u8>,
     parts: Vec<Part>,
-    /// The processors.
+    /// The processors; those of a running machine are not known.
     pub processors: Vec<Processor>,
 }
 
@@ -43,6 +62,17 @@ impl Memory {
     pub fn open(file: &Path) -> Result<Self> {
         let bytes = fs::read(file).with_context(|| format!("cannot read {}", file.display()))?;
         Self::parse(bytes).with_context(|| format!("{} is no dump of dump-guest-memory", file.display()))
+    }
+
+    /// The memory of a machine that has it in files. What is read is what is there at that moment; the bytes of an aligned
+    /// word belong together.
+    pub fn of_machine(parts: Vec<MemoryPart>) -> Result<Self> {
+        let open = |part: MemoryPart| {
+            let file = File::open(&part.file).with_context(|| format!("cannot read {}", part.file.display()))?;
+            Ok(Part { begin: part.begin, len: part.bytes, place: Place::File(file), offset: part.offset })
+        };
+        let parts = parts.into_iter().map(open).collect::<Result<_>>()?;
+        Ok(Self { dump: Vec::new(), parts, processors: Vec::new() })
     }
 
     fn parse(bytes: Vec<u8>) -> Result<Self> {
@@ -56,7 +86,7 @@ impl Memory {
                     let (offset, len) = (segment.p_offset(LE), segment.p_filesz(LE));
                     let in_file = usize::try_from(offset)?..usize::try_from(offset.saturating_add(len))?;
                     data.get(in_file).context("a part of the memory is cut off")?;
-                    parts.push((segment.p_paddr(LE), len, usize::try_from(offset)?));
+                    parts.push(Part { begin: segment.p_paddr(LE), len, place: Place::Dump, offset });
                 }
                 let Some(mut notes) = segment.notes(LE, data).map_err(not_elf)? else { continue };
                 while let Some(note) = notes.next().map_err(not_elf)? {
@@ -71,7 +101,7 @@ impl Memory {
         for (processor, control) in processors.iter_mut().zip(controls) {
             processor.control = control;
         }
-        Ok(Self { bytes, parts, processors })
+        Ok(Self { dump: bytes, parts, processors })
     }
 
     /// Reads physical memory; how many bytes are there, from the first on.
@@ -79,13 +109,16 @@ impl Memory {
         let mut done = 0;
         while done < bytes.len() {
             let at = address.wrapping_add(done as u64);
-            let Some(&(begin, len, offset)) = self.parts.iter().find(|(begin, len, _)| at.wrapping_sub(*begin) < *len)
-            else {
-                break;
-            };
-            let count = (len - (at - begin)).min((bytes.len() - done) as u64) as usize;
-            let from = offset + (at - begin) as usize;
-            bytes[done..done + count].copy_from_slice(&self.bytes[from..from + count]);
+            let Some(part) = self.parts.iter().find(|part| at.wrapping_sub(part.begin) < part.len) else { break };
+            let inside = at - part.begin;
+            let count = (part.len - inside).min((bytes.len() - done) as u64) as usize;
+            let (bytes, from) = (&mut bytes[done..done + count], part.offset + inside);
+            match &part.place {
+                Place::Dump => bytes.copy_from_slice(&self.dump[from as usize..][..count]),
+                // An emulator that is about to start has made its files, but not yet as long as they will be.
+                Place::File(file) if file.read_exact_at(bytes, from).is_err() => break,
+                Place::File(_) => {}
+            }
             done += count;
         }
         done
@@ -95,6 +128,12 @@ impl Memory {
     pub fn word(&self, address: u64) -> Option<u64> {
         let mut word = [0; 8];
         (self.read(address, &mut word) == word.len()).then(|| u64::from_le_bytes(word))
+    }
+}
+
+impl trace::Memory for Memory {
+    fn load(&self, at: u64) -> Option<u64> {
+        self.word(at)
     }
 }
 

@@ -1,7 +1,7 @@
 //! `cargo xtask dump`: what is left of a kernel in the memory of its machine, shown by the commands of the kernel debugger.
 
-mod memory;
-mod remains;
+pub mod memory;
+pub mod remains;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -14,12 +14,16 @@ use kformats::symbols::Symbols;
 
 use crate::build;
 use crate::config::Chosen;
+use crate::trace::{self, Trace};
 use crate::usage;
 use memory::Memory;
 use remains::{Dead, Image, Remains};
 
 /// What is shown when nothing is asked for.
 const REPORT: [&str; 6] = ["threads", "waits", "showqueueall", "listspaces", "mdb all", "check"];
+
+/// Events that are shown then.
+const EVENTS: u64 = 1000;
 
 /// Options of `dump`.
 #[derive(clap::Args)]
@@ -31,6 +35,9 @@ pub struct Args {
     /// Print the registers of a thread, as NAME=VALUE
     #[arg(long, value_name = "THREAD", conflicts_with = "commands")]
     registers: Option<String>,
+    /// Write what the kernel's tracepoints recorded, as `run --trace` does
+    #[arg(long, value_name = "FILE", conflicts_with = "registers")]
+    trace: Option<PathBuf>,
     /// The kernel's file with symbols
     #[arg(long, value_name = "FILE", conflicts_with = "config")]
     kernel: Option<PathBuf>,
@@ -55,10 +62,26 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     let commands: Vec<&str> = args.commands.iter().map(String::as_str).collect();
     let report = report(&args.file, &kernel, &commands)?;
     print!("{}", report.text);
+    let trace = if commands.is_empty() { trace(&args.file, &kernel)? } else { None };
+    if let Some(mut trace) = trace {
+        print!("--- last events ---\n{}", trace.last(EVENTS)?);
+    }
+    if let Some(file) = &args.trace {
+        let told = Trace::of_dump(Memory::open(&args.file)?, &kernel)?.write(file, trace::TICKS)?;
+        print!("{told}");
+    }
     for unknown in &report.unknown {
         eprintln!("no such command: {unknown}; help lists them");
     }
     Ok(ExitCode::from(if report.unknown.is_empty() { 0 } else { 2 }))
+}
+
+/// What the tracepoints of the kernel recorded, if it has any.
+pub fn trace(dump: &Path, kernel: &Path) -> Result<Option<Trace>> {
+    if !trace::has_tracepoints(&Image::open(kernel)?) {
+        return Ok(None);
+    }
+    Trace::of_dump(Memory::open(dump)?, kernel).map(Some)
 }
 
 /// What was shown.

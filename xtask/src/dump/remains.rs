@@ -31,8 +31,8 @@ use crate::symbols;
 const PAGE: usize = 4096;
 /// What kernels that can be read say of themselves first.
 const MAGIC: u64 = u64::from_le_bytes(*b"Marcona\x01");
-/// Where the image is, as far from its physical address; and how much can be.
-const KERNEL_BASE: u64 = 0xFFFF_FFFF_8000_0000;
+/// Where the image is, as far from its physical address; how much can be there.
+pub const KERNEL_BASE: u64 = 0xFFFF_FFFF_8000_0000;
 const IMAGE_LIMIT: u64 = 512 << 20;
 const DIRECT_MAP_BYTES: u64 = 510 << 30;
 /// Threads that a kernel has room for.
@@ -160,12 +160,7 @@ impl Dead {
     /// Reads the tables of a kernel. They stay for as long as the tool runs.
     pub fn new(memory: Memory, image: &Image) -> Result<Self> {
         let facts = Facts::read(&memory, image)?;
-        let remains = Remains {
-            memory,
-            root: facts.root,
-            direct_map: image.address("layout_physical")?,
-            has_io_fpages: facts.has_io_fpages,
-        };
+        let remains = Remains::new(memory, &facts, image)?;
         let machine = leak(remains);
         let tcbs = tcbs(machine, image.address("layout_tcb")?, facts.numbers);
         let (spaces, nodes) = (table::<Space>(facts.spaces), table::<Node>(facts.nodes));
@@ -197,12 +192,7 @@ impl Dead {
             numbers: facts.numbers,
             creation: Claims::new(),
         });
-        let names = Names::new();
-        if let Ok(at) = image.address("kernel::kdb::NAMES") {
-            let mut bytes = vec![0; size_of::<Names>()];
-            machine.read_kernel(at, &mut bytes);
-            names.load(&bytes);
-        }
+        let names = names(machine, image);
         Ok(Self { kernel, names, kip: KERNEL_BASE + facts.kip })
     }
 }
@@ -234,7 +224,46 @@ fn tcbs(machine: &Remains, at: u64, numbers: ThreadNumbers) -> &'static [Tcb] {
     tcbs
 }
 
+/// Who is in the memory of a machine, without what they have.
+pub struct Roster {
+    /// Borders of the thread numbers.
+    pub numbers: ThreadNumbers,
+    /// What threads and spaces called themselves.
+    pub names: Names,
+    /// Threads, and in which spaces they are.
+    pub threads: Vec<(ThreadId, SpaceRef)>,
+}
+
+impl Roster {
+    /// Reads it.
+    pub fn read(memory: Memory, image: &Image) -> Result<Self> {
+        let facts = Facts::read(&memory, image)?;
+        let numbers = facts.numbers;
+        let remains = Remains::new(memory, &facts, image)?;
+        let tcbs = tcbs(&remains, image.address("layout_tcb")?, numbers);
+        let views = tcbs.iter().map(Tcb::view).filter(|view| !view.id.is_nil());
+        let threads = views.filter_map(|view| Some((view.id, view.space?))).collect();
+        Ok(Self { numbers, names: names(&remains, image), threads })
+    }
+}
+
+/// What threads and spaces called themselves: nothing, if the kernel has no debugger.
+fn names(machine: &Remains, image: &Image) -> Names {
+    let names = Names::new();
+    if let Ok(at) = image.address("kernel::kdb::NAMES") {
+        let mut bytes = vec![0; size_of::<Names>()];
+        machine.read_kernel(at, &mut bytes);
+        names.load(&bytes);
+    }
+    names
+}
+
 impl Remains {
+    fn new(memory: Memory, facts: &Facts, image: &Image) -> Result<Self> {
+        let direct_map = image.address("layout_physical")?;
+        Ok(Self { memory, root: facts.root, direct_map, has_io_fpages: facts.has_io_fpages })
+    }
+
     /// The physical address of what the kernel has at `address`.
     pub fn translate(&self, address: u64) -> Option<u64> {
         let in_image = address.wrapping_sub(KERNEL_BASE);
