@@ -376,15 +376,20 @@ fn from_a_dump(lab: &Lab) -> Result<()> {
 
 /// Boots, and dumps the memory until all of these are in the report.
 fn dumped(machine: &Machine, parts: &[&str]) -> Result<()> {
+    let kernel = machine.modules[0].file.with_extension("debug");
+    dumped_when(machine, |file| dump::report(file, &kernel, &[]).and_then(|report| check(&report.text, parts)))
+}
+
+/// Boots, and dumps the memory until `look` finds in it what it looks for.
+pub fn dumped_when(machine: &Machine, look: impl Fn(&Path) -> Result<()>) -> Result<()> {
     let dir = tempfile::tempdir()?;
     let (socket, file) = (dir.path().join("monitor"), dir.path().join("dump"));
     let mut machine = machine.clone();
     machine.monitor = Some(socket.clone());
-    let kernel = machine.modules[0].file.with_extension("debug");
     std::thread::scope(|scope| {
         let boot = scope.spawn(|| machine.boot(&Console::none(), Some(PATIENCE)));
         let looked = Monitor::connect(&socket).and_then(|mut monitor| {
-            let looked = look_until(&mut monitor, &file, &kernel, parts);
+            let looked = look_until(&mut monitor, &file, &look);
             monitor.quit().and(looked)
         });
         let Ended { end, console, .. } = boot.join().expect("a boot does not panic")?;
@@ -394,14 +399,14 @@ fn dumped(machine: &Machine, parts: &[&str]) -> Result<()> {
     })
 }
 
-fn look_until(monitor: &mut Monitor, file: &Path, kernel: &Path, parts: &[&str]) -> Result<()> {
+fn look_until(monitor: &mut Monitor, file: &Path, look: &impl Fn(&Path) -> Result<()>) -> Result<()> {
     let end = Instant::now() + PATIENCE;
     loop {
         std::thread::sleep(Duration::from_millis(200));
         monitor.stop()?;
         monitor.dump(file)?;
         monitor.go_on()?;
-        let found = dump::report(file, kernel, &[]).and_then(|report| check(&report.text, parts));
+        let found = look(file);
         std::fs::remove_file(file)?;
         if found.is_ok() || Instant::now() > end {
             return found;

@@ -24,6 +24,7 @@ mod panics;
 mod planted;
 mod servers;
 mod storm;
+mod trace;
 
 pub use l4test::GROUP as PROGRAM;
 
@@ -313,7 +314,8 @@ fn cases() -> impl Iterator<Item = Case> {
         .chain(isolation::cases())
         .chain(panics::cases())
         .chain(configurations::cases())
-        .chain(kdb::cases());
+        .chain(kdb::cases())
+        .chain(trace::cases());
     boots.chain(commands::cases()).chain(bench::cases()).chain(servers::cases())
 }
 

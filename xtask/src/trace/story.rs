@@ -17,7 +17,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Write};
 
-use kformats::trace::{Event, Group, Kind, Record};
+use kformats::trace::{Event, Group, Record};
 
 use super::args::{arguments, name_of};
 use super::json::{Args, Track, Writer};
