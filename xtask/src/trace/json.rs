@@ -66,6 +66,11 @@ impl<W: Write> Writer<W> {
         Ok(Self { out, is_first: true, clock: None, khz, flows: 0 })
     }
 
+    /// What the counter counts in a nanosecond, the unit of times in the file; at least 1.
+    pub fn ticks_of_ns(&self) -> u64 {
+        self.khz.div_ceil(1_000_000)
+    }
+
     /// Ends it. `about` is shown as what is known of the whole.
     pub fn finish(mut self, about: &Args) -> io::Result<W> {
         self.out.write_all(b"\n],\"metadata\":")?;

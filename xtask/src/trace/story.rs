@@ -11,6 +11,9 @@
 //! arrow from the row of the sender to that of the receiver; interrupts that send messages have rows, too. All else is a mark
 //! in the row of whom it is about.
 //!
+//! Of `runs`, `ready` and `waits` those that took no time are left out: viewers see ends before beginnings at the same time, and
+//! would take a slice without length for one without end.
+//!
 //! A trace need not begin at the beginning, and there may be gaps in it: then a thread is what the next event says that
 //! it is, and what had begun before ends there.
 
@@ -103,18 +106,31 @@ pub struct Story<'w, W: Write> {
     generations: BTreeMap<u64, u64>,
     /// Spaces of threads as far as the trace has told.
     spaces: BTreeMap<u64, usize>,
+    /// Threads with an innermost slice that begins now, which is told when time has gone on, with its arguments.
+    pending: BTreeMap<u64, Args>,
     now: u64,
 }
 
 impl<'w, W: Write> Story<'w, W> {
     /// Begins a file.
     pub fn new(out: Writer<W>, who: &'w Who) -> Self {
-        let (actors, running, groups) = (BTreeMap::new(), BTreeMap::new(), BTreeSet::new());
-        Self { out, who, actors, running, groups, generations: BTreeMap::new(), spaces: BTreeMap::new(), now: 0 }
+        Self {
+            out,
+            who,
+            actors: BTreeMap::new(),
+            running: BTreeMap::new(),
+            groups: BTreeSet::new(),
+            generations: BTreeMap::new(),
+            spaces: BTreeMap::new(),
+            pending: BTreeMap::new(),
+            now: 0,
+        }
     }
 
-    /// Ends it: what is still going on ends with the last event.
+    /// Ends it: what is still going on ends a nanosecond after the last event.
     pub fn finish(mut self, about: &Args) -> io::Result<W> {
+        self.settle()?;
+        self.now += self.out.ticks_of_ns();
         let all: Vec<u64> = self.actors.keys().copied().collect();
         all.into_iter().try_for_each(|thread| self.unwind(thread, 0, Args::new()))?;
         let processors: Vec<u16> = self.running.keys().copied().collect();
@@ -124,6 +140,9 @@ impl<'w, W: Write> Story<'w, W> {
 
     /// Tells the next event.
     pub fn tell(&mut self, record: &Record) -> io::Result<()> {
+        if record.tsc > self.now {
+            self.settle()?;
+        }
         self.now = record.tsc;
         let [first, second, ..] = record.args;
         match record.event() {
@@ -148,6 +167,16 @@ impl<'w, W: Write> Story<'w, W> {
             Some(event) if event.point().group == Group::Calls => self.enter(record, Layer::Call(event)),
             _ => self.mark(record, Some(record.thread)),
         }
+    }
+
+    /// Tells of the slices that begin now: time goes on.
+    fn settle(&mut self) -> io::Result<()> {
+        for (thread, args) in std::mem::take(&mut self.pending) {
+            let Some(actor) = self.actors.get(&thread) else { continue };
+            let Some(layer) = actor.layers.last() else { continue };
+            self.out.begin(actor.track, self.now, layer.category(), layer.name(), args)?;
+        }
+        Ok(())
     }
 
     fn args(&self, record: &Record) -> Args {
@@ -207,6 +236,9 @@ impl<'w, W: Write> Story<'w, W> {
         while actor.layers.len() > left {
             let Some(layer) = actor.layers.pop() else { break };
             let args = if actor.layers.len() == left { args.take() } else { None };
+            if self.pending.remove(&thread).is_some() {
+                continue;
+            }
             self.out.end(actor.track, self.now, layer.name(), args.unwrap_or_default())?;
         }
         Ok(())
@@ -214,7 +246,11 @@ impl<'w, W: Write> Story<'w, W> {
 
     fn push(&mut self, thread: u64, layer: Layer, args: Args) -> io::Result<()> {
         let track = self.track(thread)?;
-        self.out.begin(track, self.now, layer.category(), layer.name(), args)?;
+        if matches!(layer, Layer::Call(_) | Layer::Fault(_)) {
+            self.out.begin(track, self.now, layer.category(), layer.name(), args)?;
+        } else {
+            self.pending.insert(thread, args);
+        }
         if let Some(actor) = self.actors.get_mut(&thread) {
             actor.layers.push(layer);
         }
@@ -447,7 +483,7 @@ mod tests {
             "24 B runs",
             "30 E runs",
             "30 B ready",
-            "30 E ready",
+            "31 E ready",
         ];
         let callee = [
             "12 X from 40.1",
@@ -458,8 +494,8 @@ mod tests {
             "22 X to 40.1",
             "22 s ipc",
             "24 B waits",
-            "30 E waits",
-            "30 E Ipc",
+            "31 E waits",
+            "31 E Ipc",
         ];
         let processor = ["0 B 40.1", "13 E 40.1", "13 B 41.1", "24 E 41.1", "24 B 40.1", "30 E 40.1"];
         check(&events, &[("40.1", &caller), ("41.1", &callee), ("processor 0", &processor)]);
@@ -491,9 +527,9 @@ mod tests {
             "9 B ready",
             "11 E ready",
             "11 B runs",
-            "12 E runs",
+            "13 E runs",
         ];
-        let processor = ["0 B 40.1", "7 E 40.1", "7 B 41.1", "11 E 41.1", "11 B 40.1", "12 i INTERRUPT", "12 E 40.1"];
+        let processor = ["0 B 40.1", "7 E 40.1", "7 B 41.1", "11 E 41.1", "11 B 40.1", "12 i INTERRUPT", "13 E 40.1"];
         check(&events, &[("40.1", &faulter), ("processor 1", &processor)]);
     }
 
@@ -507,16 +543,7 @@ mod tests {
             (9, 1, Event::SyscallUnmap, a, [0, 0]),
             (10, 1, Event::SyscallReturn, b, [0, 0]),
         ];
-        let row = [
-            "0 B ThreadSwitch",
-            "5 B waits",
-            "5 E waits",
-            "5 E ThreadSwitch",
-            "5 B Ipc",
-            "9 E Ipc",
-            "9 B Unmap",
-            "10 E Unmap",
-        ];
+        let row = ["0 B ThreadSwitch", "5 E ThreadSwitch", "5 B Ipc", "9 E Ipc", "9 B Unmap", "11 E Unmap"];
         check(&events, &[("40.1", &row), ("processor 0", &["0 B 40.1", "5 E 40.1"]), ("41.1", &[])]);
     }
 
