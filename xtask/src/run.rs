@@ -151,7 +151,7 @@ fn traced(args: &Args, machine: &Machine, console: &Console, timeout: Option<Dur
     let kernel = &machine.modules[0].file;
     let with_symbols = kernel.with_extension("debug");
     let kernel = if with_symbols.is_file() { &with_symbols } else { kernel };
-    let (ended, mut trace) = Traced::new(machine, kernel)?.boot(console, timeout)?;
+    let (ended, trace) = Traced::new(machine, kernel)?.boot(console, timeout)?;
     let unit = if args.icount { "instructions" } else { trace::TICKS };
     print!("{}", trace.write(file, unit)?);
     Ok(ended)

@@ -22,8 +22,8 @@ use remains::{Dead, Image, Remains};
 /// What is shown when nothing is asked for.
 const REPORT: [&str; 6] = ["threads", "waits", "showqueueall", "listspaces", "mdb all", "check"];
 
-/// Events that are shown then.
-const EVENTS: u64 = 1000;
+/// What is shown besides, if the kernel has tracepoints: the last events, whenever they came.
+const LAST_EVENTS: &str = "trace dump #1000 0";
 
 /// Options of `dump`.
 #[derive(clap::Args)]
@@ -62,13 +62,8 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     let commands: Vec<&str> = args.commands.iter().map(String::as_str).collect();
     let report = report(&args.file, &kernel, &commands)?;
     print!("{}", report.text);
-    let trace = if commands.is_empty() { trace(&args.file, &kernel)? } else { None };
-    if let Some(mut trace) = trace {
-        print!("--- last events ---\n{}", trace.last(EVENTS)?);
-    }
     if let Some(file) = &args.trace {
-        let told = Trace::of_dump(Memory::open(&args.file)?, &kernel)?.write(file, trace::TICKS)?;
-        print!("{told}");
+        print!("{}", write_trace(&args.file, &kernel, file)?);
     }
     for unknown in &report.unknown {
         eprintln!("no such command: {unknown}; help lists them");
@@ -76,12 +71,9 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     Ok(ExitCode::from(if report.unknown.is_empty() { 0 } else { 2 }))
 }
 
-/// What the tracepoints of the kernel recorded, if it has any.
-pub fn trace(dump: &Path, kernel: &Path) -> Result<Option<Trace>> {
-    if !trace::has_tracepoints(&Image::open(kernel)?) {
-        return Ok(None);
-    }
-    Trace::of_dump(Memory::open(dump)?, kernel).map(Some)
+/// Writes what the tracepoints of the kernel recorded, and returns what it comes to in words.
+pub fn write_trace(dump: &Path, kernel: &Path, file: &Path) -> Result<String> {
+    Trace::of_dump(Memory::open(dump)?, kernel)?.write(file, trace::TICKS)
 }
 
 /// What was shown.
@@ -100,7 +92,10 @@ pub fn report(dump: &Path, kernel: &Path, commands: &[&str]) -> Result<Report> {
     let mut report = Report { text: String::new(), unknown: Vec::new() };
     let mut state = State::new().for_programs();
     let has_headings = commands.len() != 1;
-    let commands = if commands.is_empty() { processors_and(&REPORT, &dead) } else { owned(commands) };
+    let commands = match commands {
+        [] => whole_report(&dead, bench.trace_word(0).is_some()),
+        commands => owned(commands),
+    };
     for command in commands {
         if has_headings {
             report.text.push_str(&format!("--- {command} ---\n"));
@@ -154,11 +149,12 @@ fn owned(commands: &[&str]) -> Vec<String> {
     commands.iter().map(|&command| command.to_owned()).collect()
 }
 
-/// Where each processor was comes first.
-fn processors_and(commands: &[&str], dead: &Dead) -> Vec<String> {
+/// Where each processor was comes first, the last events come last.
+fn whole_report(dead: &Dead, has_tracepoints: bool) -> Vec<String> {
     let processors = 0..dead.kernel.cpus.len();
     let frames = processors.flat_map(|cpu| [format!("arch switch_cpu {cpu:x}"), "frame".to_owned()]);
-    frames.chain(owned(commands)).collect()
+    let events = has_tracepoints.then(|| LAST_EVENTS.to_owned());
+    frames.chain(owned(&REPORT)).chain(events).collect()
 }
 
 impl Terminal for Report {
@@ -264,6 +260,13 @@ impl Probe for Bench<'_> {
     }
     fn control(&mut self) -> Option<Control> {
         Some(self.remains().memory.processors.get(self.chosen.index())?.control)
+    }
+    fn trace_word(&self, index: usize) -> Option<u64> {
+        let root = trace::root_of(self.image)?;
+        self.remains().memory.word(root + index as u64 * 8)
+    }
+    fn ring_word(&self, at: u64) -> Option<u64> {
+        self.remains().memory.word(at)
     }
     fn disassemble(&self, code: &[u8], f: &mut dyn core::fmt::Write) -> Option<usize> {
         kdb::disassemble(code, f)

@@ -10,7 +10,6 @@ mod json;
 mod recording;
 mod story;
 mod summary;
-mod text;
 mod who;
 
 use std::fs::File;
@@ -46,20 +45,20 @@ const PAUSE: Duration = Duration::from_millis(1);
 /// What the time-stamp counter counts, where nothing better is known.
 pub const TICKS: &str = "ticks of the time-stamp counter";
 
-/// Whether a kernel can record what it does.
-pub fn has_tracepoints(image: &Image) -> bool {
-    image.address(ROOT).is_ok()
+/// The physical address of a kernel's trace; `None`: it has no tracepoints.
+pub fn root_of(image: &Image) -> Option<u64> {
+    image.address(ROOT).ok()?.checked_sub(KERNEL_BASE)
 }
 
-/// The physical address of a kernel's trace.
-fn root_of(kernel: &Path, image: &Image) -> Result<u64> {
-    let Ok(at) = image.address(ROOT) else {
-        usage!(
+/// The same, of a kernel that must have one.
+fn needed_root(image: &Image, kernel: &Path) -> Result<u64> {
+    match root_of(image) {
+        Some(root) => Ok(root),
+        None => usage!(
             "{} has no tracepoints: take a configuration with TRACEPOINTS, such as --config {CONFIGURATION}, and its file with symbols",
             kernel.display()
-        );
-    };
-    Ok(at - KERNEL_BASE)
+        ),
+    }
 }
 
 /// The kernel's options, with those for a trace.
@@ -86,7 +85,7 @@ impl Traced {
     /// Prepares it. `kernel` is the file with symbols of the kernel that it boots.
     pub fn new(machine: &Machine, kernel: &Path) -> Result<Self> {
         let image = Image::open(kernel)?;
-        let root = root_of(kernel, &image)?;
+        let root = needed_root(&image, kernel)?;
         let dir = place_for(machine.memory_mib << 20)?;
         let machine = Machine { memory_dir: Some(dir.path().to_owned()), ..machine.clone() };
         let parts = machine.memory_parts();
@@ -140,7 +139,7 @@ impl Trace {
     /// The kernel has no tracepoints, or the memory is not that of this kernel.
     pub fn of_dump(memory: Memory, kernel: &Path) -> Result<Self> {
         let image = Image::open(kernel)?;
-        let mut reader = Reader::new(memory, root_of(kernel, &image)?);
+        let mut reader = Reader::new(memory, needed_root(&image, kernel)?);
         reader.take()?;
         Ok(Self::new(reader, &image))
     }
@@ -152,26 +151,10 @@ impl Trace {
         Self { recording, who }
     }
 
-    /// The last `count` events, a line each; empty if there are none.
-    pub fn last(&mut self, count: u64) -> Result<String> {
-        let (all, khz) = (self.recording.len(), self.recording.khz.max(1));
-        self.recording.rewind();
-        let mut lines = String::new();
-        for index in 0..all {
-            let Some(record) = self.recording.next()? else { break };
-            if index + count >= all {
-                lines.push_str(&text::line(&record, khz, &self.who));
-                lines.push('\n');
-            }
-        }
-        Ok(if lines.is_empty() { lines } else { format!("{}\n{lines}", text::HEADING) })
-    }
-
     /// Writes the trace file, and returns what it comes to in words. `unit`: what a tick of the time-stamp counter is.
-    pub fn write(&mut self, file: &Path, unit: &str) -> Result<String> {
+    pub fn write(mut self, file: &Path, unit: &str) -> Result<String> {
         let cannot_write = || format!("cannot write {}", file.display());
         let who = &self.who;
-        self.recording.rewind();
         let out = BufWriter::new(File::create(file).with_context(cannot_write)?);
         let (lost, left_out) = (self.recording.lost(), self.recording.left_out());
         let mut story = Story::new(json::Writer::new(out, self.recording.khz.max(1)).with_context(cannot_write)?, who);

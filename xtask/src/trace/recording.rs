@@ -222,19 +222,6 @@ impl Recording {
         self.lanes.iter().map(|lane| lane.left_out).sum()
     }
 
-    /// Events that [`Self::next`] brings, from the beginning.
-    pub fn len(&self) -> u64 {
-        self.lanes.iter().map(|lane| lane.taken - lane.left_out).sum()
-    }
-
-    /// Begins anew with [`Self::next`].
-    pub fn rewind(&mut self) {
-        for lane in &mut self.lanes {
-            lane.next = lane.left_out;
-            lane.block.clear();
-        }
-    }
-
     /// The next event in the order of time; those at one time in that of the processors.
     pub fn next(&mut self) -> Result<Option<Record>> {
         self.lanes.iter_mut().try_for_each(Kept::fill)?;
@@ -327,13 +314,10 @@ mod tests {
         let (mut recording, _) = reader.finish();
         let (lost, left_out) = (recording.lost(), recording.left_out());
         let mut times = Vec::new();
-        recording.next().expect("a spool");
-        recording.rewind();
         while let Some(record) = recording.next().expect("a spool") {
             assert_eq!((record.thread, record.args), (!record.tsc, [record.tsc, 2 * record.tsc, 3, 4]));
             times.push(record.tsc);
         }
-        assert_eq!(recording.len(), times.len() as u64);
         (times, lost, left_out)
     }
 
