@@ -11,7 +11,7 @@ use super::boots::{PATIENCE, check_success, machine, tail};
 use super::{Case, Lab};
 use crate::image::{self, Entry, Firmware, Medium, Menu};
 use crate::monitor::Monitor;
-use crate::qemu::{self, Console, End, Input, Machine, Module, Typing};
+use crate::qemu::{self, Console, End, Machine, Module};
 
 /// Numbers of message registers of which the benchmark has a row.
 const ROWS: u32 = 64;
@@ -75,26 +75,17 @@ fn same_each_time(lab: &Lab) -> Result<()> {
     Ok(())
 }
 
-/// The program enters it; a key of the serial line shows what there is to see, on the screen, too.
+/// The program enters it; a key of the keyboard shows what there is to see, on the screen and on the serial line.
 fn debugger(lab: &Lab) -> Result<()> {
     let dir = TempDir::new()?;
     let image = make(lab, "debugger", dir.path())?;
-    let mut machine = Medium::Cd.machine(&image, None);
-    let socket = dir.path().join("monitor");
-    (machine.monitor, machine.has_exit) = (Some(socket.clone()), false);
-    let input = Input::Typed(Typing { text: b"w".to_vec(), prompt: Some("--- \"deadlock\" ---") });
-    thread::scope(|scope| {
-        let boot = scope.spawn(|| machine.boot(&Console { input, is_shown: false }, Some(PATIENCE)));
-        let seen = Monitor::connect(&socket).and_then(|mut monitor| {
-            let has_ring = |lines: &[String]| lines.iter().any(|line| line.contains("RING of"));
-            let seen = await_screen(&mut monitor, has_ring);
-            monitor.quit().and(seen)
-        });
-        let ended = boot.join().expect("a boot does not panic")?;
-        seen.with_context(|| format!("{}\n{}", ended.end, tail(&ended.console)))?;
-        ensure!(ended.console.contains("RING of"), "{}", tail(&ended.console));
-        Ok(())
-    })
+    let (_, serial) = watched(Medium::Cd.machine(&image, None), |monitor| {
+        await_screen(monitor, |lines| lines.iter().any(|line| line.contains("? lists the commands")))?;
+        monitor.press("w")?;
+        await_screen(monitor, |lines| lines.iter().any(|line| line.contains("RING of")))
+    })?;
+    ensure!(serial.contains("RING of"), "{}", tail(&serial));
+    Ok(())
 }
 
 /// Runs a machine that does not end by itself, as long as `watch` looks at it.
