@@ -204,7 +204,7 @@ impl Starter<'_> {
             return 1;
         }
         let Some(page) = free_low_page(self.memory) else {
-            console::line(format_args!("no free page below 1 MiB: the other processors stay off"));
+            console::line(format_args!("no free page below 640 KiB: the other processors stay off"));
             return 1;
         };
         let Some(backup) = self.kmem.alloc(&ANYWHERE, &mut Held::nothing()) else {
@@ -369,9 +369,10 @@ impl Starter<'_> {
 /// There is no memory for another area.
 struct NoArea;
 
-/// A page below 1 MiB that is free memory: the highest one whose last descriptor says so.
+/// A page below 640 KiB that is free memory: the highest one whose last descriptor says so. From there to 1 MiB are video memory
+/// and firmware, whatever a map of memory says.
 fn free_low_page(memory: &[MemoryDescriptor]) -> Option<PhysAddr> {
-    const END: Word = 0x10_0000;
+    const END: Word = 0xA_0000;
     let is_free = |page: Word| {
         let meets = |d: &&MemoryDescriptor| !d.is_virtual() && d.low() < page + PAGE_BYTES as Word && page <= d.high();
         // A later descriptor overrides those before; every one that has a part of the page counts.
