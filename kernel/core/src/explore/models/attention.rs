@@ -11,7 +11,7 @@ use crate::cross::attention::Attention;
 use crate::explore::exhaustive::{Bounds, explore};
 use crate::explore::mistakes::Mistake;
 use crate::explore::{join, processor};
-use crate::sync::{AtomicBool, AtomicU8, AtomicUsize, Look, spin_loop};
+use crate::sync::{AtomicBool, AtomicUsize, Look, spin_loop};
 use crate::var::Var;
 
 /// A processor, and those who post to it.
@@ -32,8 +32,6 @@ enum Way {
     Demands,
     /// It takes what was posted in parts, and reminds itself of the rest.
     Parts,
-    /// By demands, and it is woken by a write to the word of its demands, too.
-    Watch,
 }
 
 impl Owner {
@@ -58,10 +56,7 @@ impl Owner {
                     done += self.take();
                 }
             } else if !self.attention.look_out(looks, || {}) {
-                match way {
-                    Way::Watch => self.attention.sleep_out(|state, is_demanded| self.watch(state, is_demanded)),
-                    Way::Demands | Way::Parts => self.sleep(),
-                }
+                self.sleep();
             }
         }
     }
@@ -76,19 +71,6 @@ impl Owner {
         while !self.take_interrupt() {
             let is_over = self.posters.load(Ordering::Acquire) == 0;
             assert!(!is_over || self.is_kicked.load(Ordering::Acquire), "who sleeps is woken for what was posted");
-            spin_loop();
-        }
-    }
-
-    /// Until there is a write to the word, or an interrupt comes; not at all if somebody wants something once it is watched.
-    fn watch(&self, state: &AtomicU8, is_demanded: &dyn Fn() -> bool) {
-        let watched = state.load(Ordering::Relaxed);
-        if is_demanded() {
-            return;
-        }
-        while state.load(Ordering::Relaxed) == watched && !self.take_interrupt() {
-            let is_over = self.posters.load(Ordering::Acquire) == 0;
-            assert!(!is_over || state.load(Ordering::Relaxed) != watched, "who watches is woken for what was posted");
             spin_loop();
         }
     }
@@ -130,22 +112,6 @@ fn two() {
 fn nothing_is_missed_by_who_goes_to_sleep() {
     one();
     two();
-}
-
-fn watched() {
-    posts("one posts to a processor that watches asleep", 1, 0, Way::Watch, None);
-    posts("two post to a processor that watches asleep", 2, 1, Way::Watch, Some(2));
-}
-
-/// A processor that watches the word of its demands asleep misses nothing, though nobody interrupts it then.
-#[test]
-fn nothing_is_missed_by_who_watches_asleep() {
-    watched();
-}
-
-#[test]
-fn watched_demand_without_release_and_acquire_is_caught() {
-    assert!(finds(Mistake::Weak("cross/attention.rs", Ordering::AcqRel), watched));
 }
 
 /// Who reminds itself sees all the same what others have posted before, and is told of the rest.
