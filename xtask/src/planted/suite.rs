@@ -2,19 +2,24 @@
 
 use std::ffi::OsString;
 use std::fmt;
+use std::fs;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 
 use super::weave::VARIABLE;
 
-/// A test that says nothing for so long hangs.
+/// A test that says nothing for so long hangs: of processor time, as a machine with other work lets tests wait.
 const PATIENCE: Duration = Duration::from_secs(150);
+/// So many times that of time, a test that waits for ever hangs, too, which takes no processor time.
+const LONGER: u32 = 8;
+/// The unit of times in Linux's files of processes.
+const TICKS_A_SECOND: u64 = 100;
 /// Kilobytes of memory that tests get: a list without end fills it.
 const MEMORY_KIB: u64 = 7 << 20;
 /// How many bytes of what a test says are read at once.
@@ -138,16 +143,40 @@ fn watch(child: &mut Child, patience: Duration) -> End {
         }
     });
     let mut said = String::new();
+    let (mut used_before, mut silent_since) = (Duration::ZERO, Instant::now());
     loop {
         match chunks.recv_timeout(patience) {
-            Ok(chunk) => said.push_str(&chunk),
-            Err(RecvTimeoutError::Timeout) => return End::Hung(unfinished(&said).unwrap_or_default()),
+            Ok(chunk) => {
+                said.push_str(&chunk);
+                used_before = used(child);
+                silent_since = Instant::now();
+            }
+            Err(RecvTimeoutError::Timeout) => {
+                let has_worked = used(child).saturating_sub(used_before) >= patience;
+                if has_worked || silent_since.elapsed() >= patience * LONGER {
+                    return End::Hung(unfinished(&said).unwrap_or_default());
+                }
+            }
             Err(RecvTimeoutError::Disconnected) => return last_word(&said),
         }
         if let Some(test) = said.lines().find_map(failed) {
             return End::Failed(test);
         }
     }
+}
+
+/// The processor time that a child has had; nothing if nobody says.
+fn used(child: &Child) -> Duration {
+    let stat = fs::read_to_string(format!("/proc/{}/stat", child.id())).unwrap_or_default();
+    ticks(&stat).map_or(Duration::ZERO, |ticks| Duration::from_millis(ticks * (1000 / TICKS_A_SECOND)))
+}
+
+/// User and system time, in ticks, from what Linux says of a process. Its name stands in parentheses, and can be anything.
+fn ticks(stat: &str) -> Option<u64> {
+    const USER: usize = 11;
+    let (_, behind_name) = stat.rsplit_once(')')?;
+    let mut fields = behind_name.split_whitespace().skip(USER).map(str::parse::<u64>);
+    Some(fields.next()?.ok()? + fields.next()?.ok()?)
 }
 
 /// What came of tests that have said all they had to say.
@@ -172,8 +201,6 @@ fn unfinished(said: &str) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Instant;
-
     use super::*;
 
     fn shell(script: &str) -> Child {
@@ -191,6 +218,12 @@ mod tests {
         child.kill().expect("it sleeps");
         child.wait().expect("it was started");
         assert!(begin.elapsed() < PATIENCE);
+    }
+
+    #[test]
+    fn processor_time_is_read() {
+        let stat = "7 (a) b) S 1 7 7 0 -1 4194304 106 0 0 0 250 50 0 0 20 0 1 0 100 1 1";
+        assert_eq!((ticks(stat), ticks("")), (Some(300), None));
     }
 
     #[test]

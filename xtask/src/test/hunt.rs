@@ -14,7 +14,7 @@ use crate::config::Chosen;
 pub const IMAGES: [&str; 6] = ["kickstart", "sigma0", "l4test", "pingpong", "storm", "drivers"];
 
 /// A boot that takes longer hangs.
-const PATIENCE: Duration = Duration::from_secs(200);
+const PATIENCE: Duration = Duration::from_secs(600);
 
 /// Where a bug can show.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
