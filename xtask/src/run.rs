@@ -144,10 +144,6 @@ pub fn run(args: &Args) -> Result<ExitCode> {
 
 /// Boots a machine, writes its trace into a file and prints what it comes to.
 fn traced(args: &Args, machine: &Machine, console: &Console, timeout: Option<Duration>, file: &Path) -> Result<Ended> {
-    // Whoever gave a file that cannot be written hears of it before the run.
-    if let Err(error) = File::create(file) {
-        usage!("cannot write {}: {error}; name another file", file.display());
-    }
     let kernel = &machine.modules[0].file;
     let with_symbols = kernel.with_extension("debug");
     let kernel = if with_symbols.is_file() { &with_symbols } else { kernel };
@@ -219,6 +215,12 @@ impl Plan {
         };
         if let Some(name) = &program {
             check_program(name)?;
+        }
+        // Whoever names a file that cannot be written hears of it before anything is built.
+        if let (Some(file), false) = (&args.trace, args.print) {
+            if let Err(error) = File::create(file) {
+                usage!("cannot write {}: {error}; name another file", file.display());
+            }
         }
         let file = |file: &Option<PathBuf>| file.as_deref().map(existing).transpose();
         Ok(Self {

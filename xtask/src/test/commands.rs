@@ -46,6 +46,8 @@ const WRONG: &[(&str, &[&str], &str)] = &[
     ("a_plugin_on_kvm", &["run", "--plugin", "Cargo.toml", "--accel", "kvm"], "leave out --accel kvm"),
     ("an_unknown_configuration", &["run", "--config", "nosuch"], "there are bench, debug, default"),
     ("a_configuration_of_a_kernel_that_is_built", &["run", "--config", "small", "--kernel", "Cargo.toml"], "leave out"),
+    ("a_trace_of_a_kernel_without_tracepoints", &["run", "--config", "small", "--trace", "x"], "say --config trace"),
+    ("a_trace_in_a_file_nowhere", &["run", "--trace", "no/such/folder/file"], "name another file"),
     ("figures_of_another_configuration", &["bench", "--config", "small", "--bless"], "leave out --config"),
     ("an_unknown_option_of_the_kernel", &["config", "set", "SMPP=y"], "there is SMP"),
     ("a_number_beyond_its_range", &["config", "set", "VERBOSE_INIT=y", "SMP_MAX_PROCS=256"], "it takes 1 to 255"),

@@ -14,7 +14,29 @@ pub fn name_of(record: &Record) -> String {
 pub fn arguments<'r>(record: &'r Record, who: &'r Who) -> impl Iterator<Item = (&'static str, String)> + 'r {
     let point = record.event().map(Event::point);
     let kinds = point.into_iter().flat_map(|point| point.args).zip(record.args);
-    kinds.filter(|((_, kind), _)| *kind != Kind::None).map(|((name, kind), word)| (name, shown(kind, word, who)))
+    let kinds = kinds.map(|((name, kind), word)| (name, kind_in(record, name, kind), word));
+    kinds.filter(|(_, kind, _)| *kind != Kind::None).map(|(name, kind, word)| (name, shown(kind, word, who)))
+}
+
+/// What an argument of this record is. What a system call returns hangs on the call: Ipc a sender, an error of its own kind and a
+/// tag, the others a word and an error.
+fn kind_in(record: &Record, name: &str, kind: Kind) -> Kind {
+    if record.event() != Some(Event::SyscallReturn) {
+        return kind;
+    }
+    let is_ipc = record.args[0] == Event::SyscallIpc as u64;
+    match name {
+        "result" if is_ipc => Kind::Thread,
+        "error" => {
+            if is_ipc {
+                Kind::IpcError
+            } else {
+                Kind::SysError
+            }
+        }
+        "tag" if !is_ipc => Kind::None,
+        _ => kind,
+    }
 }
 
 /// A word of this kind.
@@ -125,6 +147,18 @@ mod tests {
         let record = Record { event: Event::SmpIpi.number() as u16, args: [3, 9, 9, 9], ..Record::default() };
         assert_eq!(arguments(&record, &who).collect::<Vec<_>>(), [("processor", "3".to_owned())]);
         assert_eq!(name_of(&record), "SMP_IPI");
+        let back = |call: Event, word: u64, error: u64| {
+            let (event, args) = (Event::SyscallReturn as u16, [call as u64, word, error, 0]);
+            let record = Record { event, args, ..Record::default() };
+            arguments(&record, &who).map(|(name, text)| format!("{name} {text}")).collect::<Vec<_>>().join(", ")
+        };
+        let ipc = back(Event::SyscallIpc, ThreadId::global(0x3C, 2).raw(), 3);
+        assert_eq!(
+            ipc,
+            "call SYSCALL_IPC, result 3c.2, error Timeout in phase Receive, tag label 0x0, untyped 0, typed 0"
+        );
+        let other = back(Event::SyscallThreadControl, 0, 3);
+        assert_eq!(other, "call SYSCALL_THREAD_CONTROL, result 0x0, error InvalidSpace");
         let unknown = Record { event: 999, ..record };
         assert_eq!((name_of(&unknown), arguments(&unknown, &who).count()), ("event 999".to_owned(), 0));
     }
