@@ -97,7 +97,7 @@ pub struct Args {
     /// Plugin for QEMU, its arguments behind commas
     #[arg(long, value_name = "FILE[,ARGS]")]
     plugin: Option<String>,
-    /// Trace the kernel into a file for ui.perfetto.dev and chrome://tracing, and print a summary
+    /// Trace into a file for ui.perfetto.dev; print a summary
     #[arg(long, value_name = "FILE")]
     trace: Option<PathBuf>,
     /// Print the QEMU command line and stop
@@ -160,6 +160,9 @@ pub fn is_at_terminal() -> bool {
 
 /// Builds what these options name, for a machine that somebody else starts.
 pub fn machine(args: &Args) -> Result<Machine> {
+    if args.trace.is_some() {
+        usage!("a trace needs a run from its start to its end: leave out --trace, or say `cargo xtask run`");
+    }
     Plan::new(args)?.machine(args, accel(args)?)
 }
 
