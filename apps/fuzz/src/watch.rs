@@ -18,8 +18,8 @@ use crate::table::{self, OWN_UTCB, PLAYERS_MAX, Player, WILD, WILD_VERSIONS};
 
 /// Exit status if something is wrong.
 const STATUS_FAILURE: u8 = 1;
-/// Between two looks, microseconds: at least, and at most.
-const LOOK_US: (u64, u64) = (1000, 64_000);
+/// Between two looks.
+const LOOK: Time = Time::period_us(1000);
 /// Looks without a call of a player after which it is begun anew.
 const STILL_LOOKS: u32 = 3;
 /// Looks without a call of anybody after which something is wrong.
@@ -100,14 +100,12 @@ pub fn play(calls: u64) -> Done {
     }
     let mut watched = [Watched::default(); PLAYERS_MAX];
     let mut dead_looks = 0;
-    let mut look_us = LOOK_US.0;
     while done.calls < calls {
-        time::sleep(Time::period_us(look_us));
-        let Done { calls: before, lives } = done;
+        time::sleep(LOOK);
+        let before = done.calls;
         for player in Player::all() {
             look_at(player, &mut watched[player.index()], &mut done);
         }
-        look_us = next_look_us(look_us, done.lives - lives);
         dead_looks = if done.calls == before { dead_looks + 1 } else { 0 };
         if dead_looks > DEAD_LOOKS {
             fail("nobody makes a system call any more");
@@ -115,16 +113,6 @@ pub fn play(calls: u64) -> Done {
     }
     end_all();
     done
-}
-
-/// How long to wait for the next look if so many players were begun anew at the last one. Where processors of an emulator get
-/// little of the host, most have done nothing in between for want of time; begun anew all the time, they would never get any.
-fn next_look_us(look_us: u64, begun: u64) -> u64 {
-    let (shortest, longest) = LOOK_US;
-    match 4 * begun > Player::all().count() as u64 {
-        true => (2 * look_us).min(longest),
-        false => (look_us / 2).max(shortest),
-    }
 }
 
 /// What root knows of a player.
