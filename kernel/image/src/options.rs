@@ -35,7 +35,7 @@ fn loaders_memory(loaded: &kip::Loaded) -> LoadersMemory<'_> {
 pub unsafe fn read(loaded: &kip::Loaded) -> Options {
     let memory = loaders_memory(loaded);
     let parse = |complain: &mut dyn FnMut(kcore::options::Complaint<'_>)| {
-        config::BOOT_OPTIONS.of_boot(&memory, loaded.kip.boot_info, complain)
+        config::BOOT_OPTIONS.of_boot::<{ config::TRACEPOINTS }>(&memory, loaded.kip.boot_info, complain)
     };
     let options = parse(&mut |_| ());
     console::choose(options, screen(loaded, &memory).as_ref());

@@ -16,7 +16,7 @@ use khal::probe;
 
 use crate::console::{self, Console};
 use crate::symbols::{self, print_address};
-use crate::{KERNEL, area, config, kdb, trace};
+use crate::{KERNEL, area, config, kdb};
 
 /// Callers that are shown.
 const CALLERS: usize = 24;
@@ -98,8 +98,8 @@ fn tell(out: &mut Console, info: &PanicInfo<'_>) {
     let place = Place { ip, sp, thread: cpu.and_then(|cpu| cpu.current.get().thread()) };
     // What cannot be printed is not.
     let _ = print(out, &place, fault.map(|(_, _, registers)| registers));
-    if config::TRACEPOINTS {
-        trace::print_last(out);
+    if config::TRACEPOINTS && KERNEL.try_get().is_some() {
+        crate::trace::print_last(out);
     }
     if config::DEBUG {
         kdb::panicked(format_args!("{}", info.message()), &place);

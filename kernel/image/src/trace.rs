@@ -25,7 +25,7 @@ use crate::config::{DEBUG, MAX_CPUS, TRACEBUFFER, TRACEPOINTS};
 use crate::frame::Frame;
 use crate::machine::{DirectMap, HARDWARE, Hardware};
 use crate::stubs::Call;
-use crate::{KERNEL, area, console, kdb, trace_buffer};
+use crate::{KERNEL, area, kdb, trace_buffer};
 
 const RINGS: usize = if TRACEPOINTS { MAX_CPUS } else { 0 };
 const ROOT_WORDS: usize = if TRACEPOINTS { root::RINGS + RINGS } else { 0 };
@@ -193,9 +193,6 @@ fn take(event: Event, thread: Option<ThreadId>, args: Args) {
 /// are not too much for kernel memory; 0: as many as usual.
 pub fn start(clocks: Clocks, kmem: &Kmem, recorded: u64, pages: u16) {
     if !TRACEPOINTS {
-        if recorded != 0 {
-            console::line(format_args!("command line: trace is ignored: the kernel was built without tracepoints"));
-        }
         return;
     }
     let cpus = KERNEL.get().cpus.len();

@@ -161,7 +161,7 @@ pub const BUGS: &[Bug] = &[
         kind: Kind::Rights,
         file: hal!("common/tables/mod.rs"),
         after: "pub const fn leaf(self, frame: u64)",
-        old: "user: matches!(self, Self::UserCode | Self::UserConst),",
+        old: "user: matches!(self, Self::UserCode | Self::UserConst | Self::UserData),",
         new: "user: !matches!(self, Self::SpaceConst),",
         story: "pages of the kernel are open to user code",
     },

@@ -86,10 +86,17 @@ pub enum Complaint<'a> {
 
 impl Options {
     /// The options on the command line to which `boot_info`, a word of the kernel interface page, leads; nothing on the
-    /// way is trusted. What it does not say is as in `self`. `complain` is called for each thing that is wrong.
-    pub fn of_boot(self, memory: &impl Physical, boot_info: u64, mut complain: impl FnMut(Complaint<'_>)) -> Self {
+    /// way is trusted. What it does not say is as in `self`. `complain` is called for each thing that is wrong. A kernel knows
+    /// the names of tracepoints if it has them: `TRACES`.
+    pub fn of_boot<const TRACES: bool>(
+        self,
+        memory: &impl Physical,
+        boot_info: u64,
+        mut complain: impl FnMut(Complaint<'_>),
+    ) -> Self {
         let mut options = self;
-        let read = source::with_command_line(memory, boot_info, |line| options = self.parse(line, &mut complain));
+        let read =
+            source::with_command_line(memory, boot_info, |line| options = self.parse::<TRACES>(line, &mut complain));
         if let Err(error) = read {
             complain(Complaint::Unreadable(error));
         }
@@ -98,11 +105,11 @@ impl Options {
 
     /// The options on a command line, and those of `self` that it does not name. A first word without `=` that is no option is the kernel's file name, which some
     /// Multiboot loaders put there.
-    pub fn parse<'a>(self, line: &'a [u8], mut complain: impl FnMut(Complaint<'a>)) -> Self {
+    pub fn parse<'a, const TRACES: bool>(self, line: &'a [u8], mut complain: impl FnMut(Complaint<'a>)) -> Self {
         let mut options = self;
         let words = line.split(u8::is_ascii_whitespace).filter(|word| !word.is_empty());
         for (position, word) in words.enumerate() {
-            match options.set(word) {
+            match options.set::<TRACES>(word) {
                 Err(Complaint::Unknown(_)) if position == 0 && !word.contains(&b'=') => {}
                 Err(complaint) => complain(complaint),
                 Ok(()) => {}
@@ -111,7 +118,7 @@ impl Options {
         options
     }
 
-    fn set<'a>(&mut self, word: &'a [u8]) -> Result<(), Complaint<'a>> {
+    fn set<'a, const TRACES: bool>(&mut self, word: &'a [u8]) -> Result<(), Complaint<'a>> {
         let (name, value) = match word.iter().position(|byte| *byte == b'=') {
             Some(equals) => (&word[..equals], &word[equals + 1..]),
             None => (word, &b"yes"[..]),
@@ -129,8 +136,8 @@ impl Options {
             b"serial" => {
                 self.serial = SerialLine::parse(value).ok_or(Complaint::BadValue(word, SerialLine::VALUES))?;
             }
-            b"clock" => {
-                self.clock = clock(value).ok_or(Complaint::BadValue(word, "auto, pit, acpi or hpet"))?;
+            b"trace" | b"tracepages" if !TRACES => {
+                return Err(Complaint::BadValue(word, "nothing, as this kernel has no tracepoints"));
             }
             b"trace" => {
                 // The word alone means what the word yes would.
@@ -140,6 +147,9 @@ impl Options {
             b"tracepages" => {
                 let pages = number(value).filter(|pages| (1..=PAGES_MAX as u16).contains(pages));
                 self.trace_pages = pages.ok_or(Complaint::BadValue(word, "1 to 256"))?;
+            }
+            b"clock" => {
+                self.clock = clock(value).ok_or(Complaint::BadValue(word, "auto, pit, acpi or hpet"))?;
             }
             _ => return Err(Complaint::Unknown(word)),
         }
@@ -156,6 +166,10 @@ fn truth(value: &[u8]) -> Option<bool> {
     }
 }
 
+fn number(value: &[u8]) -> Option<u16> {
+    core::str::from_utf8(value).ok()?.parse().ok()
+}
+
 fn clock(value: &[u8]) -> Option<Clock> {
     match value {
         b"auto" => Some(Clock::Auto),
@@ -164,10 +178,6 @@ fn clock(value: &[u8]) -> Option<Clock> {
         b"hpet" => Some(Clock::Hpet),
         _ => None,
     }
-}
-
-fn number(value: &[u8]) -> Option<u16> {
-    core::str::from_utf8(value).ok()?.parse().ok()
 }
 
 fn mitigations(value: &[u8]) -> Option<Mitigations> {

@@ -2,6 +2,7 @@
 
 use kformats::console::{Outputs, SerialLine};
 use kformats::multiboot::{Error, Framebuffer, Physical, v1};
+use kformats::trace::{Event, Group};
 use l4_abi::{MemoryDescriptor, MemoryType, Word};
 
 use super::{Clock, Complaint, KnownMemory, Mitigations, Options, framebuffer, root_pointer};
@@ -11,9 +12,9 @@ const OFF: Options = Options {
     mitigations: Mitigations::Auto,
     outputs: Outputs::BOTH,
     serial: SerialLine::FIRST,
+    clock: Clock::Auto,
     trace: 0,
     trace_pages: 0,
-    clock: Clock::Auto,
 };
 const ON: Options = Options { io_fpages: true, ..OFF };
 const TRUTH: &str = "yes or no";
@@ -22,7 +23,7 @@ const TRUTH: &str = "yes or no";
 #[track_caller]
 fn check(line: &str, expected: Options, complaints: &[Complaint<'_>]) {
     let mut heard = Vec::new();
-    let options = Options::default().parse(line.as_bytes(), |complaint| heard.push(complaint));
+    let options = Options::default().parse::<true>(line.as_bytes(), |complaint| heard.push(complaint));
     assert_eq!((options, &heard[..]), (expected, complaints), "{line:?}");
 }
 
@@ -43,10 +44,26 @@ fn words_are_set_in_any_order() {
 #[test]
 fn unnamed_options_stay_as_they_are() {
     let chosen = Options { mitigations: Mitigations::Off, ..ON };
-    let with = |line: &'static str| chosen.parse(line.as_bytes(), |complaint| panic!("{complaint}"));
+    let with = |line: &'static str| chosen.parse::<true>(line.as_bytes(), |complaint| panic!("{complaint}"));
     assert_eq!(with("kernel"), chosen);
     assert_eq!(with("ioflexpages=no"), Options { io_fpages: false, ..chosen });
     assert_eq!(with("mitigations=full"), Options { mitigations: Mitigations::Full, ..chosen });
+}
+
+#[test]
+fn what_is_traced_is_a_list_of_names() {
+    let with = |trace, trace_pages| Options { trace, trace_pages, ..OFF };
+    check("kernel trace=all tracepages=256", with(Event::ALL, 256), &[]);
+    check("kernel trace trace=none", OFF, &[]);
+    check("trace=ipc,-IPC_ERROR", with(Group::Ipc.mask() & !Event::IpcError.bit(), 0), &[]);
+    for word in ["trace=", "trace=ipc,nothing", "tracepages", "tracepages=0", "tracepages=257", "tracepages=-1"] {
+        let values = if word.starts_with("tracep") { "1 to 256" } else { "all, none, or names of events" };
+        check(word, OFF, &[Complaint::BadValue(word.as_bytes(), values)]);
+    }
+    let mut heard = Vec::new();
+    let options = Options::default().parse::<false>(b"kernel trace=all", |complaint| heard.push(complaint));
+    let absent = Complaint::BadValue(b"trace=all", "nothing, as this kernel has no tracepoints");
+    assert_eq!((options, &heard[..]), (OFF, &[absent][..]));
 }
 
 #[test]
@@ -165,7 +182,7 @@ impl Memory {
     /// The options, and how many complaints there were.
     fn options(&self, boot_info: u64) -> (Options, usize) {
         let mut complaints = 0;
-        let options = Options::default().of_boot(self, boot_info, |complaint| {
+        let options = Options::default().of_boot::<true>(self, boot_info, |complaint| {
             complaints += 1;
             assert!(complaint.to_string().len() < 400, "{complaint}");
         });

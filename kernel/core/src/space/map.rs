@@ -20,11 +20,11 @@ use super::roots::RootSizes;
 use super::tables::Mapped;
 use super::{PAGE_SIZE, Place, Slot, Space, Spaces, access_of, low_bits, spend};
 use crate::lock::{Held, rank};
-use crate::trace::{Arg, Event, args};
 use crate::machine::{Mmu, NoMemory, NodeRef, SpaceRef};
 use crate::mapdb::{
     Kept, LEVEL_MAX, MapCursor, NewMapping, Node, Origin, Phase, Progress, SUPERPAGE, TreeGuard, UnmapScope,
 };
+use crate::trace::{Arg, Event, args};
 
 /// A map or grant item on its way: the operands of [`Spaces::map`].
 #[derive(Clone, Copy, Debug)]

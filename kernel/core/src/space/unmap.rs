@@ -20,9 +20,9 @@ use l4_abi::{Fpage, Rights};
 
 use super::{PAGE_SIZE, Place, Space, Spaces, access_of, spend};
 use crate::lock::{Held, rank};
-use crate::trace::{Arg, Event, args};
 use crate::machine::{Mmu, NodeRef, SpaceRef};
 use crate::mapdb::{Kept, MapCursor, Node, Position, Progress, TreeGuard, UnmapScope, merge};
+use crate::trace::{Arg, Event, args};
 
 /// Restarts after which a walk through a tree does not insist on it any more.
 const RESTARTS_MAX: u8 = 8;

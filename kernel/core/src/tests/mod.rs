@@ -81,6 +81,6 @@ mod start;
 mod strings;
 mod thread_control;
 #[cfg(not(feature = "explore"))]
-mod transfer;
-#[cfg(not(feature = "explore"))]
 mod trace;
+#[cfg(not(feature = "explore"))]
+mod transfer;
