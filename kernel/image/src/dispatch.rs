@@ -117,7 +117,7 @@ fn rest_later(here: &mut Here<'static, Hardware>) {
     rest(here);
 }
 
-/// Nobody is ready: looks out for others for a while, then sleeps. Both end with an interrupt, which enters the
+/// Nobody is ready: looks out for others for a while, then sleeps. Either ends with an interrupt, which enters the
 /// dispatcher anew, or with a demand. Returns if there is something to decide: whoever looked out many times would have a
 /// full stack otherwise.
 #[inline(always)]
@@ -157,20 +157,25 @@ fn look_out(here: &Here<'static, Hardware>) -> bool {
     here.cpu.attention.look_out(LOOKS, let_interrupts_in)
 }
 
-/// Nothing happens any more until an interrupt comes, or on processors that can wait for a write, until somebody wants
-/// something of this one: then others need not interrupt it. Returns if they do.
+/// Nothing happens any more until an interrupt comes.
 #[inline(never)]
-fn sleep(here: &Here<'static, Hardware>) {
+fn sleep(here: &Here<'static, Hardware>) -> ! {
     machine::arm_for_sleep(here.next_timeout());
     wheels::turn(Wheel::Idle);
     trace::point(Event::X86Hlt, || []);
-    if here.k.cpus.len() == 1 || !here.k.machine.features().contains(Features::MONITOR) {
+    if !here.k.machine.features().contains(Features::MONITOR) {
         wait_for_interrupt()
     }
-    // SAFETY: as in `wait_for_interrupt`; what is on the stack is not needed if an interrupt comes.
+    // SAFETY: as in `wait_for_interrupt`.
     let mut irq = unsafe { IrqOff::assume() };
-    // SAFETY: all processors have the features of the first.
-    here.cpu.attention.sleep_out(|state, is_demanded| unsafe { irq.wait_for_write(state, is_demanded) });
+    let attention = &here.cpu.attention;
+    loop {
+        // A demand wakes the processor while the interrupt for it is on its way, which enters the dispatcher anew: so whoever
+        // misses a write, as some processors and emulators do, misses nothing.
+        // SAFETY: all processors have the features of the first.
+        unsafe { irq.wait_for_write(attention, || attention.is_demanded()) };
+        irq.let_pending_in();
+    }
 }
 
 /// Waits for an interrupt, which enters the dispatcher anew.

@@ -475,7 +475,7 @@ fn kernel_line() -> Vec<u8> {
 
 fn kernel_options(bytes: &[u8]) {
     let mut complaints = 0;
-    let _ = kcore::options::Options::default().parse(bytes, |_| complaints += 1);
+    let _ = kcore::options::Options::default().parse::<true>(bytes, |_| complaints += 1);
     assert!(complaints <= bytes.len());
 }
 
@@ -513,8 +513,9 @@ mod tests {
         assert!(v1::Info::new(&Memory(&multiboot_1_memory()), 0).is_ok());
         assert!(v2::Info::new(&Memory(&multiboot_2_memory()), 0).is_ok());
         let start = start_memory();
-        let modules = pvh::Info::new(&Memory(&start), 0).expect("sound information").modules();
-        assert_eq!(modules.map(|modules| modules.filter(Result::is_ok).count()), Ok(3));
+        let start = Memory(&start);
+        let start = pvh::Info::new(&start, 0).expect("sound information");
+        assert_eq!(start.modules().map(|modules| modules.filter(Result::is_ok).count()), Ok(3));
         assert!(BootInfo::parse(&boot_records()).is_some());
         assert!(Options::parse(std::str::from_utf8(&kconfig_file()).expect("text")).is_ok());
         let tables = acpi_memory();

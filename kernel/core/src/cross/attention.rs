@@ -68,17 +68,6 @@ impl Attention {
         !self.stop_looking_out()
     }
 
-    /// The owner looks out until somebody wants something, and sleeps meanwhile. `sleep` is given the state, and what says
-    /// whether somebody does: having begun to watch the state's memory it asks that, and then sleeps until there is a write or
-    /// for a shorter time. What the owner does in an interrupt that comes meanwhile may end the lookout for good.
-    #[inline]
-    pub fn sleep_out(&self, mut sleep: impl FnMut(&AtomicU8, &dyn Fn() -> bool)) {
-        self.begin_to_look_out();
-        while !self.is_demanded() {
-            sleep(&self.0, &|| self.is_demanded());
-        }
-    }
-
     /// The owner looks out from now on, unless somebody wants something already.
     #[inline]
     fn begin_to_look_out(&self) {
@@ -111,48 +100,6 @@ mod tests {
         attention.give();
         attention.demand_of_oneself();
         assert!(attention.is_demanded() && !attention.demand());
-    }
-
-    /// Who sleeps while it looks out is not interrupted, and is woken by a demand whenever that comes.
-    #[test]
-    fn who_sleeps_while_it_looks_out_misses_nothing() {
-        #[derive(Clone, Copy, PartialEq, Debug)]
-        enum When {
-            BeforeTheWatch,
-            BeforeTheQuestion,
-            BeforeTheSleep,
-            Asleep,
-        }
-        for when in [When::BeforeTheWatch, When::BeforeTheQuestion, When::BeforeTheSleep, When::Asleep] {
-            for wakes in 1..4 {
-                let attention = Attention::new();
-                let mut sleeps = 0;
-                attention.sleep_out(|state, is_demanded| {
-                    sleeps += 1;
-                    let mut demand = |now| {
-                        if now == when && sleeps == wakes {
-                            assert!(!attention.demand(), "{when:?}: the processor sees it by itself");
-                        }
-                    };
-                    demand(When::BeforeTheWatch);
-                    // The watch begins: what is written from here on ends the sleep.
-                    let watched = state.load(Ordering::Relaxed);
-                    demand(When::BeforeTheQuestion);
-                    if is_demanded() {
-                        return;
-                    }
-                    demand(When::BeforeTheSleep);
-                    demand(When::Asleep);
-                    // Only a write or something that has nothing to do with it ends the sleep.
-                    assert!(sleeps < wakes || state.load(Ordering::Relaxed) != watched, "{when:?}: it sleeps on");
-                });
-                assert!(attention.is_demanded() && sleeps == wakes, "{when:?}: {sleeps} sleeps of {wakes}");
-            }
-        }
-        // What was demanded before is done first.
-        let attention = Attention::new();
-        assert!(attention.demand());
-        attention.sleep_out(|_, _| panic!("there is something to do"));
     }
 
     /// Who looks out is not interrupted, and misses nothing.

@@ -100,7 +100,7 @@ mod tests {
         check(PERIOD_MAX_FS + 1, None);
         check(u32::MAX, None);
         check(PERIOD_MAX_FS, Some((2, 2_500_000)));
-        check(69_841_279, Some((2, 3_579_545)));
+        check(69_841_279, Some((2, 3_579_544)));
         check(10_000_000, Some((5, 3_125_000)));
         for period in (1..PERIOD_MAX_FS).step_by(7919) {
             let rate = Rate::of_period(period).expect("a timer may have it");
