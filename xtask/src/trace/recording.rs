@@ -15,8 +15,8 @@ use crate::dump::memory::Memory;
 
 /// Bytes of a record.
 const LINE: usize = record::WORDS * WORD_BYTES as usize;
-/// Records of a processor that are kept: the newest. A viewer that shows more of them is slow.
-const KEPT: u64 = 1 << 20;
+/// Records of a processor that are kept: the newest. They make a file of 80 MB; viewers are slow with much more.
+const KEPT: u64 = 1 << 18;
 /// Records that are read back at a time.
 const BLOCK: u64 = 1 << 10;
 
