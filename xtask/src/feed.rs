@@ -145,7 +145,7 @@ fn feed(program: &Path, name: &str, args: &Args) -> Result<End> {
     for dir in [&corpus, &failures] {
         fs::create_dir_all(dir)?;
     }
-    let progress = Progress::start(&format!("feeding {name}"));
+    let progress = Progress::start(format!("feeding {name}"));
     let sound = command(program, name).env("FEED_SOUND", corpus.join("sound")).status()?;
     ensure!(sound.success(), "{name}: the sound input cannot be written");
     let mut command = command(program, name);

@@ -22,7 +22,7 @@ impl<M: Machine> Here<'_, M> {
     #[inline]
     pub fn page_fault(&mut self, thread: TcbRef, address: usize, access: Rights, ip: usize) -> Option<TcbRef> {
         self.trace_of(Event::PagefaultUser, thread, |k| {
-            [address as u64, ip as u64, access.bits().into(), k.utcb(thread).pager().arg()]
+            [address as u64, ip as u64, access.bits() as u64, k.utcb(thread).pager().arg()]
         });
         let next = self.fault_to_waiting_pager(thread, address, access, ip);
         if next.is_none() {

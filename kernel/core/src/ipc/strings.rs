@@ -274,7 +274,7 @@ impl<M: Machine> Here<'_, M> {
         }
         self.trace_of(Event::PagefaultTunnel, thread, |k| {
             let partner = if thread == sender { receiver } else { sender };
-            let (address, access) = (missing.address as u64, missing.access.bits().into());
+            let (address, access) = (missing.address as u64, missing.access.bits() as u64);
             [address, k.id_of(partner).arg(), access, k.utcb(thread).pager().arg()]
         });
         self.hand_over(carrier, thread, sender);

@@ -33,7 +33,7 @@ impl Hpet {
         const ADDRESS: usize = 44;
         const MEMORY: u8 = 0;
         let address = u64_at(table, ADDRESS).filter(|_| table[SPACE] == MEMORY)?;
-        let is_in_a_page = address % PAGE_BYTES <= PAGE_BYTES - REGISTER_BYTES && address.is_multiple_of(8);
+        let is_in_a_page = address % PAGE_BYTES <= PAGE_BYTES - REGISTER_BYTES && address % 8 == 0;
         (address != 0 && is_in_a_page).then_some(Self { address })
     }
 }

@@ -50,7 +50,7 @@ impl<'m> Mcfg<'m> {
 }
 
 fn window(entry: &[u8]) -> Option<Window> {
-    let base = u64_at(entry, 0).filter(|base| *base != 0 && base.is_multiple_of(BUS_BYTES))?;
+    let base = u64_at(entry, 0).filter(|base| *base != 0 && base % BUS_BYTES == 0)?;
     let (segment, first, last) = (u16_at(entry, 8)?, *entry.get(10)?, *entry.get(11)?);
     let count = u64::from(last.checked_sub(first)?) + 1;
     // The address is that of bus 0, be it among them or not.

@@ -8,8 +8,8 @@ pub fn hide() {
     const VALUE: u16 = 0x3D5;
     const CURSOR_START: u8 = 0x0A;
     const OFF: u8 = 1 << 5;
-    // SAFETY: the register says where in a character the cursor begins, and nothing else.
-    let (mut index, mut value) = unsafe { (Port::<u8>::new(INDEX), Port::<u8>::new(VALUE)) };
-    index.write(CURSOR_START);
-    value.write(OFF);
+    // SAFETY: the register that is chosen says where in a character the cursor begins, and nothing else.
+    unsafe { Port::<u8>::new(INDEX) }.write(CURSOR_START);
+    // SAFETY: as above.
+    unsafe { Port::<u8>::new(VALUE) }.write(OFF);
 }

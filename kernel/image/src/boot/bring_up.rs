@@ -40,7 +40,8 @@ use crate::interrupts::{self, Interrupts};
 use crate::machine::{DirectMap, HARDWARE, Hardware, local_apic, node_table, space_table};
 use crate::once::BootCell;
 use crate::trap::{entry, vector};
-use crate::{KERNEL, area, console, dispatch, kdb, kip, layout, machine, mitigations, options, stubs, task_state, trace,
+use crate::{
+    KERNEL, area, console, dispatch, kdb, kip, layout, machine, mitigations, options, stubs, task_state, trace,
     trace_buffer,
 };
 

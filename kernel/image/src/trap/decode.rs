@@ -11,8 +11,8 @@ use l4_abi::{
 use super::{Core, vector};
 use crate::frame::{Frame, frame};
 use crate::machine;
-use crate::trace;
 use crate::stubs::{Call, IPC_RETURN, call_at};
+use crate::trace;
 
 fn id(word: usize) -> ThreadId {
     ThreadId::from_raw(word as Word)
