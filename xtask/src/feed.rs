@@ -29,10 +29,11 @@ const LONGEST: usize = 8192;
 const PATIENCE: u64 = 10;
 
 /// The parsers: the targets of `tools/damage`.
-const PARSERS: [&str; 12] = [
+const PARSERS: [&str; 13] = [
     "elf",
     "multiboot_1",
     "multiboot_2",
+    "start_information",
     "acpi",
     "kernel_interface_page",
     "boot_information",
@@ -52,7 +53,7 @@ pub struct Args {
     /// Seconds for each
     #[arg(long, value_name = "N", default_value = "10", value_parser = clap::value_parser!(u64).range(1..))]
     seconds: u64,
-    /// What all choices follow from; with the same inputs before it the same run [default: 1]
+    /// What all choices follow from; with the same inputs before it the same run
     #[arg(long, value_name = "N", default_value = "1", value_parser = clap::value_parser!(u32).range(1..))]
     seed: u32,
     /// Feed the one parser that is named with this file alone

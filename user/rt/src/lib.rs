@@ -77,17 +77,18 @@ extern "C" fn begin() -> ! {
     exit(0)
 }
 
-/// Ends the program, and with it the machine. A console server hears of it, and does what it was told to; without one the
-/// status is said on the serial line, and the machine is switched off. If it stays on, an emulator that has a device for it
-/// ends with this status, and elsewhere the thread sleeps for ever.
+/// Ends the program, and with it the machine. A console server hears of it, and does what it was told to; without one an
+/// emulator that has a device for it ends with this status, and elsewhere the status is said on the serial line, and the
+/// machine is switched off. If it stays on, the thread sleeps for ever.
 pub fn exit(status: u8) -> ! {
     serial::flush();
-    if !console::tell_end(status) {
+    let is_told = console::tell_end(status);
+    arch::exit_emulator(status);
+    if !is_told {
         println!("l4-rt: {}{status}", console::ENDED);
         serial::flush();
         power::Power::find().off();
     }
-    arch::exit_emulator(status);
     l4::time::sleep_forever()
 }
 
