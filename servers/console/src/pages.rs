@@ -33,23 +33,25 @@ pub struct Pages {
     /// Lines that were ended, which is the number of the one that is being written.
     ended: usize,
     column: usize,
+    /// It was ended, too, and the next one begins with the next character: a page stays until there is more to show.
+    is_over: bool,
 }
 
 impl Pages {
     /// Nothing was printed, on pages of no size. All is zero, so that it takes no room in the program's file.
     pub const EMPTY: Self =
-        Self { lines: [[BLANK; COLUMNS_MAX]; LINES_KEPT], columns: 0, rows: 0, ended: 0, column: 0 };
+        Self { lines: [[BLANK; COLUMNS_MAX]; LINES_KEPT], columns: 0, rows: 0, ended: 0, column: 0, is_over: false };
 
     /// Has pages of this size from now on; what was printed is gone. Sizes out of reach count as the nearest.
     pub fn start(&mut self, rows: usize, columns: usize) {
         (self.rows, self.columns) = (rows.clamp(1, LINES_KEPT), columns.clamp(1, COLUMNS_MAX));
-        (self.ended, self.column) = (0, 0);
+        (self.ended, self.column, self.is_over) = (0, 0, false);
         self.lines[0] = [BLANK; COLUMNS_MAX];
     }
 
     /// Whether nothing was printed.
     pub fn is_empty(&self) -> bool {
-        (self.ended, self.column) == (0, 0)
+        (self.ended, self.column, self.is_over) == (0, 0, false)
     }
 
     /// Lines that are kept: whole pages.
@@ -90,24 +92,34 @@ impl Pages {
     /// print nothing.
     pub fn put(&mut self, character: u8) -> Change {
         match character {
-            b'\n' => self.end_line(),
+            b'\n' => {
+                let begun = self.begin_line();
+                self.is_over = true;
+                begun
+            }
             b'\t' => {
+                let begun = self.begin_line();
                 self.column = (self.column + 8) / 8 * 8;
-                Change::Nothing
+                begun
             }
             0..b' ' | 0x7F => Change::Nothing,
             _ => {
-                let ended = if self.column >= self.columns() { self.end_line() } else { Change::Nothing };
+                self.is_over |= self.column >= self.columns();
+                let begun = self.begin_line();
                 let (line, column) = (self.ended, self.column);
                 let kept = self.kept();
                 self.lines[line % kept][column] = character;
                 self.column += 1;
-                if ended == Change::Page { ended } else { Change::Cell { row: line % self.rows(), column } }
+                if begun == Change::Page { begun } else { Change::Cell { row: line % self.rows(), column } }
             }
         }
     }
 
-    fn end_line(&mut self) -> Change {
+    /// Begins the next line if the one before was ended.
+    fn begin_line(&mut self) -> Change {
+        if !core::mem::take(&mut self.is_over) {
+            return Change::Nothing;
+        }
         self.column = 0;
         let before = self.last();
         self.ended += 1;
@@ -148,7 +160,7 @@ mod tests {
     fn text_fills_page_after_page() {
         let mut pages = pages(3, 10);
         print(&mut pages, "one\ntwo\n\nfour\r\nlonger than ten\n");
-        assert_eq!((pages.first(), pages.last()), (0, 2));
+        assert_eq!((pages.first(), pages.last()), (0, 1), "a page that is full stays until there is more");
         assert_eq!(page(&pages, 0), ["one", "two", ""]);
         assert_eq!(page(&pages, 1), ["four", "longer tha", "n ten"]);
         assert_eq!(page(&pages, 2), ["", "", ""]);
@@ -162,7 +174,8 @@ mod tests {
         assert_eq!(print(&mut pages, "ab"), [cell(0, 0), cell(0, 1)]);
         assert_eq!(print(&mut pages, "\x07\x1b"), []);
         assert_eq!(print(&mut pages, "cd"), [cell(0, 2), cell(1, 0)]);
-        assert_eq!(print(&mut pages, "\nx"), [Change::Page, cell(0, 0)]);
+        assert_eq!(print(&mut pages, "\n"), []);
+        assert_eq!(print(&mut pages, "x"), [Change::Page]);
         assert_eq!(print(&mut pages, "\nabcd"), [cell(1, 0), cell(1, 1), cell(1, 2), Change::Page]);
         assert_eq!(print(&mut pages, "\ta"), [cell(1, 0)], "a tab beyond the end goes to the next line");
     }
@@ -173,10 +186,10 @@ mod tests {
         for i in 0..5000 {
             print(&mut pages, &format!("line {i}\n"));
         }
-        assert_eq!((pages.first(), pages.last()), (61, 100));
-        assert_eq!(page(&pages, 61)[0], "line 3050");
+        assert_eq!((pages.first(), pages.last()), (60, 99));
+        assert_eq!(page(&pages, 60)[0], "line 3000");
         assert_eq!(page(&pages, 99)[49], "line 4999");
-        assert_eq!(page(&pages, 60)[0], "");
+        assert_eq!(page(&pages, 59)[0], "");
     }
 
     #[test]

@@ -127,6 +127,10 @@ fn costs(lab: &Lab) -> Result<()> {
     Ok(())
 }
 
+/// What interrupts of the clock, which are no part of a message, may make of the mean of a thousand rounds, instructions. A
+/// tracepoint on the way would cost each message one at least.
+const INTERRUPTS: f64 = 0.1;
+
 /// In a kernel with tracepoints of which none is enabled, or none that messages make, each message of the fast path takes the
 /// instructions that it takes without.
 fn costs_of_tracepoints(lab: &Lab) -> Result<()> {
@@ -134,7 +138,8 @@ fn costs_of_tracepoints(lab: &Lab) -> Result<()> {
     for trace in ["none", "memory,interrupts,x86,threads"] {
         let traced = figures(lab, &Chosen::of(Some("trace"))?, &format!("trace={trace}"))?;
         for (with, without) in traced.iter().zip(&by_default) {
-            ensure!(with.mode == without.mode && with.value == without.value, "{with}, without tracepoints {without}");
+            let cost = (with.value - without.value).abs();
+            ensure!(with.mode == without.mode && cost < INTERRUPTS, "{with}, without tracepoints {without}");
         }
     }
     Ok(())
@@ -166,7 +171,7 @@ fn all_recorded(lab: &Lab) -> Result<()> {
         let ended = machine.boot(&Console::none(), Some(PATIENCE))?;
         ensure!(ended.end == End::Program(0), "{part}: {}\n{}", ended.end, boots::tail(&ended.console));
         check_line(&ended, " passed, 0 failed")?;
-        ensure!(part != "trace_buffer" || ended.console.contains(" 0 skipped"), "{}", boots::tail(&ended.console));
+        ensure!(part != "trace_buffer" || !ended.console.contains(" skipped"), "{}", boots::tail(&ended.console));
     }
     Ok(())
 }

@@ -382,9 +382,7 @@ fn start_clocks(irq: &mut IrqOff) -> (Clocks, By) {
         Clock::Hpet => Some(By::Hpet),
     };
     let Some((clocks, by)) = timer::calibrate(references, first, &mut apic, irq) else {
-        panic!(
-            "no clock to calibrate by: neither a PIT nor a timer of ACPI nor an HPET nor a frequency from the processor"
-        )
+        panic!("no clock to calibrate by: neither a PIT nor a timer of ACPI nor an HPET nor a known frequency")
     };
     assert!(clocks.tsc_khz > SLOWEST_TSC_KHZ, "the time-stamp counter is too slow: {} kHz", clocks.tsc_khz);
     (clocks, by)
