@@ -501,7 +501,7 @@ fn tracing(lab: &Lab, trace: &str) -> Result<Machine> {
 fn traced(lab: &Lab) -> Result<()> {
     let mut machine = tracing(lab, "all")?;
     machine.cpus = 2;
-    let keys = "rlRlttroot\rli5,21\rltai\rdipc\r\rDesyscall_ip\t\rr1\rl\x1b\
+    let keys = "rlRlttroot\rli5,21\rltai\rdipc\r\rDeSYSCALL_IP\t\rr1\rl\x1b\
         yd#8\r0\rcFipc\rsd#4\r0\rtipc_transfer\rsC0\rTroot\rsd#4\r0\rzsfall\rucRcrd#4\r0\r\x1bYg";
     let console = typed(&machine, keys)?;
     let tracepoints = [
