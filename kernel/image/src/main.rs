@@ -4,6 +4,8 @@
 //! [`dispatch`]er, or in a handler that [`trap`] called.
 #![no_std]
 #![no_main]
+// A machine word is as wide as `u64` at one of the two widths only.
+#![allow(clippy::unnecessary_cast)]
 
 mod area;
 mod boot;

@@ -130,9 +130,6 @@ fn word(index: usize) -> u64 {
 
 /// The ring of a processor, if it has one.
 pub fn ring_of(cpu: usize) -> Option<Ring> {
-    if cpu >= RINGS {
-        return None;
-    }
     Some(word(root::RINGS + cpu)).filter(|at| *at != 0).map(Ring)
 }
 
@@ -335,7 +332,7 @@ pub fn returned(event: Event, thread: TcbRef, frame: &Frame) {
         _ => frame.rax.get() as u64,
     };
     // Who deletes itself has no UTCB any more.
-    let error = if result == 0 && tcb.utcb.get() != 0 { tcb.utcb_in(HARDWARE.get()).error_code().into() } else { 0 };
+    let error = if result == 0 && tcb.utcb.get() != 0 { tcb.utcb_in(HARDWARE.get()).error_code() as u64 } else { 0 };
     take(Event::SyscallReturn, Some(tcb.id.get()), args([event.number() as u64, result, error]));
 }
 
@@ -351,9 +348,9 @@ pub fn ipc_returned(id: ThreadId, from: ThreadId, utcb: &Utcb) {
 #[inline(never)]
 fn note_ipc_returned(id: ThreadId, from: ThreadId, utcb: &Utcb) {
     let tag = utcb.tag();
-    let error = if tag.is_error() { utcb.error_code().into() } else { 0 };
+    let error = if tag.is_error() { utcb.error_code() as u64 } else { 0 };
     let call = Event::SyscallIpc.number() as u64;
-    take(Event::SyscallReturn, Some(id), args([call, from.arg(), error, tag.raw().into()]));
+    take(Event::SyscallReturn, Some(id), args([call, from.arg(), error, tag.raw() as u64]));
 }
 
 /// The call of Unmap of a thread ends.

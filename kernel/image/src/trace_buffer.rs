@@ -32,8 +32,11 @@ pub fn take(free: usize, mut frame: impl FnMut() -> Option<PhysAddr>) {
     if !TRACEBUFFER {
         return;
     }
-    let wanted = PAGES_MAX.min(free / PART_OF_MEMORY);
-    let taken = FRAMES.iter().take(wanted).map_while(|slot| Some(slot.store(frame()?.0, Relaxed))).count();
+    let mut fill = |slot: &AtomicU64| {
+        slot.store(frame()?.0, Relaxed);
+        Some(())
+    };
+    let taken = FRAMES.iter().take(free / PART_OF_MEMORY).map_while(&mut fill).count();
     PAGES.store(taken, Relaxed);
     if taken > 0 {
         set(header::MAGIC, MAGIC);

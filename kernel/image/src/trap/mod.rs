@@ -85,7 +85,7 @@ pub extern "C" fn ipc_elsewhere(receiver: usize, to: usize, from: usize, timeout
     let timeouts = Timeouts::from_raw(timeouts as Word);
     trace::point(Event::SyscallIpc, || {
         let tag = here.k.utcb(caller).tag().raw();
-        [to.arg(), from.arg(), timeouts.raw().into(), tag.into()]
+        [to.arg(), from.arg(), timeouts.raw() as u64, tag as u64]
     });
     if here.send_away(caller, (receiver, to), from, timeouts) {
         decide_without_running(here)
