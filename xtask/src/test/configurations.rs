@@ -129,7 +129,7 @@ fn costs(lab: &Lab) -> Result<()> {
 
 /// What interrupts of the clock, which are no part of a message, may make of the mean of a thousand rounds, instructions. A
 /// tracepoint on the way would cost each message one at least.
-const INTERRUPTS: f64 = 0.1;
+const INTERRUPTS: f64 = 1.0;
 
 /// In a kernel with tracepoints of which none is enabled, or none that messages make, each message of the fast path takes the
 /// instructions that it takes without.

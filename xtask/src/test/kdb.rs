@@ -10,7 +10,7 @@ use object::{Object, ObjectSection, ObjectSymbol};
 
 use super::boots::{self, PATIENCE};
 use super::media::{await_screen, watched, with_console};
-use super::{Case, Lab, configurations};
+use super::{Case, Lab};
 use crate::config::Chosen;
 use crate::monitor::Monitor;
 use crate::qemu::{Console, End, Ended, Input, Machine, Module, Typing};
@@ -37,8 +37,6 @@ pub fn cases() -> Vec<Case> {
         Case::new("kdb::three_keys_enter_beside_the_console_server", "Kernel debugger, stops", three_keys),
         Case::new("kdb::a_panic_shows_where_and_for_whom", "", panic),
         Case::new("kdb::tracepoints_are_recorded_and_shown", "", traced),
-        Case::new("kdb::tracepoints_stop", "", stops_at_tracepoints),
-        Case::new("kdb::a_panic_shows_the_last_events", "", last_events),
         Case::new("kdb::a_dump_shows_all_mistakes", "", from_a_dump),
         Case::new("kdb::gdb_finds_all_mistakes", "", in_gdb),
         Case::new("kdb::any_kernel_tells_what_went_wrong", "", astray),
@@ -549,47 +547,6 @@ fn traced(lab: &Lab) -> Result<()> {
         "0 events",
     ];
     check(&console, &trace)
-}
-
-/// The debugger is entered at an event, when the kernel has done what it was about.
-fn stops_at_tracepoints(lab: &Lab) -> Result<()> {
-    let config = configurations::chosen(&["DEBUG=y", "KDB_ON_STARTUP=y", "TRACEPOINTS=y"])?;
-    let dir = build::images(&["kernel"], &config)?;
-    let mut machine = machine(lab, "")?;
-    machine.modules[0] = Module::new(dir.join("kernel"));
-    let keys = "resyscall_thread_control\re\r\x1bgrlD\x1bltroot\rgg";
-    let console = typed(&machine, keys)?;
-    check(
-        &console,
-        &[
-            "processor 0: start ---",
-            "kdb/tracepoints> enable",
-            "processor 0: SYSCALL_THREAD_CONTROL ---",
-            "(root), user code at ip ",
-            "SYSCALL_THREAD_CONTROL       calls               1  stops",
-            "kdb/tracepoints> disableall",
-            "kdb> showtcb",
-            "breakpoint of a program deadlock ---",
-        ],
-    )
-}
-
-/// What happened last is on the console, before the debugger waits for keys.
-fn last_events(lab: &Lab) -> Result<()> {
-    let ended = boot(&tracing(lab, "all")?, &format!("{NO_PAGES}!y6y"), PROMPT)?;
-    let parts = [
-        "kernel panic: asked for in the debugger",
-        "marcona:    ",
-        " cpu 0 ",
-        " SYSCALL_RETURN call ",
-        " X86_BREAKPOINT ip 0x",
-        "marcona: processor 0, sp ",
-        "kdb> reset",
-    ];
-    check(&ended.console, &parts)?;
-    let lines = ended.console.lines().filter(|line| line.starts_with("marcona: ") && line.contains(" cpu 0 ")).count();
-    ensure!(lines == 16, "{lines} events\n{}", ended.console);
-    Ok(())
 }
 
 fn nothing_left(_: &Lab) -> Result<()> {
