@@ -44,7 +44,7 @@ pub struct Args {
     /// Kernel configuration, by name or file [default: the current one]
     #[arg(long, value_name = "NAME|FILE")]
     config: Option<String>,
-    /// What boots: pingpong, l4test, scale, debugger; -serial, -screen
+    /// Boots pingpong, l4test, scale, debugger; -serial, -screen
     #[arg(long, value_name = "ENTRY", default_value = "pingpong")]
     entry: String,
     /// How long the menu waits for a key before that
