@@ -126,9 +126,10 @@ impl Area {
     }
 }
 
-/// Leaves the boot stack for that of processor 0, which runs this and whose area was made; calls `next` there.
+/// Calls `next` on the empty stack of processor 0, which runs this and whose area was made. Whatever stack it is on is left,
+/// be it this one.
 pub fn enter_first(next: extern "C" fn() -> !) -> ! {
-    // SAFETY: the stack is there and unused; nothing on the present one is needed any more.
+    // SAFETY: the stack is there; nothing on it or on the present one is needed any more.
     unsafe {
         asm!(
             "mov rsp, {stack}",

@@ -37,6 +37,7 @@ pub fn cases() -> Vec<Case> {
         Case::new("kdb::three_keys_enter_beside_the_console_server", "Kernel debugger, stops", three_keys),
         Case::new("kdb::a_panic_shows_where_and_for_whom", "", panic),
         Case::new("kdb::tracepoints_are_recorded_and_shown", "", traced),
+        Case::new("kdb::a_panic_shows_the_last_events", "", last_events),
         Case::new("kdb::a_dump_shows_all_mistakes", "", from_a_dump),
         Case::new("kdb::gdb_finds_all_mistakes", "", in_gdb),
         Case::new("kdb::any_kernel_tells_what_went_wrong", "", astray),
@@ -547,6 +548,23 @@ fn traced(lab: &Lab) -> Result<()> {
         "0 events",
     ];
     check(&console, &trace)
+}
+
+/// What happened last is on the console, before the debugger waits for keys.
+fn last_events(lab: &Lab) -> Result<()> {
+    let ended = boot(&tracing(lab, "all")?, &format!("{NO_PAGES}!y6y"), PROMPT)?;
+    let parts = [
+        "kernel panic: asked for in the debugger",
+        "marcona: processor 0, sp ",
+        " cpu 0 ",
+        " SYSCALL_RETURN call ",
+        " X86_BREAKPOINT ip 0x",
+        "kdb> reset",
+    ];
+    check(&ended.console, &parts)?;
+    let lines = ended.console.lines().filter(|line| line.starts_with("marcona: ") && line.contains(" cpu 0 ")).count();
+    ensure!(lines == 16, "{lines} events\n{}", ended.console);
+    Ok(())
 }
 
 fn nothing_left(_: &Lab) -> Result<()> {

@@ -164,6 +164,11 @@ extern "C" fn complete_bring_up() -> ! {
         console::leave_screen();
     }
     others::let_them_go(cpus.len());
+    area::enter_first(first_dispatch)
+}
+
+/// The end of the boot, with all of the stack: what came before takes most of it, and the debugger needs it.
+extern "C" fn first_dispatch() -> ! {
     kdb::at_startup();
     dispatch::dispatch()
 }
