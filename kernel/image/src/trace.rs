@@ -198,7 +198,7 @@ pub fn start(clocks: Clocks, kmem: &Kmem, recorded: u64, pages: u16) {
     for cpu in 0..cpus {
         make_ring(kmem, cpu, pages);
     }
-    set_root_word(root::TSC_KHZ, clocks.tsc_khz);
+    set_root_word(root::TSC_KHZ, clocks.tsc_khz.get());
     set_root_word(root::RINGS_COUNT, RINGS as u64);
     set_root_word(root::LAYOUT, layout());
     set_root_word(root::MAGIC, root::MAGIC_WORD);

@@ -1,6 +1,7 @@
 //! The local APIC (Intel SDM 3A, Advanced Programmable Interrupt Controller), through its memory page or, in x2APIC mode,
 //! through model-specific registers.
 
+use core::num::NonZero;
 use core::ptr::NonNull;
 
 use crate::irq::IrqOff;
@@ -61,17 +62,19 @@ pub enum Divider {
 
 impl Divider {
     /// The divisor.
-    pub const fn divisor(self) -> u64 {
-        match self {
-            Self::By1 => 1,
-            Self::By2 => 2,
-            Self::By4 => 4,
-            Self::By8 => 8,
-            Self::By16 => 16,
-            Self::By32 => 32,
-            Self::By64 => 64,
-            Self::By128 => 128,
-        }
+    pub const fn divisor(self) -> NonZero<u64> {
+        const TWO: NonZero<u64> = NonZero::new(2).expect("it is not zero");
+        let power = match self {
+            Self::By1 => 0,
+            Self::By2 => 1,
+            Self::By4 => 2,
+            Self::By8 => 3,
+            Self::By16 => 4,
+            Self::By32 => 5,
+            Self::By64 => 6,
+            Self::By128 => 7,
+        };
+        TWO.saturating_pow(power)
     }
 }
 

@@ -1,6 +1,7 @@
 //! What this processor can do, by CPUID (Intel SDM 2A, CPUID; AMD APM 3, Appendix E).
 
 use core::fmt;
+use core::num::NonZero;
 
 use bitflags::bitflags;
 use raw_cpuid::{CpuId, CpuIdReader, Hypervisor};
@@ -167,11 +168,11 @@ impl fmt::Display for Features {
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct ClaimedClocks {
     /// The time-stamp counter, kHz.
-    pub tsc_khz: Option<u64>,
+    pub tsc_khz: Option<NonZero<u64>>,
     /// The local APIC's timer before its divider, kHz.
-    pub apic_khz: Option<u64>,
+    pub apic_khz: Option<NonZero<u64>>,
     /// The time-stamp counter to within a few MHz, kHz: the base frequency printed on the box.
-    pub tsc_about_khz: Option<u64>,
+    pub tsc_about_khz: Option<NonZero<u64>>,
 }
 
 impl ClaimedClocks {
@@ -181,18 +182,18 @@ impl ClaimedClocks {
     }
 
     fn decode<R: CpuIdReader>(cpuid: &CpuId<R>) -> Self {
-        let told = |hz_or_khz: u64| (hz_or_khz != 0).then_some(hz_or_khz);
         let hypervisor = cpuid.get_hypervisor_info();
         let tsc = cpuid.get_tsc_info();
-        let virtual_tsc = hypervisor.as_ref().and_then(|h| h.tsc_frequency()).and_then(|khz| told(khz.into()));
-        let virtual_apic = hypervisor.as_ref().and_then(|h| h.apic_frequency()).and_then(|khz| told(khz.into()));
-        let crystal_tsc = tsc.as_ref().and_then(|t| t.tsc_frequency()).and_then(|hz| told(hz / 1000));
-        let crystal = tsc.as_ref().and_then(|t| told(u64::from(t.nominal_frequency()) / 1000));
+        let virtual_tsc = hypervisor.as_ref().and_then(|h| h.tsc_frequency()).and_then(|khz| NonZero::new(khz.into()));
+        let virtual_apic =
+            hypervisor.as_ref().and_then(|h| h.apic_frequency()).and_then(|khz| NonZero::new(khz.into()));
+        let crystal_tsc = tsc.as_ref().and_then(|t| t.tsc_frequency()).and_then(|hz| NonZero::new(hz / 1000));
+        let crystal = tsc.as_ref().and_then(|t| NonZero::new(u64::from(t.nominal_frequency()) / 1000));
         let base = cpuid.get_processor_frequency_info().map(|i| u64::from(i.processor_base_frequency()) * 1000);
         Self {
             tsc_khz: virtual_tsc.or(crystal_tsc),
             apic_khz: virtual_apic.or(crystal),
-            tsc_about_khz: base.and_then(told),
+            tsc_about_khz: base.and_then(NonZero::new),
         }
     }
 }
@@ -331,8 +332,12 @@ mod tests {
 
     #[test]
     fn clocks_are_claimed_by_crystal_or_hypervisor() {
-        let check = |leaves: &[_], tsc_khz, apic_khz, tsc_about_khz| {
-            let wanted = ClaimedClocks { tsc_khz, apic_khz, tsc_about_khz };
+        let check = |leaves: &[_], tsc: Option<u64>, apic: Option<u64>, tsc_about: Option<u64>| {
+            let wanted = ClaimedClocks {
+                tsc_khz: tsc.and_then(NonZero::new),
+                apic_khz: apic.and_then(NonZero::new),
+                tsc_about_khz: tsc_about.and_then(NonZero::new),
+            };
             assert_eq!(ClaimedClocks::decode(&processor(leaves)), wanted, "{leaves:x?}");
         };
         const VIRTUAL: (u32, u32, u32, u32, u32) = (1, 0, 0, 1 << 31, 0);

@@ -5,6 +5,7 @@
 
 use core::arch::asm;
 use core::fmt;
+use core::num::NonZero;
 
 use crate::apic::LocalApic;
 use crate::cpu::ClaimedClocks;
@@ -48,11 +49,9 @@ pub struct Scale {
 impl Scale {
     /// The factor `numerator / denominator`.
     ///
-    /// # Panics
-    /// If `denominator` is 0, or both are so far apart that the factor does not fit.
-    pub const fn new(numerator: u64, denominator: u64) -> Self {
-        assert!(denominator != 0, "a factor has a denominator");
-        let factor = ((numerator as u128) << 64).div_ceil(denominator as u128);
+    /// It fits always: 64 bits before the binary point are the numerator's.
+    pub const fn new(numerator: u64, denominator: NonZero<u64>) -> Self {
+        let factor = ((numerator as u128) << 64).div_ceil(denominator.get() as u128);
         Self { whole: (factor >> 64) as u64, fraction: factor as u64 }
     }
 
@@ -88,42 +87,40 @@ impl Scale {
     }
 }
 
+/// Microseconds of a millisecond, which is what a kilohertz counts by.
+const THOUSAND: NonZero<u64> = NonZero::new(1000).expect("it is not zero");
+
 /// How fast the clocks run.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Clocks {
     /// The time-stamp counter, kHz.
-    pub tsc_khz: u64,
+    pub tsc_khz: NonZero<u64>,
     /// The local APIC's timer before its divider, kHz.
-    pub apic_khz: u64,
+    pub apic_khz: NonZero<u64>,
 }
 
 impl Clocks {
     /// Microseconds per tick of the time-stamp counter.
     pub const fn tsc_to_us(self) -> Scale {
-        Scale::new(1000, self.tsc_khz)
+        Scale::new(THOUSAND.get(), self.tsc_khz)
     }
 
     /// Ticks of the time-stamp counter per microsecond.
     pub const fn us_to_tsc(self) -> Scale {
-        Scale::new(self.tsc_khz, 1000)
+        Scale::new(self.tsc_khz.get(), THOUSAND)
     }
 
     /// Ticks of the APIC timer, divided by `divisor`, per microsecond.
-    pub const fn us_to_apic(self, divisor: u64) -> Scale {
-        Scale::new(self.apic_khz, 1000 * divisor)
-    }
-
-    /// Ticks of the APIC timer, divided by `divisor`, per tick of the time-stamp counter.
-    pub const fn tsc_to_apic(self, divisor: u64) -> Scale {
-        Scale::new(self.apic_khz, self.tsc_khz * divisor)
+    pub const fn us_to_apic(self, divisor: NonZero<u64>) -> Scale {
+        Scale::new(self.apic_khz.get(), divisor.saturating_mul(THOUSAND))
     }
 
     /// The clocks from a measurement, which is off by a fraction of a percent, and from what the processor claims, which
     /// is exact or nonsense: a claim counts if the measurement agrees.
     fn settle(measured: Option<Clocks>, claimed: ClaimedClocks) -> Option<Clocks> {
         const TOLERANCE: u64 = 100;
-        let agreed = |measured: u64, claim: Option<u64>| match claim {
-            Some(claim) if claim.abs_diff(measured) <= measured / TOLERANCE => claim,
+        let agreed = |measured: NonZero<u64>, claim: Option<NonZero<u64>>| match claim {
+            Some(claim) if claim.get().abs_diff(measured.get()) <= measured.get() / TOLERANCE => claim,
             _ => measured,
         };
         match measured {
@@ -301,14 +298,15 @@ fn measure(reference: &mut Reference<'_>, apic: &LocalApic) -> Option<Clocks> {
     rates(from, to, reference.frequency_hz(), apic.divider().divisor())
 }
 
-/// `None` if the reference shows the same as before: a processor that was taken away for as long as it takes to come round.
-fn rates(from: Sample, to: Sample, frequency_hz: u64, apic_divisor: u64) -> Option<Clocks> {
+/// `None` if the reference shows the same as before, a processor that was taken away for as long as it takes to come round,
+/// or if one of the clocks does not count.
+fn rates(from: Sample, to: Sample, frequency_hz: u64, apic_divisor: NonZero<u64>) -> Option<Clocks> {
     let reference_ticks = u128::from(from.reference.wrapping_sub(to.reference));
     let khz = |ticks: u64| {
         let per_second = (u128::from(ticks) * u128::from(frequency_hz)).checked_div(reference_ticks)?;
-        Some((per_second / 1000) as u64)
+        NonZero::new((per_second / 1000) as u64)
     };
-    let apic_ticks = u64::from(from.apic.wrapping_sub(to.apic)) * apic_divisor;
+    let apic_ticks = u64::from(from.apic.wrapping_sub(to.apic)) * apic_divisor.get();
     Some(Clocks { tsc_khz: khz(to.tsc.wrapping_sub(from.tsc))?, apic_khz: khz(apic_ticks)? })
 }
 
@@ -344,12 +342,16 @@ fn sample_at_change(reference: &mut Reference<'_>, apic: &LocalApic) -> Option<S
 mod tests {
     use super::*;
 
+    const fn at(khz: u64) -> NonZero<u64> {
+        NonZero::new(khz).expect("a clock runs")
+    }
+
     const SPEEDS_KHZ: [u64; 7] = [24_000, 33_333, 1_000_000, 1_193_182, 2_112_000, 2_999_997, 5_800_001];
 
     #[test]
     fn products_are_rounded_as_asked() {
         let check = |numerator, denominator, x, floor, ceil| {
-            let scale = Scale::new(numerator, denominator);
+            let scale = Scale::new(numerator, at(denominator));
             assert_eq!((scale.floor(x), scale.ceil(x)), (floor, ceil), "{x} * {numerator} / {denominator}");
         };
         check(1, 1, 17, 17, 17);
@@ -362,17 +364,17 @@ mod tests {
 
     #[test]
     fn products_that_do_not_fit_saturate() {
-        let scale = Scale::new(3_000_000, 1000);
+        let scale = Scale::new(3_000_000, THOUSAND);
         assert_eq!(scale.ceil(u64::MAX), u64::MAX);
         assert_eq!(scale.floor(u64::MAX / 2), u64::MAX);
-        assert_eq!(Scale::new(3, 2).ceil(u64::MAX), u64::MAX);
-        assert_eq!(Scale::new(1, 1).ceil(u64::MAX), u64::MAX);
+        assert_eq!(Scale::new(3, at(2)).ceil(u64::MAX), u64::MAX);
+        assert_eq!(Scale::new(1, at(1)).ceil(u64::MAX), u64::MAX);
     }
 
     #[test]
     fn timer_of_32_bits_waits_as_long_as_it_can() {
         for apic_khz in SPEEDS_KHZ {
-            let scale = Clocks { tsc_khz: 1, apic_khz }.us_to_apic(2);
+            let scale = Clocks { tsc_khz: at(1), apic_khz: at(apic_khz) }.us_to_apic(at(2));
             let rows = [(0, 1), (1, scale.ceil(1)), (10_000, scale.ceil(10_000))];
             rows.into_iter()
                 .for_each(|(us, ticks)| assert_eq!(u64::from(scale.count_down(us)), ticks.max(1), "{us} us"));
@@ -395,7 +397,7 @@ mod tests {
     #[test]
     fn the_clock_has_reached_a_deadline_when_its_ticks_are_over() {
         for tsc_khz in SPEEDS_KHZ {
-            let clocks = Clocks { tsc_khz, apic_khz: tsc_khz };
+            let clocks = Clocks { tsc_khz: at(tsc_khz), apic_khz: at(tsc_khz) };
             for deadline_us in [0, 1, 2, 999, 1000, 123_457, 3_600_000_000, 86_400_000_000 * 365] {
                 let shown = clocks.tsc_to_us().floor(clocks.us_to_tsc().ceil(deadline_us));
                 assert!((deadline_us..=deadline_us + 1).contains(&shown), "{tsc_khz} kHz, {deadline_us} us: {shown}");
@@ -406,7 +408,7 @@ mod tests {
     #[test]
     fn the_clock_is_exact_for_the_first_minutes_and_never_behind() {
         for tsc_khz in SPEEDS_KHZ {
-            let scale = Clocks { tsc_khz, apic_khz: 1 }.tsc_to_us();
+            let scale = Clocks { tsc_khz: at(tsc_khz), apic_khz: at(1) }.tsc_to_us();
             for ticks in (0..60).map(|second| second * tsc_khz * 1000 + second % 7) {
                 assert_eq!(scale.floor(ticks), ticks * 1000 / tsc_khz, "{tsc_khz} kHz, {ticks} ticks");
             }
@@ -419,8 +421,12 @@ mod tests {
 
     #[test]
     fn claims_count_only_if_measured_too() {
-        let clocks = |tsc_khz, apic_khz| Clocks { tsc_khz, apic_khz };
-        let claims = |tsc_khz, apic_khz, tsc_about_khz| ClaimedClocks { tsc_khz, apic_khz, tsc_about_khz };
+        let clocks = |tsc, apic| Clocks { tsc_khz: at(tsc), apic_khz: at(apic) };
+        let claims = |tsc: Option<_>, apic: Option<_>, tsc_about: Option<_>| ClaimedClocks {
+            tsc_khz: tsc.map(at),
+            apic_khz: apic.map(at),
+            tsc_about_khz: tsc_about.map(at),
+        };
         let check = |measured, claimed, settled| assert_eq!(Clocks::settle(measured, claimed), settled);
         let measured = Some(clocks(2_111_800, 24_010));
         check(measured, claims(None, None, None), measured);
@@ -454,8 +460,9 @@ mod tests {
         // 11931.82 PIT ticks are 10 ms.
         let to =
             Sample { reference: 1000u16.wrapping_sub(11_932), tsc: 35_000_000, apic: u32::MAX - 625_000, width: 0 };
-        let rates_to = |to| rates(from, to, pit::FREQUENCY_HZ, 16);
-        assert_eq!(rates_to(to), Some(Clocks { tsc_khz: 2_999_954, apic_khz: 999_984 }));
+        let rates_to = |to| rates(from, to, pit::FREQUENCY_HZ, at(16));
+        assert_eq!(rates_to(to), Some(Clocks { tsc_khz: at(2_999_954), apic_khz: at(999_984) }));
         assert_eq!(rates_to(Sample { reference: from.reference, ..to }), None, "it came round");
+        assert_eq!(rates_to(Sample { apic: from.apic, ..to }), None, "the timer of the APIC does not count");
     }
 }

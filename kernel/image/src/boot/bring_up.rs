@@ -180,7 +180,7 @@ fn greet(clocks: Clocks, by: By, processors: &Processors) {
     console::line(format_args!("built with {}", config::WORDS));
     console::line(format_args!(
         "{} MHz, {} KiB of kernel memory, absent: {}",
-        (clocks.tsc_khz + 500) / 1000,
+        (clocks.tsc_khz.get() + 500) / 1000,
         kernel.kmem.total() * 4,
         HARDWARE.get().features().missing()
     ));
@@ -389,7 +389,7 @@ fn start_clocks(irq: &mut IrqOff) -> (Clocks, By) {
     let Some((clocks, by)) = timer::calibrate(references, first, &mut apic, irq) else {
         panic!("no clock to calibrate by: neither a PIT nor a timer of ACPI nor an HPET nor a known frequency")
     };
-    assert!(clocks.tsc_khz > SLOWEST_TSC_KHZ, "the time-stamp counter is too slow: {} kHz", clocks.tsc_khz);
+    assert!(clocks.tsc_khz.get() > SLOWEST_TSC_KHZ, "the time-stamp counter is too slow: {} kHz", clocks.tsc_khz);
     (clocks, by)
 }
 
@@ -405,7 +405,7 @@ fn complete_kip(clocks: Clocks, numbers: ThreadNumbers, processors: usize) {
     let (start, end) = image_range();
     let findings = kip::Findings {
         processors,
-        processor_khz: (clocks.tsc_khz, clocks.apic_khz),
+        processor_khz: (clocks.tsc_khz.get(), clocks.apic_khz.get()),
         image: (start.0 as Word, end.0 as Word - 1),
         controllers,
         no_memory,
