@@ -164,7 +164,7 @@ fn costs_of_events(lab: &Lab) -> Result<()> {
 /// All tests of the trace buffer pass, and those of other chapters, while everything is recorded, also into that buffer.
 fn all_recorded(lab: &Lab) -> Result<()> {
     let config = Chosen::of(Some("trace"))?;
-    for part in ["trace_buffer", "ipc::"] {
+    for part in ["trace_buffer", "kip::", "ipc::"] {
         let mut machine = machine(lab, &config, "l4test", &format!("run={part}"))?;
         machine.modules[0].args = "trace=all".to_owned();
         machine.icount = true;
