@@ -2,13 +2,15 @@
 //!
 //! Each stands there twice: `NAME`, stripped, is booted; `NAME.debug` has the symbols.
 
+use std::collections::BTreeSet;
 use std::fs::{self, File, Permissions};
 use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
+use std::sync::Mutex;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use tempfile::Builder;
 
 use crate::cargo;
@@ -89,12 +91,19 @@ pub fn images(names: &[&str], config: &Chosen) -> Result<PathBuf> {
     Ok(configured)
 }
 
-/// Builds the kernel with this configuration, which is not the default. It has a folder of its own for what the compiler
-/// leaves, and a lock, as the next configuration takes the place of this one there.
+/// Builds the kernel with this configuration, which is not the default, unless this process has. It has a folder of its own
+/// for what the compiler leaves, and a lock, as the next configuration takes the place of this one there.
 fn kernel_in(dir: &Path, config: &Chosen) -> Result<()> {
+    static BUILT: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());
     let file = config.file()?;
+    let mut built = BUILT.lock().map_err(|_| anyhow!("another build ended too early"))?;
+    if built.contains(dir) {
+        return Ok(());
+    }
     let _lock = lock(&project::root().join(CONFIGURED_DIR))?;
-    images_in(dir, &[KERNEL], |command| configure(command, config, &file), &format!(" with {}", config.name))
+    images_in(dir, &[KERNEL], |command| configure(command, config, &file), &format!(" with {}", config.name))?;
+    built.insert(dir.to_owned());
+    Ok(())
 }
 
 /// Has cargo compile the kernel with this configuration.

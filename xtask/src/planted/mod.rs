@@ -230,8 +230,8 @@ fn build() -> Result<Suite> {
     copy(&tree)?;
     let mut command = project::cargo("test");
     command.args(["--no-run", "--package", "kcore", "--lib"]).current_dir(&tree);
-    // The crates of others are taken as they are; ours, which lie elsewhere, are kept apart.
-    command.env("CARGO_TARGET_DIR", project::root().join("target"));
+    // Cargo takes crates of a copy for those of the original, and would compile each anew after the other.
+    command.env("CARGO_TARGET_DIR", dir().join("target"));
     let report = cargo::build(&mut command, "planting bugs")?;
     if !report.ok {
         bail!("cannot build the core with its bugs:\n{}", report.text());

@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use anyhow::{Result, anyhow, ensure};
 
-use super::{Filter, Outcome, Tally, Verdict};
+use super::{Filter, Outcome, Outcomes, Verdict};
 use crate::build;
 use crate::cargo;
 use crate::config::Chosen;
@@ -46,11 +46,13 @@ pub struct Draw {
     pub schedules: Option<u64>,
 }
 
-/// Runs the tests of all crates.
-pub fn run(filter: &Filter, draw: Draw, tally: &mut Tally) -> Result<()> {
+/// Runs the tests of all crates. Those that execute code of the kernel build it after `wait`, which returns when nobody else
+/// does.
+pub fn run(filter: &Filter, draw: Draw, wait: &dyn Fn(), outcomes: &Outcomes) -> Result<()> {
     for suite in suites()?.filter(|suite| filter.may_take_from(suite.entry.name)) {
-        tally.progress.note(format!("host tests of {}", suite.entry.name));
-        run_suite(suite, draw, filter, tally)?;
+        run_suite(suite, draw, filter, wait)?.into_iter().for_each(|outcome| {
+            let _ = outcomes.send(outcome);
+        });
     }
     Ok(())
 }
@@ -81,24 +83,27 @@ fn list(suite: Suite, progress: &Progress) -> Result<(Vec<String>, Followed)> {
     Ok((names, listed))
 }
 
-fn run_suite(suite: Suite, draw: Draw, filter: &Filter, tally: &mut Tally) -> Result<()> {
+fn run_suite(suite: Suite, draw: Draw, filter: &Filter, wait: &dyn Fn()) -> Result<Vec<Outcome>> {
     let started = Instant::now();
+    let progress = Progress::start(format!("host tests of {}", suite.entry.name));
     let mut parser = Parser::new(suite.entry.name);
     let mut names: Vec<String> = suite.module().map(str::to_owned).into_iter().collect();
     if filter.is_set() {
-        let (all, listed) = list(suite, &tally.progress)?;
+        let (all, listed) = list(suite, &progress)?;
         let wanted = all.iter().filter(|name| filter.takes(name));
         names = wanted.filter_map(|name| parser.own(name)).map(str::to_owned).collect();
         if names.is_empty() {
-            return tally.enter(outcome_of_build(suite, listed, started));
+            return Ok(vec![outcome_of_build(suite, listed, started)]);
         }
     }
 
+    let mut built = None;
     let mut command = command(suite, draw);
     if suite.executes_the_kernel() {
         if names.is_empty() || names.iter().any(|name| name.contains(EXECUTES_THE_KERNEL.1)) {
-            let built = Chosen::by_default().and_then(|config| build::images(&["kernel"], &config)).map(drop);
-            tally.enter(Outcome::of_build("build::kernel", built, started))?;
+            wait();
+            let result = Chosen::by_default().and_then(|config| build::images(&["kernel"], &config)).map(drop);
+            built = Some(Outcome::of_build("build::kernel", result, started));
         }
         command.env("KCORE_IMAGE", project::image_dir().join("kernel.debug"));
         command.env("KCORE_FRESH_SEED", draw.seed.to_string());
@@ -107,10 +112,10 @@ fn run_suite(suite: Suite, draw: Draw, filter: &Filter, tally: &mut Tally) -> Re
         names.insert(0, "--exact".to_owned());
     }
     command.args(["--", "--show-output"]).args(names);
-    let ended = cargo::follow(&mut command, &tally.progress, |line| parser.enter(line))?;
+    let ended = cargo::follow(&mut command, &progress, |line| parser.enter(line))?;
     let has_failed = parser.outcomes.iter().any(|outcome| outcome.result == Verdict::Failed);
-    parser.outcomes.into_iter().try_for_each(|outcome| tally.enter(outcome))?;
-    if has_failed { Ok(()) } else { tally.enter(outcome_of_build(suite, ended, started)) }
+    let of_tests = (!has_failed).then(|| outcome_of_build(suite, ended, started));
+    Ok(built.into_iter().chain(parser.outcomes).chain(of_tests).collect())
 }
 
 impl Suite {

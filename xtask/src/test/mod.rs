@@ -34,7 +34,7 @@ use std::fs::File;
 use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::{Mutex, mpsc};
+use std::sync::{Mutex, OnceLock, mpsc};
 use std::thread;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
@@ -48,9 +48,6 @@ use crate::{build, qemu, tidy, usage};
 
 /// How lines begin that a test has to say also when it is passed.
 const NOTE: &str = "note: ";
-
-/// Boots at a time.
-const WORKERS: usize = 2;
 
 /// Options of `test`.
 #[derive(clap::Args)]
@@ -164,16 +161,8 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         failed: vec![],
     };
     let seed = args.seed.unwrap_or_else(fresh_seed);
-    host::run(&filter, host::Draw { seed, schedules: args.schedules }, &mut tally)?;
-    emulator(&filter, seed, &config, &mut tally)?;
-    for (name, check) in tidy::CHECKS {
-        let name = format!("tidy::{name}");
-        if filter.takes(&name) {
-            tally.progress.note(&name);
-            let started = Instant::now();
-            tally.enter(Outcome::of(name, tidy::as_test(*check), started))?;
-        }
-    }
+    let plan = Plan { filter, draw: host::Draw { seed, schedules: args.schedules }, config };
+    plan.run(&mut tally)?;
     Ok(tally.finish())
 }
 
@@ -337,49 +326,95 @@ pub fn fresh_seed() -> u64 {
     time.as_millis() as u64 % 1_000_000_000
 }
 
-/// Builds the images and runs what boots them.
-fn emulator(filter: &Filter, seed: u64, config: &Chosen, tally: &mut Tally) -> Result<()> {
-    let cases = cases().filter(|case| filter.takes(&case.name));
-    let jobs: VecDeque<Job> = l4test::jobs(filter).into_iter().chain(cases.map(Case::into_job)).collect();
-    if jobs.is_empty() {
-        return Ok(());
-    }
-    qemu::ensure()?;
-    tally.progress.println(&format!("what is drawn is drawn with --seed {seed}"));
-    tally.progress.note("building images");
-    let started = Instant::now();
-    let (lab, result) = match build::images(&project::images(), config) {
-        Ok(dir) => (Some(Lab { dir, seed, config: config.clone() }), Ok(())),
-        Err(error) => (None, Err(error)),
-    };
-    tally.enter(Outcome::of_build("build::x86_64", result, started))?;
-    // Older images would tell nothing about these sources.
-    lab.map_or(Ok(()), |lab| work(jobs, &lab, tally))
+/// What a call of the command runs. Two threads do it, as compilers and emulators rarely keep two processors busy: one
+/// begins with the tests on the host, one with the images; then both take boots, and at last the rules, one at a time.
+struct Plan {
+    filter: Filter,
+    draw: host::Draw,
+    config: Chosen,
 }
 
-/// Runs `jobs`, some at a time.
-fn work(jobs: VecDeque<Job>, lab: &Lab, tally: &mut Tally) -> Result<()> {
-    let jobs = Mutex::new(jobs);
-    let next = || jobs.lock().expect("no worker panics while it takes a job").pop_front();
-    thread::scope(|scope| {
-        let (sender, outcomes) = mpsc::channel();
-        for _ in 0..WORKERS {
-            let sender = sender.clone();
-            scope.spawn(move || {
-                while let Some(job) = next() {
-                    for outcome in job(lab) {
-                        // Nobody listens any more after an error of the tally.
-                        let _ = sender.send(outcome);
-                    }
-                }
-            });
+/// Where outcomes go, from any thread. Nobody listens any more after an error of the tally.
+type Outcomes = mpsc::Sender<Outcome>;
+
+impl Plan {
+    fn run(&self, tally: &mut Tally) -> Result<()> {
+        let cases = cases().filter(|case| self.filter.takes(&case.name));
+        let boots: VecDeque<Job> = l4test::jobs(&self.filter).into_iter().chain(cases.map(Case::into_job)).collect();
+        if !boots.is_empty() {
+            qemu::ensure()?;
+            tally.progress.println(&format!("what is drawn is drawn with --seed {}", self.draw.seed));
         }
-        drop(sender);
-        outcomes.into_iter().try_for_each(|outcome| {
-            tally.progress.note(format!("boots, last {}", outcome.test));
-            tally.enter(outcome)
+        let needs_images = !boots.is_empty();
+        let (boots, rules) = (Mutex::new(boots), Mutex::new(self.rules()));
+        // Set when the images are built or have failed to, or nobody needs them.
+        let lab = OnceLock::new();
+        let work = |outcomes: &Outcomes| {
+            if let Some(lab) = lab.wait() {
+                work_off(&boots, outcomes, |job| job(lab));
+            }
+            work_off(&rules, outcomes, |rule| rule());
+        };
+        thread::scope(|scope| {
+            let (sender, outcomes) = mpsc::channel();
+            let (lab, work, to_host) = (&lab, &work, sender.clone());
+            let host = scope.spawn(move || {
+                let wait = || {
+                    lab.wait();
+                };
+                let result = host::run(&self.filter, self.draw, &wait, &to_host);
+                work(&to_host);
+                result
+            });
+            scope.spawn(move || {
+                lab.get_or_init(|| if needs_images { self.build(&sender) } else { None });
+                work(&sender);
+            });
+            outcomes.into_iter().try_for_each(|outcome| {
+                tally.progress.note(format!("last {}", outcome.test));
+                tally.enter(outcome)
+            })?;
+            host.join().expect("the tests on the host do not panic here")
         })
-    })
+    }
+
+    /// Builds the images. Older ones would tell nothing about these sources.
+    fn build(&self, outcomes: &Outcomes) -> Option<Lab> {
+        let started = Instant::now();
+        let (dir, result) = match build::images(&project::images(), &self.config) {
+            Ok(dir) => (Some(dir), Ok(())),
+            Err(error) => (None, Err(error)),
+        };
+        let _ = outcomes.send(Outcome::of_build("build::x86_64", result, started));
+        dir.map(|dir| Lab { dir, seed: self.draw.seed, config: self.config.clone() })
+    }
+
+    /// The rules of the project that were asked for.
+    fn rules(&self) -> VecDeque<Rule> {
+        let named = tidy::CHECKS.iter().map(|(name, check)| (format!("tidy::{name}"), *check));
+        let wanted = named.filter(|(name, _)| self.filter.takes(name));
+        wanted
+            .map(|(name, check)| -> Rule {
+                Box::new(move || {
+                    let started = Instant::now();
+                    vec![Outcome::of(name, tidy::as_test(check), started)]
+                })
+            })
+            .collect()
+    }
+}
+
+/// A check of the sources.
+type Rule = Box<dyn FnOnce() -> Vec<Outcome> + Send>;
+
+/// Takes from `jobs` until none is left.
+fn work_off<T>(jobs: &Mutex<VecDeque<T>>, outcomes: &Outcomes, run: impl Fn(T) -> Vec<Outcome>) {
+    let next = || jobs.lock().expect("no worker panics while it takes a job").pop_front();
+    while let Some(job) = next() {
+        for outcome in run(job) {
+            let _ = outcomes.send(outcome);
+        }
+    }
 }
 
 #[cfg(test)]
