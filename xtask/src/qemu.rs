@@ -1,5 +1,6 @@
 //! The emulator: a machine as options, a boot as a supervised process, its end as a value.
 
+use std::collections::VecDeque;
 use std::ffi::OsString;
 use std::fmt;
 use std::io::{self, Read, Write};
@@ -375,22 +376,36 @@ pub enum Input {
     Typed(Typing),
 }
 
-/// Text to be typed. What has been typed and not been read is lost when a program sets up its line.
+/// Text to be typed, part after part. What has been typed and not been read is lost when a program sets up its line.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Typing {
-    /// The bytes.
-    pub text: Vec<u8>,
-    /// What the program says when it waits for all of the text. If that is not known, one byte is typed at a time,
-    /// whenever the program falls silent.
-    pub prompt: Option<&'static str>,
+    parts: VecDeque<Vec<u8>>,
+    /// What the program says when it waits for the next part. If that is not known, whenever the program falls silent.
+    prompt: Option<&'static str>,
+    /// Parts that have been typed.
+    typed: usize,
 }
 
 impl Typing {
-    /// Leaves what is typed at once and returns the rest.
-    fn split_off_later(&mut self) -> Option<Self> {
-        let now = if self.prompt.is_some() { self.text.len() } else { self.text.len().min(1) };
-        let later = Self { text: self.text.split_off(now), prompt: self.prompt };
-        (!later.text.is_empty()).then_some(later)
+    /// One byte at a time, whenever the program falls silent.
+    pub fn key_by_key(text: &[u8]) -> Self {
+        Self { parts: text.iter().map(|&key| vec![key]).collect(), prompt: None, typed: 0 }
+    }
+
+    /// All of the text when the program says `prompt`.
+    pub fn at(prompt: &'static str, text: impl Into<Vec<u8>>) -> Self {
+        Self::at_each(prompt, [text])
+    }
+
+    /// A text each time that the program says `prompt`.
+    pub fn at_each<T: Into<Vec<u8>>>(prompt: &'static str, texts: impl IntoIterator<Item = T>) -> Self {
+        Self { parts: texts.into_iter().map(Into::into).collect(), prompt: Some(prompt), typed: 0 }
+    }
+
+    /// What is to be typed now.
+    fn next_part(&mut self) -> Option<Vec<u8>> {
+        self.typed += 1;
+        self.parts.pop_front()
     }
 }
 
@@ -399,7 +414,7 @@ impl Typing {
 fn silence_before(typing: &Typing, text: &[u8]) -> Option<Duration> {
     let text = String::from_utf8_lossy(text);
     match typing.prompt {
-        Some(prompt) => text.contains(prompt).then_some(Duration::ZERO),
+        Some(prompt) => (text.matches(prompt).count() > typing.typed).then_some(Duration::ZERO),
         None if text.is_empty() => None,
         // Before its first word a program has not set up its line.
         None => Some(if has_program_spoken(&text) { SILENCE } else { LONG_SILENCE }),
@@ -637,11 +652,11 @@ impl Session {
     /// Types all that is due now.
     fn send_typing(&mut self) -> io::Result<()> {
         let Some((mut stdin, mut typing)) = self.typing.take() else { return Ok(()) };
-        let later = typing.split_off_later();
+        let Some(part) = typing.next_part() else { return Ok(()) };
         // A pipe holds more than is typed at once, so this does not wait for a guest that never reads. An emulator that
         // ends before it has read everything is no error of the typist.
-        let is_open = stdin.write_all(&typing.text).and_then(|()| stdin.flush()).is_ok();
-        self.typing = later.filter(|_| is_open).map(|later| (stdin, later));
+        let is_open = stdin.write_all(&part).and_then(|()| stdin.flush()).is_ok();
+        self.typing = (is_open && !typing.parts.is_empty()).then_some((stdin, typing));
         Ok(())
     }
 }
@@ -737,7 +752,7 @@ mod tests {
 
     #[test]
     fn keys_are_typed_when_the_program_itself_has_spoken() {
-        let key_by_key = Typing { text: b"ab".to_vec(), prompt: None };
+        let key_by_key = Typing::key_by_key(b"ab");
         let boot = "kickstart 0.1.0 (Marcona)\nmarcona: 1 processors\n";
         let check =
             |text: &str, expected| assert_eq!(silence_before(&key_by_key, text.as_bytes()), expected, "{text:?}");
@@ -748,20 +763,22 @@ mod tests {
         check(&format!("{boot}marmot\n"), Some(SILENCE));
         check(&format!("{boot}What now?"), Some(SILENCE));
         check(&format!("What now?\n{boot}"), Some(SILENCE));
-        let at_a_prompt = Typing { text: b"ab".to_vec(), prompt: Some("now?") };
-        assert_eq!(silence_before(&at_a_prompt, boot.as_bytes()), None);
-        assert_eq!(silence_before(&at_a_prompt, b"What now? "), Some(Duration::ZERO));
+        let mut at_a_prompt = Typing::at_each("now?", ["ab", "c"]);
+        let mut check_prompt = |text: &str, expected| {
+            assert_eq!(silence_before(&at_a_prompt, text.as_bytes()), expected, "{text}");
+            expected.and_then(|_| at_a_prompt.next_part())
+        };
+        assert_eq!(check_prompt(boot, None), None);
+        assert_eq!(check_prompt("What now? ", Some(Duration::ZERO)), Some(b"ab".to_vec()));
+        assert_eq!(check_prompt("What now? ab", None), None);
+        assert_eq!(check_prompt("What now? ab\nWhat now?", Some(Duration::ZERO)), Some(b"c".to_vec()));
     }
 
     #[test]
     fn keys_are_typed_one_by_one_without_a_prompt() {
-        let mut typing = Typing { text: b"ab".to_vec(), prompt: None };
-        let mut later = typing.split_off_later().expect("a second key");
-        assert_eq!((&typing.text[..], &later.text[..]), (&b"a"[..], &b"b"[..]));
-        assert_eq!(later.split_off_later(), None);
-        let mut at_once = Typing { text: b"ab".to_vec(), prompt: Some("now?") };
-        assert_eq!(at_once.split_off_later(), None);
-        assert_eq!(at_once.text, b"ab");
+        let mut typing = Typing::key_by_key(b"ab");
+        let parts = [(); 3].map(|()| typing.next_part());
+        assert_eq!(parts, [Some(b"a".to_vec()), Some(b"b".to_vec()), None]);
     }
 
     fn options(change: impl FnOnce(&mut Machine), input: Input) -> String {

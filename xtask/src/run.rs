@@ -235,7 +235,7 @@ impl Plan {
             modules: args.modules.iter().map(|text| module(text)).collect::<Result<_>>()?,
             plugin: args.plugin.as_deref().map(plugin).transpose()?,
             input: match &args.input {
-                Some(text) => Input::Typed(Typing { text: typed(text)?, prompt: None }),
+                Some(text) => Input::Typed(Typing::key_by_key(&typed(text)?)),
                 None if is_at_terminal() => Input::Terminal,
                 None => Input::Nothing,
             },

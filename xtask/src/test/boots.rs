@@ -383,7 +383,7 @@ fn wrong_kernel_options(lab: &Lab) -> Result<()> {
 
 /// One measurement, back to the menu, quit.
 fn menu(lab: &Lab) -> Result<()> {
-    let input = Input::Typed(Typing { text: b"2qq".to_vec(), prompt: Some("q: quit") });
+    let input = Input::Typed(Typing::at("q: quit", "2qq"));
     let machine = pingpong(lab, "max", 256, "menu mrs=0..0");
     let ended = machine.boot(&Console { input, ..Console::none() }, Some(PATIENCE))?;
     check_success(&ended)?;
@@ -397,7 +397,7 @@ pub fn drivers(lab: &Lab, kernel_args: &str) -> Result<()> {
     kernel_args.clone_into(&mut machine.modules[0].args);
     machine.modules[2] = Module::new(lab.image("drivers"));
     "ticks=20 busy".clone_into(&mut machine.modules[2].args);
-    let input = Input::Typed(Typing { text: b"abcq".to_vec(), prompt: Some("q ends") });
+    let input = Input::Typed(Typing::at("q ends", "abcq"));
     let ended = machine.boot(&Console { input, ..Console::none() }, Some(PATIENCE))?;
     check_success(&ended)?;
     for line in ["timer: 20 interrupts", "serial: 4 characters"] {
@@ -454,7 +454,7 @@ fn debugger_output(lab: &Lab) -> Result<()> {
 
 /// What is typed comes to a program that asks the kernel for it.
 fn debugger_input(lab: &Lab) -> Result<()> {
-    let input = Input::Typed(Typing { text: b"ab\nqz".to_vec(), prompt: Some("q ends") });
+    let input = Input::Typed(Typing::at("q ends", "ab\nqz"));
     let machine = l4test(lab, "max", "keys");
     let ended = machine.boot(&Console { input, ..Console::none() }, Some(PATIENCE))?;
     check_success(&ended)?;

@@ -81,7 +81,7 @@ fn check(lab: &Lab, sigma0: Sigma0, root: &str, args: &str) -> Result<()> {
 
 /// Three runs with 64 sizes of messages each, and back to the menu each time.
 fn pingpong(lab: &Lab, sigma0: Sigma0) -> Result<()> {
-    let input = Input::Typed(Typing { text: b"123q".to_vec(), prompt: Some("q: quit") });
+    let input = Input::Typed(Typing::at("q: quit", "123q"));
     let machine = machine(lab, sigma0, Some("pingpong"), "")?;
     let ended = machine.boot(&Console { input, ..Console::none() }, Some(PATIENCE))?;
     check_success(&ended)?;
@@ -106,7 +106,7 @@ fn instructions_without_words(row: &str) -> Option<f64> {
 
 /// The menu is read and written by breakpoints, as the kernel's debugger serves them.
 fn keys(lab: &Lab) -> Result<()> {
-    let input = Input::Typed(Typing { text: b"08q".to_vec(), prompt: Some("q: quit") });
+    let input = Input::Typed(Typing::at("q: quit", "08q"));
     let machine = machine(lab, Sigma0::Ours, Some("suite"), "menu")?;
     let ended = machine.boot(&Console { input, ..Console::none() }, Some(PATIENCE))?;
     check_success(&ended)?;

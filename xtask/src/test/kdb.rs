@@ -37,6 +37,7 @@ pub fn cases() -> Vec<Case> {
         Case::new("kdb::three_keys_enter_beside_the_console_server", "Kernel debugger, stops", three_keys),
         Case::new("kdb::a_panic_shows_where_and_for_whom", "", panic),
         Case::new("kdb::tracepoints_are_recorded_and_shown", "", traced),
+        Case::new("kdb::tracepoints_stop", "Kernel debugger, stops", stops_at_tracepoints),
         Case::new("kdb::a_panic_shows_the_last_events", "", last_events),
         Case::new("kdb::a_dump_shows_all_mistakes", "", from_a_dump),
         Case::new("kdb::gdb_finds_all_mistakes", "", in_gdb),
@@ -67,7 +68,10 @@ fn typed(machine: &Machine, keys: &str) -> Result<String> {
 }
 
 fn boot(machine: &Machine, keys: &str, prompt: &'static str) -> Result<Ended> {
-    let typing = Typing { text: keys.as_bytes().to_vec(), prompt: Some(prompt) };
+    boot_typing(machine, Typing::at(prompt, keys))
+}
+
+fn boot_typing(machine: &Machine, typing: Typing) -> Result<Ended> {
     machine.boot(&Console { input: Input::Typed(typing), ..Console::none() }, Some(PATIENCE))
 }
 
@@ -548,6 +552,29 @@ fn traced(lab: &Lab) -> Result<()> {
         "0 events",
     ];
     check(&console, &trace)
+}
+
+/// The debugger is entered at an event, when the kernel has done what it was about; keys that nobody reads are lost meanwhile.
+fn stops_at_tracepoints(lab: &Lab) -> Result<()> {
+    let mut machine = tracing(lab, "none")?;
+    // The breakpoint of the program, then the first message that it sends after that, then the end.
+    let typing = Typing::at_each(PROMPT, [&format!("{NO_PAGES}resyscall_ipc\re\r\x1bg"), "rlD\x1bltroot\rg"]);
+    machine.cpus = 1;
+    let ended = boot_typing(&machine, typing)?;
+    ensure!(ended.end == End::Program(0), "{}\n{}", ended.end, boots::tail(&ended.console));
+    check(
+        &ended.console,
+        &[
+            "breakpoint of a program deadlock ---",
+            "kdb/tracepoints> enable",
+            "processor 0: SYSCALL_IPC ---",
+            "user code at ip ",
+            " 0 SYSCALL_IPC                  calls               1  stops",
+            "kdb/tracepoints> disableall",
+            "kdb> showtcb",
+            "(root)",
+        ],
+    )
 }
 
 /// What happened last is on the console, before the debugger waits for keys.

@@ -34,7 +34,7 @@ use std::fs::File;
 use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::{Mutex, OnceLock, mpsc};
+use std::sync::{LazyLock, Mutex, mpsc};
 use std::thread;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
@@ -347,29 +347,25 @@ impl Plan {
         }
         let needs_images = !boots.is_empty();
         let (boots, rules) = (Mutex::new(boots), Mutex::new(self.rules()));
-        // Set when the images are built or have failed to, or nobody needs them.
-        let lab = OnceLock::new();
-        let work = |outcomes: &Outcomes| {
-            if let Some(lab) = lab.wait() {
-                work_off(&boots, outcomes, |job| job(lab));
+        let (sender, outcomes) = mpsc::channel();
+        // Who needs it first builds it, and the other waits.
+        let to_lab = sender.clone();
+        let lab = LazyLock::new(move || if needs_images { self.build(&to_lab) } else { None });
+        let work = |outcomes: Outcomes| {
+            if let Some(lab) = &*lab {
+                work_off(&boots, &outcomes, |job| job(lab));
             }
-            work_off(&rules, outcomes, |rule| rule());
+            work_off(&rules, &outcomes, |rule| rule());
         };
         thread::scope(|scope| {
-            let (sender, outcomes) = mpsc::channel();
             let (lab, work, to_host) = (&lab, &work, sender.clone());
             let host = scope.spawn(move || {
-                let wait = || {
-                    lab.wait();
-                };
+                let wait = || _ = LazyLock::force(lab);
                 let result = host::run(&self.filter, self.draw, &wait, &to_host);
-                work(&to_host);
+                work(to_host);
                 result
             });
-            scope.spawn(move || {
-                lab.get_or_init(|| if needs_images { self.build(&sender) } else { None });
-                work(&sender);
-            });
+            scope.spawn(move || work(sender));
             outcomes.into_iter().try_for_each(|outcome| {
                 tally.progress.note(format!("last {}", outcome.test));
                 tally.enter(outcome)
