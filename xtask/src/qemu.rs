@@ -379,45 +379,53 @@ pub enum Input {
 /// Text to be typed, part after part. What has been typed and not been read is lost when a program sets up its line.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Typing {
-    parts: VecDeque<Vec<u8>>,
-    /// What the program says when it waits for the next part. If that is not known, whenever the program falls silent.
+    parts: VecDeque<Part>,
+    /// How much the line had said when the part before was typed.
+    said: usize,
+}
+
+/// What is typed at once.
+#[derive(Clone, PartialEq, Eq, Debug)]
+struct Part {
+    text: Vec<u8>,
+    /// What the program says when it waits for this. If that is not known, it is typed when the program falls silent.
     prompt: Option<&'static str>,
-    /// Parts that have been typed.
-    typed: usize,
 }
 
 impl Typing {
     /// One byte at a time, whenever the program falls silent.
     pub fn key_by_key(text: &[u8]) -> Self {
-        Self { parts: text.iter().map(|&key| vec![key]).collect(), prompt: None, typed: 0 }
+        Self { parts: text.iter().map(|&key| Part { text: vec![key], prompt: None }).collect(), said: 0 }
     }
 
     /// All of the text when the program says `prompt`.
     pub fn at(prompt: &'static str, text: impl Into<Vec<u8>>) -> Self {
-        Self::at_each(prompt, [text])
+        Self { parts: VecDeque::new(), said: 0 }.then(prompt, text)
     }
 
-    /// A text each time that the program says `prompt`.
-    pub fn at_each<T: Into<Vec<u8>>>(prompt: &'static str, texts: impl IntoIterator<Item = T>) -> Self {
-        Self { parts: texts.into_iter().map(Into::into).collect(), prompt: Some(prompt), typed: 0 }
+    /// And then this text, when the program says `prompt` after the last one.
+    #[must_use]
+    pub fn then(mut self, prompt: &'static str, text: impl Into<Vec<u8>>) -> Self {
+        self.parts.push_back(Part { text: text.into(), prompt: Some(prompt) });
+        self
     }
 
-    /// What is to be typed now.
-    fn next_part(&mut self) -> Option<Vec<u8>> {
-        self.typed += 1;
-        self.parts.pop_front()
+    /// What is to be typed now that the line has said so many bytes.
+    fn next_part(&mut self, said: usize) -> Option<Vec<u8>> {
+        self.said = said;
+        self.parts.pop_front().map(|part| part.text)
     }
 }
 
 /// How long the line, which has said `text`, must be silent from now on before `typing` goes on; `None`: it must say
 /// something first.
 fn silence_before(typing: &Typing, text: &[u8]) -> Option<Duration> {
-    let text = String::from_utf8_lossy(text);
-    match typing.prompt {
-        Some(prompt) => (text.matches(prompt).count() > typing.typed).then_some(Duration::ZERO),
+    let said = |from: usize| String::from_utf8_lossy(text.get(from..).unwrap_or_default());
+    match typing.parts.front()?.prompt {
+        Some(prompt) => said(typing.said).contains(prompt).then_some(Duration::ZERO),
         None if text.is_empty() => None,
         // Before its first word a program has not set up its line.
-        None => Some(if has_program_spoken(&text) { SILENCE } else { LONG_SILENCE }),
+        None => Some(if has_program_spoken(&said(0)) { SILENCE } else { LONG_SILENCE }),
     }
 }
 
@@ -652,7 +660,7 @@ impl Session {
     /// Types all that is due now.
     fn send_typing(&mut self) -> io::Result<()> {
         let Some((mut stdin, mut typing)) = self.typing.take() else { return Ok(()) };
-        let Some(part) = typing.next_part() else { return Ok(()) };
+        let Some(part) = typing.next_part(self.text.len()) else { return Ok(()) };
         // A pipe holds more than is typed at once, so this does not wait for a guest that never reads. An emulator that
         // ends before it has read everything is no error of the typist.
         let is_open = stdin.write_all(&part).and_then(|()| stdin.flush()).is_ok();
@@ -763,21 +771,25 @@ mod tests {
         check(&format!("{boot}marmot\n"), Some(SILENCE));
         check(&format!("{boot}What now?"), Some(SILENCE));
         check(&format!("What now?\n{boot}"), Some(SILENCE));
-        let mut at_a_prompt = Typing::at_each("now?", ["ab", "c"]);
-        let mut check_prompt = |text: &str, expected| {
-            assert_eq!(silence_before(&at_a_prompt, text.as_bytes()), expected, "{text}");
-            expected.and_then(|_| at_a_prompt.next_part())
+        let mut at_prompts = Typing::at("now?", "ab").then("now?", "c");
+        let mut check_prompt = |text: &str, expected: Option<&str>| {
+            let due = silence_before(&at_prompts, text.as_bytes()).map(|silence| {
+                assert_eq!(silence, Duration::ZERO, "{text}");
+                at_prompts.next_part(text.len())
+            });
+            assert_eq!(due.flatten(), expected.map(|keys| keys.as_bytes().to_vec()), "{text}");
         };
-        assert_eq!(check_prompt(boot, None), None);
-        assert_eq!(check_prompt("What now? ", Some(Duration::ZERO)), Some(b"ab".to_vec()));
-        assert_eq!(check_prompt("What now? ab", None), None);
-        assert_eq!(check_prompt("What now? ab\nWhat now?", Some(Duration::ZERO)), Some(b"c".to_vec()));
+        check_prompt(boot, None);
+        check_prompt("What now? ", Some("ab"));
+        check_prompt("What now? ab", None);
+        check_prompt("What now? ab\nWhat now?", Some("c"));
+        check_prompt("What now? ab\nWhat now? What now?", None);
     }
 
     #[test]
     fn keys_are_typed_one_by_one_without_a_prompt() {
         let mut typing = Typing::key_by_key(b"ab");
-        let parts = [(); 3].map(|()| typing.next_part());
+        let parts = [(); 3].map(|()| typing.next_part(0));
         assert_eq!(parts, [Some(b"a".to_vec()), Some(b"b".to_vec()), None]);
     }
 

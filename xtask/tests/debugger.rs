@@ -22,7 +22,7 @@ impl Terminal {
     fn boot() -> Self {
         let pair = native_pty_system().openpty(SIZE).expect("the system has terminals");
         let mut command = CommandBuilder::new(env!("CARGO_BIN_EXE_xtask"));
-        command.args(["run", "deadlock", "--config", "kdb"]);
+        command.args(["run", "deadlock", "--config", "trace"]);
         command.env("TERM", "xterm-256color");
         let child = pair.slave.spawn_command(command).expect("the tool starts");
         let screen = Arc::new(Mutex::new(vt100::Parser::new(SIZE.rows, SIZE.cols, 0)));

@@ -48,7 +48,7 @@ pub fn cases() -> Vec<Case> {
 
 /// A machine with the debugger in the kernel that boots the program with the three mistakes.
 pub fn machine(lab: &Lab, args: &str) -> Result<Machine> {
-    machine_with(lab, "kdb", args)
+    machine_with(lab, "trace", args)
 }
 
 /// The same, with a kernel of this configuration.
@@ -556,25 +556,25 @@ fn traced(lab: &Lab) -> Result<()> {
 
 /// The debugger is entered at an event, when the kernel has done what it was about; keys that nobody reads are lost meanwhile.
 fn stops_at_tracepoints(lab: &Lab) -> Result<()> {
-    let mut machine = tracing(lab, "none")?;
-    // The breakpoint of the program, then the first message that it sends after that, then the end.
-    let typing = Typing::at_each(PROMPT, [&format!("{NO_PAGES}resyscall_ipc\re\r\x1bg"), "rlD\x1bltroot\rg"]);
-    machine.cpus = 1;
-    let ended = boot_typing(&machine, typing)?;
-    ensure!(ended.end == End::Program(0), "{}\n{}", ended.end, boots::tail(&ended.console));
-    check(
-        &ended.console,
-        &[
-            "breakpoint of a program deadlock ---",
-            "kdb/tracepoints> enable",
-            "processor 0: SYSCALL_IPC ---",
-            "user code at ip ",
-            " 0 SYSCALL_IPC                  calls               1  stops",
-            "kdb/tracepoints> disableall",
-            "kdb> showtcb",
-            "(root)",
-        ],
-    )
+    let keys = format!("\x1b{NO_PAGES}rex86_apic_timer\re\r\x1bg");
+    // Escape breaks in at the runaway, and the next interrupt of its clock stops it again.
+    let typing = Typing::at("all is planted", keys).then("X86_APIC_TIMER ---", "rlD\x1bltrunaway\r6y");
+    let ended = boot_typing(&machine(lab, "wait")?, typing)?;
+    let parts = [
+        "break-in ---",
+        "kdb/tracepoints> enable",
+        "processor 0: X86_APIC_TIMER ---",
+        "(runaway), user code at ip ",
+        "X86_APIC_TIMER ",
+        " stops",
+        "kdb/tracepoints> disableall",
+        "kdb> showtcb",
+        "does      runs",
+        "kdb> reset",
+    ];
+    check(&ended.console, &parts)?;
+    ensure!(ended.end == End::Off, "{}", ended.end);
+    Ok(())
 }
 
 /// What happened last is on the console, before the debugger waits for keys.
@@ -595,7 +595,7 @@ fn last_events(lab: &Lab) -> Result<()> {
 }
 
 fn nothing_left(_: &Lab) -> Result<()> {
-    let (with, without) = (names_in("kdb")?, names_in("default")?);
+    let (with, without) = (names_in("trace")?, names_in("default")?);
     ensure!(with.0 > 50, "the debugger has {} functions: the names are not what this looks for", with.0);
     ensure!(without.0 == 0 && without.1 > 100, "{} of {} names are the debugger's", without.0, without.1);
     // Nor has it anything of the trace.

@@ -116,7 +116,7 @@ fn moves(who: Who, dest: Who, cpu: u16) -> Call<()> {
 /// X.2, Ipc, send: who begins to wait for a thread at the moment at which it is handed back meets it.
 #[test]
 fn who_queues_on_a_thread_that_is_handed_back_meets_it() {
-    for seed in 0..2000 {
+    for seed in 0..500 {
         let w = on_its_way(ThreadId::ANY);
         at_once(w, seed, vec![sends(B, A)]);
         expect(w, &format!("seed {seed}"), "x got from a; a got from 'b; b sent");
@@ -138,7 +138,7 @@ fn replies(who: Who) -> Call<()> {
 /// X.2, Schedule: a thread that is moved while it is away, or at the moment at which it is handed back, waits where it runs.
 #[test]
 fn thread_that_is_moved_while_it_is_handed_back_goes() {
-    for seed in 0..2000 {
+    for seed in 0..500 {
         for cpu in [1, 2] {
             let w = apart();
             play(w, "x wait");
@@ -156,7 +156,7 @@ fn thread_that_is_moved_while_it_is_handed_back_goes() {
 /// Both at once, and back again; then everybody can be met where it is.
 #[test]
 fn moves_and_senders_at_once_lose_nobody() {
-    for seed in 0..1000 {
+    for seed in 0..500 {
         let w = on_its_way(ThreadId::ANY);
         w.place(C, 2);
         at_once(w, seed, vec![moves(R, A, 2), sends(B, A)]);

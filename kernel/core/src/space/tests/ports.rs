@@ -393,7 +393,7 @@ fn interleaved_steps_keep_the_invariants() {
         let world = World::new(&parts, 1);
         let mut random = Random::new(seed);
         let mut running: Vec<(Operation, MapCursor)> = Vec::new();
-        for round in 0..4000 {
+        for round in 0..1500 {
             while running.len() < 4 {
                 running.push((random_operation(&mut random), MapCursor::default()));
             }
