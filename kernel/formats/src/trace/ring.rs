@@ -43,9 +43,9 @@ impl Record {
 pub struct Ring(pub u64);
 
 impl Ring {
-    /// Where word `index` of its head is, one of [`head`].
+    /// Where word `index` of its head is, one of [`head`]; nowhere, if this is no ring.
     pub const fn head_word(self, index: usize) -> u64 {
-        self.0 + index as u64 * WORD_BYTES
+        self.0.wrapping_add(index as u64 * WORD_BYTES)
     }
 
     /// Makes the head of a ring of processor `processor` that has these pages, at most [`head::PAGES_MAX`] and at least one; they

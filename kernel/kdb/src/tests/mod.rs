@@ -2,12 +2,14 @@
 
 mod damage;
 mod machine;
+mod trace;
 
 use kcore::lock::Held;
 use kcore::machine::{CpuId, TcbRef};
 use kcore::mapdb::{MapCursor, Progress};
 use kcore::space::Transfer;
 use kcore::syscall::{SpaceControlArgs, ThreadControlArgs};
+use kformats::trace::Memory;
 use l4_abi::{Fpage, MapItem, MsgTag, Rights, ThreadId, Timeouts, UTCB_ALIGN_LOG2, Word};
 
 use crate::names::{Name, Named, Names};
@@ -41,6 +43,26 @@ impl Terminal for Script {
 pub struct Known {
     k: World,
     names: Names,
+    /// The kernel has tracepoints.
+    trace: Option<trace::Words>,
+}
+
+impl Known {
+    /// The threads of [`ring`] have names.
+    fn new(k: World) -> Self {
+        let names = Names::new();
+        for (who, name) in [(A, "alpha"), (B, "beta"), (C, "gamma")] {
+            names.give(Named::Thread(who.id()), Name::of(name.as_bytes()).expect("a name"), |_| true);
+        }
+        Self { k, names, trace: None }
+    }
+
+    /// What is printed when these keys are typed, and how the debugger was left.
+    fn type_keys(&mut self, keys: &[u8], state: &mut State) -> (String, Leave) {
+        let mut script = Script::new(keys);
+        let leave = Session::new(self.k, self, &mut script, state).run();
+        (script.text, leave)
+    }
 }
 
 impl Probe for Known {
@@ -70,6 +92,18 @@ impl Probe for Known {
     }
     fn disassemble(&self, code: &[u8], f: &mut dyn core::fmt::Write) -> Option<usize> {
         crate::disassemble(code, f)
+    }
+    fn trace_word(&self, index: usize) -> Option<u64> {
+        self.trace.as_ref()?.root_word(index)
+    }
+    fn set_trace_word(&self, index: usize, word: u64) -> bool {
+        self.trace.as_ref().is_some_and(|trace| trace.set_root_word(index, word))
+    }
+    fn ring_word(&self, at: u64) -> Option<u64> {
+        self.trace.as_ref()?.load(at)
+    }
+    fn set_ring_word(&self, at: u64, word: u64) -> bool {
+        self.trace.as_ref().is_some_and(|trace| trace.replace(at, word))
     }
 }
 
@@ -167,16 +201,9 @@ fn lend(k: World) {
     }
 }
 
-/// What is printed when these keys are typed, and how the debugger was left.
+/// See [`Known::type_keys`].
 pub fn type_keys(k: World, keys: &[u8], state: &mut State) -> (String, Leave) {
-    let names = Names::new();
-    for (who, name) in [(A, "alpha"), (B, "beta"), (C, "gamma")] {
-        names.give(Named::Thread(who.id()), Name::of(name.as_bytes()).expect("a name"), |_| true);
-    }
-    let mut known = Known { k, names };
-    let mut script = Script::new(keys);
-    let leave = Session::new(k, &mut known, &mut script, state).run();
-    (script.text, leave)
+    Known::new(k).type_keys(keys, state)
 }
 
 #[track_caller]
@@ -258,19 +285,23 @@ fn long_output_comes_in_pages() {
     assert!(lines < 40, "a page, not {lines} lines");
 }
 
-/// No sequence of keys does harm, and each ends.
-#[test]
-fn any_keys_may_be_typed() {
-    let k = ring();
-    let seed = 0x2545_F491_4F6C_DD1Du64;
-    println!("seed {seed:#x}");
-    let mut state = seed;
-    let mut next = move || {
+/// Numbers from a fixed seed.
+fn numbers() -> impl FnMut() -> u64 {
+    let mut state = 0x2545_F491_4F6C_DD1Du64;
+    println!("seed {state:#x}");
+    move || {
         state ^= state << 13;
         state ^= state >> 7;
         state ^= state << 17;
         state
-    };
+    }
+}
+
+/// No sequence of keys does harm, and each ends.
+#[test]
+fn any_keys_may_be_typed() {
+    let k = ring();
+    let mut next = numbers();
     const LIKELY: &[u8] = b"gac#tTwk/KqQSFpdDmMbsjU \r\r\r\x1b0123456789abcdefklnpwy\x7f\t?hIiVPlCNSm[ABq";
     let mut kept = State::new();
     for _ in 0..600 {
