@@ -101,14 +101,18 @@ fn kernel_in(dir: &Path, config: &Chosen) -> Result<()> {
         return Ok(());
     }
     let _lock = lock(&project::root().join(CONFIGURED_DIR))?;
-    images_in(dir, &[KERNEL], |command| configure(command, config, &file), &format!(" with {}", config.name))?;
+    let prepare = |command: &mut Command| {
+        command.env("CARGO_TARGET_DIR", project::root().join(CONFIGURED_DIR));
+        configure(command, config, &file);
+    };
+    images_in(dir, &[KERNEL], prepare, &format!(" with {}", config.name))?;
     built.insert(dir.to_owned());
     Ok(())
 }
 
 /// Has cargo compile the kernel with this configuration.
 fn configure(command: &mut Command, config: &Chosen, file: &Path) {
-    command.env(VARIABLE, file).env("CARGO_TARGET_DIR", project::root().join(CONFIGURED_DIR));
+    command.env(VARIABLE, file);
     if config.has_assertions() {
         for package in KERNEL_CRATES {
             command.args(["--config", &format!("profile.release.package.{package}.debug-assertions=true")]);
@@ -120,8 +124,8 @@ fn configure(command: &mut Command, config: &Chosen, file: &Path) {
 /// Compiles the kernel with this configuration as far as errors show, which does not take long.
 pub fn check_kernel(config: &Chosen) -> Result<()> {
     let file = config.file()?;
-    let _lock = lock(&project::root().join(CONFIGURED_DIR))?;
     let mut command = Toolchain::find()?.cargo("check");
+    let _lock = in_folder_of_configurations(&mut command)?;
     configure(&mut command, config, &file);
     command.args(["--package", KERNEL]);
     let report = cargo::build(&mut command, &format!("checking the kernel with {}", config.name))?;
@@ -129,6 +133,13 @@ pub fn check_kernel(config: &Chosen) -> Result<()> {
         bail!("{}", report.text());
     }
     Ok(())
+}
+
+/// Has cargo work in the folder of configurations, from which others are kept out as long as the result lives.
+pub fn in_folder_of_configurations(command: &mut Command) -> Result<File> {
+    let dir = project::root().join(CONFIGURED_DIR);
+    command.env("CARGO_TARGET_DIR", &dir);
+    lock(&dir)
 }
 
 /// Keeps other processes out of a folder as long as the result lives.

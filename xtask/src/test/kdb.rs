@@ -265,8 +265,8 @@ fn steps(lab: &Lab) -> Result<()> {
     check(&console, &["breakpoint of a program deadlock ---", "single step ---", "user code at ip ", "single step ---"])
 }
 
-/// At an instruction that the runaway executes again and again.
-fn hardware_breakpoint(lab: &Lab) -> Result<()> {
+/// Where the runaway jumps back, again and again.
+fn jump_of_the_runaway(lab: &Lab) -> Result<u64> {
     let bytes = std::fs::read(lab.image("deadlock.debug"))?;
     let elf = object::File::parse(&*bytes)?;
     let is_it = |name: &str| format!("{:#}", rustc_demangle::demangle(name)).ends_with("deadlock::run_away");
@@ -274,7 +274,12 @@ fn hardware_breakpoint(lab: &Lab) -> Result<()> {
     let code = elf.section_by_name(".text").and_then(|text| text.data_range(found.address(), 64).ok()?);
     // A jump two bytes back over a pause.
     let jump = code.and_then(|code| code.windows(2).position(|bytes| bytes == [0xEB, 0xFC]));
-    let at = found.address() + jump.context("the runaway has another loop")? as u64;
+    Ok(found.address() + jump.context("the runaway has another loop")? as u64)
+}
+
+/// At an instruction that the runaway executes again and again.
+fn hardware_breakpoint(lab: &Lab) -> Result<()> {
+    let at = jump_of_the_runaway(lab)?;
     let keys = format!("\x1b{NO_PAGES}b0\ri{at:x}\rgb0\rc6y");
     let ended = boot(&machine(lab, "wait")?, &keys, "all is planted")?;
     let met = format!("user code at ip {at:x}");
@@ -307,22 +312,23 @@ fn non_maskable(lab: &Lab) -> Result<()> {
     })
 }
 
+/// Whoever runs: the root task may be about to wait, or the runaway may have begun.
 fn break_in(lab: &Lab) -> Result<()> {
     let parts = [
         "processor 0: break-in ---",
-        "(runaway), user code at ip ",
+        ", user code at ip ",
         "RING of 3",
         "processor 0: runs",
         "(runaway)",
-        "runs",
         "kdb> showtcb",
-        "does      runs",
+        "thread 41.2 (runaway)",
         "kdb> disas",
         "jmp",
         "kdb> reset",
     ];
-    let ended =
-        boot(&machine(lab, "wait")?, &format!("\x1b{NO_PAGES}wqtrunaway\rUsrunaway\r\r4\r6y"), "all is planted")?;
+    let at = jump_of_the_runaway(lab)?;
+    let keys = format!("\x1b{NO_PAGES}wqtrunaway\rUsrunaway\r{at:x}\r4\r6y");
+    let ended = boot(&machine(lab, "wait")?, &keys, "all is planted")?;
     check(&ended.console, &parts)?;
     ensure!(ended.end == End::Off, "{}", ended.end);
     Ok(())
@@ -557,19 +563,19 @@ fn traced(lab: &Lab) -> Result<()> {
 /// The debugger is entered at an event, when the kernel has done what it was about; keys that nobody reads are lost meanwhile.
 fn stops_at_tracepoints(lab: &Lab) -> Result<()> {
     let keys = format!("\x1b{NO_PAGES}rex86_apic_timer\re\r\x1bg");
-    // Escape breaks in at the runaway, and the next interrupt of its clock stops it again.
+    // Escape breaks in, and the next interrupt of the clock stops whoever runs then.
     let typing = Typing::at("all is planted", keys).then("X86_APIC_TIMER ---", "rlD\x1bltrunaway\r6y");
     let ended = boot_typing(&machine(lab, "wait")?, typing)?;
     let parts = [
         "break-in ---",
         "kdb/tracepoints> enable",
         "processor 0: X86_APIC_TIMER ---",
-        "(runaway), user code at ip ",
+        ", user code at ip ",
         "X86_APIC_TIMER ",
         " stops",
         "kdb/tracepoints> disableall",
         "kdb> showtcb",
-        "does      runs",
+        "(runaway)",
         "kdb> reset",
     ];
     check(&ended.console, &parts)?;

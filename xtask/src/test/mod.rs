@@ -21,7 +21,6 @@ pub mod matrix;
 mod media;
 mod mitigations;
 mod panics;
-mod planted;
 mod servers;
 mod storm;
 mod trace;
@@ -299,7 +298,6 @@ fn cases() -> impl Iterator<Item = Case> {
         .chain(matrix::cases())
         .chain(media::cases())
         .chain(mitigations::cases())
-        .chain(planted::cases())
         .chain(isolation::cases())
         .chain(panics::cases())
         .chain(configurations::cases())

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Result;
 
 use super::Finding;
+use crate::build;
 use crate::cargo::{self, Report};
 use crate::packages::{self, Rust};
 use crate::progress::Progress;
@@ -41,15 +42,16 @@ pub fn host() -> Result<Vec<Finding>> {
         command.args(["--package", entry.name]);
     }
     let mut report = cargo::build(&mut command, "linting for the host")?;
+    // The programs of these packages need the bare machine.
+    let mut command = project::cargo("clippy");
+    command.args(["--lib", "--profile", "test"]);
     for entry in project::host_libraries()? {
-        // The programs of these packages need the bare machine.
-        let mut command = project::cargo("clippy");
-        command.args(["--lib", "--profile", "test", "--package", entry.name]);
-        let more = cargo::build(&mut command, "linting for the host")?;
-        report.ok &= more.ok;
-        report.diagnostics.extend(more.diagnostics);
-        report.log.extend(more.log);
+        command.args(["--package", entry.name]);
     }
+    let more = cargo::build(&mut command, "linting for the host")?;
+    report.ok &= more.ok;
+    report.diagnostics.extend(more.diagnostics);
+    report.log.extend(more.log);
     Ok(findings(report))
 }
 
@@ -63,6 +65,8 @@ pub fn bare_metal() -> Result<Vec<Finding>> {
     let toolchain = Toolchain::find()?;
     let driver = toolchain::clippy_driver(&toolchain.sysroot);
     let mut command = toolchain.cargo("check");
+    // Where configurations are checked: the compiler's own library is there already.
+    let _lock = build::in_folder_of_configurations(&mut command)?;
     match &driver {
         Ok(driver) => drop(command.env("RUSTC_WORKSPACE_WRAPPER", driver)),
         Err(error) => eprintln!("bare-metal crates are checked by the compiler alone: {error:#}"),
