@@ -171,7 +171,7 @@ fn nonsense_in_a_trace_does_no_harm() {
     let mut next = numbers();
     let typical = [0, 1, 2, 63, 64, RINGS[0], RINGS[1], RINGS[0] + PAGE, u64::MAX, 1 << 63];
     for _ in 0..300 {
-        let word = if next() % 4 == 0 { next() } else { typical[next() as usize % typical.len()] };
+        let word = if next().is_multiple_of(4) { next() } else { typical[next() as usize % typical.len()] };
         match next() % 3 {
             // The layout stays, or nothing more would be looked at.
             0 => _ = words(&known).set_root_word(root::TSC_KHZ + next() as usize % (root::RINGS), word),
