@@ -32,28 +32,31 @@ pub const OWN_UTCB: Word = 0x8000_0000;
 const STACK_WORDS: usize = 2048;
 /// Words that players send and receive as strings.
 const BUFFER_WORDS: usize = 1024;
+/// System calls between two looks of root's that can be: no processor makes more in some milliseconds.
+pub const CALLS_OF_A_LOOK_MAX: u64 = 1 << 20;
 /// System calls that are remembered.
 const LOG: usize = 6;
 /// Words of one of them.
 pub const LOG_WORDS: usize = 6;
 
-/// What a player has of its own: whole pages, to which no other space may write.
+/// What a player has of its own: whole pages, to which no other space may write. What a stranger receives may go beyond the end
+/// of its buffer: what root believes stands before that.
 #[repr(C, align(4096))]
 pub struct Block {
-    stack: [AtomicU64; STACK_WORDS],
-    /// What it sends and receives.
-    pub buffer: [AtomicU64; BUFFER_WORDS],
     /// System calls in this life.
     calls: AtomicU64,
     log: [[AtomicU64; LOG_WORDS]; LOG],
+    stack: [AtomicU64; STACK_WORDS],
+    /// What it sends and receives.
+    pub buffer: [AtomicU64; BUFFER_WORDS],
 }
 
 static BLOCKS: [Block; PLAYERS_MAX] = [const {
     Block {
-        stack: [const { AtomicU64::new(0) }; STACK_WORDS],
-        buffer: [const { AtomicU64::new(0) }; BUFFER_WORDS],
         calls: AtomicU64::new(0),
         log: [const { [const { AtomicU64::new(0) }; LOG_WORDS] }; LOG],
+        stack: [const { AtomicU64::new(0) }; STACK_WORDS],
+        buffer: [const { AtomicU64::new(0) }; BUFFER_WORDS],
     }
 }; PLAYERS_MAX];
 
@@ -210,8 +213,10 @@ impl Player {
 
     /// Where its stack begins.
     pub fn start_sp(self) -> Word {
+        const ALIGN: usize = 16;
         let stack = &self.block().stack;
-        (stack.as_ptr().expose_provenance() + size_of_val(stack) - size_of::<Word>()) as Word
+        let end = stack.as_ptr().expose_provenance() + size_of_val(stack);
+        (end / ALIGN * ALIGN - size_of::<Word>()) as Word
     }
 
     /// Whether the address is in what it has of its own, or in the arena: there it may write.

@@ -14,7 +14,7 @@ use l4_rt::{exit, println};
 use crate::call::KINDS;
 use crate::pager;
 use crate::player::{self, play as play_on};
-use crate::table::{self, OWN_UTCB, PLAYERS_MAX, Player, WILD, WILD_VERSIONS};
+use crate::table::{self, CALLS_OF_A_LOOK_MAX, OWN_UTCB, PLAYERS_MAX, Player, WILD, WILD_VERSIONS};
 
 /// Exit status if something is wrong.
 const STATUS_FAILURE: u8 = 1;
@@ -125,8 +125,10 @@ struct Watched {
 
 fn look_at(player: Player, watched: &mut Watched, done: &mut Done) {
     let calls = player.calls();
-    if calls > watched.counted {
-        done.calls += calls - watched.counted;
+    // A stranger may have received something over its count.
+    let more = calls.checked_sub(watched.counted).filter(|more| (1..=CALLS_OF_A_LOOK_MAX).contains(more));
+    if let Some(more) = more {
+        done.calls += more;
         *watched = Watched { counted: calls, still_looks: 0 };
         return;
     }
