@@ -17,8 +17,8 @@ use super::overlay::Overlay;
 use super::{Change, Mode, Running};
 use crate::tests::random::Random;
 
-/// Steps of the scheduler after which a schedule hangs.
-const STEPS_MAX: usize = 300_000;
+/// Steps of the scheduler after which a schedule hangs. Who grants all of a space takes a few hundred thousand.
+const STEPS_MAX: usize = 3_000_000;
 const STACK_BYTES: usize = 256 << 10;
 
 struct State {
