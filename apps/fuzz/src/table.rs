@@ -32,8 +32,6 @@ pub const OWN_UTCB: Word = 0x8000_0000;
 const STACK_WORDS: usize = 2048;
 /// Words that players send and receive as strings.
 const BUFFER_WORDS: usize = 1024;
-/// System calls between two looks of root's that can be: no processor makes more in some milliseconds.
-pub const CALLS_OF_A_LOOK_MAX: u64 = 1 << 20;
 /// System calls that are remembered.
 const LOG: usize = 6;
 /// Words of one of them.
@@ -213,6 +211,7 @@ impl Player {
 
     /// Where its stack begins.
     pub fn start_sp(self) -> Word {
+        // As the processor's ABI has it where a function begins: a word below a multiple.
         const ALIGN: usize = 16;
         let stack = &self.block().stack;
         let end = stack.as_ptr().expose_provenance() + size_of_val(stack);

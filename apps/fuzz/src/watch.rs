@@ -14,12 +14,14 @@ use l4_rt::{exit, println};
 use crate::call::KINDS;
 use crate::pager;
 use crate::player::{self, play as play_on};
-use crate::table::{self, CALLS_OF_A_LOOK_MAX, OWN_UTCB, PLAYERS_MAX, Player, WILD, WILD_VERSIONS};
+use crate::table::{self, OWN_UTCB, PLAYERS_MAX, Player, WILD, WILD_VERSIONS};
 
 /// Exit status if something is wrong.
 const STATUS_FAILURE: u8 = 1;
 /// Between two looks.
 const LOOK: Time = Time::period_us(1000);
+/// Calls of a player between two looks that can be: no processor makes more in some milliseconds.
+const CALLS_OF_A_LOOK_MAX: u64 = 1 << 20;
 /// Looks without a call of a player after which it is begun anew.
 const STILL_LOOKS: u32 = 3;
 /// Looks without a call of anybody after which something is wrong.
