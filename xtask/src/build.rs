@@ -75,13 +75,12 @@ fn names_with_symbols(names: &[&str]) -> impl Iterator<Item = String> {
 pub fn images(names: &[&str], config: &Chosen) -> Result<PathBuf> {
     let dir = project::image_dir();
     if config.is_default() || !names.contains(&KERNEL) {
-        let by_default = |command: &mut Command| {
-            command.env_remove(VARIABLE);
-        };
-        return images_in(&dir, names, by_default, "").map(|()| dir);
+        let mut command = Toolchain::find()?.cargo("build");
+        command.env_remove(VARIABLE);
+        return images_in(&dir, names, command, "").map(|()| dir);
     }
     let others: Vec<&str> = names.iter().copied().filter(|name| *name != KERNEL).collect();
-    images_in(&dir, &others, |_| (), "")?;
+    images_in(&dir, &others, Toolchain::find()?.cargo("build"), "")?;
     let configured = dir.join("config").join(config.key());
     kernel_in(&configured, config)?;
     let more = others.contains(&LOADER).then(|| PVH_LOADER.to_owned());
@@ -100,12 +99,10 @@ fn kernel_in(dir: &Path, config: &Chosen) -> Result<()> {
     if built.contains(dir) {
         return Ok(());
     }
-    let _lock = lock(&project::root().join(CONFIGURED_DIR))?;
-    let prepare = |command: &mut Command| {
-        command.env("CARGO_TARGET_DIR", project::root().join(CONFIGURED_DIR));
-        configure(command, config, &file);
-    };
-    images_in(dir, &[KERNEL], prepare, &format!(" with {}", config.name))?;
+    let mut command = Toolchain::find()?.cargo("build");
+    let _lock = in_folder_of_configurations(&mut command)?;
+    configure(&mut command, config, &file);
+    images_in(dir, &[KERNEL], command, &format!(" with {}", config.name))?;
     built.insert(dir.to_owned());
     Ok(())
 }
@@ -150,13 +147,11 @@ pub fn lock(dir: &Path) -> Result<File> {
     Ok(file)
 }
 
-/// Builds images into a folder, with whatever `prepare` adds to the command.
-fn images_in(dir: &Path, names: &[&str], prepare: impl FnOnce(&mut Command), how: &str) -> Result<()> {
+/// Builds images into a folder by `command`, which is cargo's and yet to be told which.
+fn images_in(dir: &Path, names: &[&str], mut command: Command, how: &str) -> Result<()> {
     if names.is_empty() {
         return Ok(());
     }
-    let mut command = Toolchain::find()?.cargo("build");
-    prepare(&mut command);
     for name in names {
         command.args(["--package", name]);
     }

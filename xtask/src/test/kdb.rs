@@ -85,6 +85,13 @@ fn check(console: &str, parts: &[&str]) -> Result<()> {
     Ok(())
 }
 
+/// Whether all of these are said, in this order, and the machine is reset or off in the end.
+fn check_reset(ended: &Ended, parts: &[&str]) -> Result<()> {
+    check(&ended.console, parts)?;
+    ensure!(ended.end == End::Off, "{}", ended.end);
+    Ok(())
+}
+
 fn ring(lab: &Lab) -> Result<()> {
     let console = typed(&machine(lab, "")?, "w/ring\rg")?;
     check(
@@ -284,9 +291,7 @@ fn hardware_breakpoint(lab: &Lab) -> Result<()> {
     let ended = boot(&machine(lab, "wait")?, &keys, "all is planted")?;
     let met = format!("user code at ip {at:x}");
     let set = format!("0: Instruction at {at:x}");
-    check(&ended.console, &["break-in ---", "0: not set", "hardware breakpoint 0 ---", "(runaway), ", &met, &set])?;
-    ensure!(ended.end == End::Off, "{}", ended.end);
-    Ok(())
+    check_reset(&ended, &["break-in ---", "0: not set", "hardware breakpoint 0 ---", "(runaway), ", &met, &set])
 }
 
 /// From outside, as soon as a program runs.
@@ -306,9 +311,7 @@ fn non_maskable(lab: &Lab) -> Result<()> {
         });
         let ended = boot.join().expect("a boot does not panic")?;
         asked.with_context(|| boots::tail(&ended.console))?;
-        check(&ended.console, &["non-maskable interrupt", "thread ", "processor 0: runs", "kdb> reset"])?;
-        ensure!(ended.end == End::Off, "{}", ended.end);
-        Ok(())
+        check_reset(&ended, &["non-maskable interrupt", "thread ", "processor 0: runs", "kdb> reset"])
     })
 }
 
@@ -329,9 +332,7 @@ fn break_in(lab: &Lab) -> Result<()> {
     let at = jump_of_the_runaway(lab)?;
     let keys = format!("\x1b{NO_PAGES}wqtrunaway\rUsrunaway\r{at:x}\r4\r6y");
     let ended = boot(&machine(lab, "wait")?, &keys, "all is planted")?;
-    check(&ended.console, &parts)?;
-    ensure!(ended.end == End::Off, "{}", ended.end);
-    Ok(())
+    check_reset(&ended, &parts)
 }
 
 /// A panic shows where it was, with names, and for whom the kernel worked; then one can look around, but not go on.
@@ -350,9 +351,7 @@ fn panic(lab: &Lab) -> Result<()> {
         "threads: sound",
         "kdb> reset",
     ];
-    check(&ended.console, &parts)?;
-    ensure!(ended.end == End::Off, "{}", ended.end);
-    Ok(())
+    check_reset(&ended, &parts)
 }
 
 /// The three mistakes in a dump of the memory, with a kernel that has no debugger: threads have numbers alone; and with one
@@ -578,9 +577,7 @@ fn stops_at_tracepoints(lab: &Lab) -> Result<()> {
         "(runaway)",
         "kdb> reset",
     ];
-    check(&ended.console, &parts)?;
-    ensure!(ended.end == End::Off, "{}", ended.end);
-    Ok(())
+    check_reset(&ended, &parts)
 }
 
 /// What happened last is on the console, before the debugger waits for keys.

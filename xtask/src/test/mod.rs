@@ -325,7 +325,7 @@ pub fn fresh_seed() -> u64 {
 }
 
 /// What a call of the command runs. Two threads do it, as compilers and emulators rarely keep two processors busy: one
-/// begins with the tests on the host, one with the images; then both take boots, and at last the rules, one at a time.
+/// begins with the tests on the host, one with the images; then both take one boot after another, and at last the rules.
 struct Plan {
     filter: Filter,
     draw: host::Draw,
@@ -353,7 +353,10 @@ impl Plan {
             if let Some(lab) = &*lab {
                 work_off(&boots, &outcomes, |job| job(lab));
             }
-            work_off(&rules, &outcomes, |rule| rule());
+            work_off(&rules, &outcomes, |(name, check)| {
+                let started = Instant::now();
+                vec![Outcome::of(name, tidy::as_test(check), started)]
+            });
         };
         thread::scope(|scope| {
             let (lab, work, to_host) = (&lab, &work, sender.clone());
@@ -383,23 +386,12 @@ impl Plan {
         dir.map(|dir| Lab { dir, seed: self.draw.seed, config: self.config.clone() })
     }
 
-    /// The rules of the project that were asked for.
-    fn rules(&self) -> VecDeque<Rule> {
+    /// The rules of the project that were asked for, with the names of their tests.
+    fn rules(&self) -> VecDeque<(String, tidy::Check)> {
         let named = tidy::CHECKS.iter().map(|(name, check)| (format!("tidy::{name}"), *check));
-        let wanted = named.filter(|(name, _)| self.filter.takes(name));
-        wanted
-            .map(|(name, check)| -> Rule {
-                Box::new(move || {
-                    let started = Instant::now();
-                    vec![Outcome::of(name, tidy::as_test(check), started)]
-                })
-            })
-            .collect()
+        named.filter(|(name, _)| self.filter.takes(name)).collect()
     }
 }
-
-/// A check of the sources.
-type Rule = Box<dyn FnOnce() -> Vec<Outcome> + Send>;
 
 /// Takes from `jobs` until none is left.
 fn work_off<T>(jobs: &Mutex<VecDeque<T>>, outcomes: &Outcomes, run: impl Fn(T) -> Vec<Outcome>) {
