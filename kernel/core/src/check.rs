@@ -129,7 +129,7 @@ impl<M: Machine> Kernel<'_, M> {
         hold(others.into_iter().all(is_thread), "links lead to threads", about)?;
         let is_cpu = |cpu: u16| usize::from(cpu) < self.cpus.len();
         hold(is_cpu(tcb.home.get()) && is_cpu(tcb.affinity.get()), "it is at a processor that there is", about)?;
-        let is_space = |space: Option<SpaceRef>| space.is_none_or(|space| self.spaces.view(space).is_some());
+        let is_space = |space: Option<SpaceRef>| space.is_none_or(|space| self.spaces.is_in_use(space));
         hold(is_space(tcb.space.get()), "its space is in use", about)
     }
 
@@ -158,9 +158,9 @@ impl<M: Machine> Kernel<'_, M> {
     /// Checks the lists of a processor and counts who is on them.
     fn check_lists(&self, here: CpuId, lists: &mut Lists) -> Checked {
         let about = About::Processor(here);
-        let marks = self.cpus[here.index()].ready.is_marked_well();
-        hold(marks, "a queue with members is marked, and no other", about)?;
-        for priority in self.ready_priorities(here) {
+        let queue = &self.cpus[here.index()].ready;
+        hold(queue.is_marked_well(), "a queue with members is marked, and no other", about)?;
+        for priority in queue.marked() {
             for thread in self.ready(here, priority) {
                 let thread = linked(thread, about)?;
                 let tcb = self.tcb(thread);

@@ -331,6 +331,11 @@ impl<M: Mmu> Spaces<'_, M> {
         self.table_of_spaces().backed().filter(|&space| self.get(space).is_used())
     }
 
+    /// Whether there is such a space.
+    pub fn is_in_use(&self, space: SpaceRef) -> bool {
+        self.space_at(space).is_some_and(Space::is_used)
+    }
+
     /// The space, if there is one.
     pub fn view(&self, space: SpaceRef) -> Option<SpaceView> {
         let slot: &Space = self.space_at(space)?;

@@ -64,15 +64,12 @@ impl ReadyQueue {
 
     /// The priorities that have members or a mark that they have, highest first.
     pub(crate) fn priorities(&self) -> impl Iterator<Item = u8> {
-        let words = self.words().map(|(first, present, marked)| (first, present | marked));
-        words.rev().flat_map(|(first, word)| {
-            let mut rest = word;
-            core::iter::from_fn(move || {
-                let highest = rest.checked_ilog2()?;
-                rest &= !(1 << highest);
-                Some((first + highest as usize) as u8)
-            })
-        })
+        from_words(self.words().map(|(first, present, marked)| (first, present | marked)))
+    }
+
+    /// The priorities that are marked, highest first.
+    pub(crate) fn marked(&self) -> impl Iterator<Item = u8> {
+        from_words(self.occupied.iter().enumerate().map(|(index, marks)| (index * WORD_BITS, marks.get() as u64)))
     }
 
     /// For each word of marks: the first priority in it, the bits of those that have members, and the marks.
@@ -164,13 +161,25 @@ impl ReadyQueue {
     /// Where they do not.
     pub fn check_invariants(&self, tcbs: &[Tcb]) {
         assert!(self.is_marked_well(), "queues with members are marked, and no others");
-        for priority in self.priorities() {
+        for priority in self.marked() {
             let list = self.list(tcbs, priority);
             for thread in core::iter::successors(list.first(), |&thread| list.after(thread)) {
                 assert_eq!(tcbs[thread.index()].priority.get(), priority, "priority of a queued thread");
             }
         }
     }
+}
+
+/// The priorities of which a bit is set, highest first, from words with the first priority of each.
+fn from_words(words: impl DoubleEndedIterator<Item = (usize, u64)>) -> impl Iterator<Item = u8> {
+    words.rev().flat_map(|(first, word)| {
+        let mut rest = word;
+        core::iter::from_fn(move || {
+            let highest = rest.checked_ilog2()?;
+            rest &= !(1 << highest);
+            Some((first + highest as usize) as u8)
+        })
+    })
 }
 
 #[cfg(test)]

@@ -107,7 +107,7 @@ impl Run {
         let (mut sights, mut done) = (Sights::new(), 0);
         for world in 0.. {
             let steps = (self.steps - done).min(STEPS_OF_A_WORLD);
-            let run = Self { seed: self.seed + world, steps, ..self };
+            let run = Self { seed: self.seed.wrapping_add(world), steps, ..self };
             let mut trace = Vec::with_capacity(steps);
             match watched(|| run.in_a_world(&mut trace)) {
                 Ok(seen) => seen.into_iter().for_each(|(sight, count)| *sights.entry(sight).or_default() += count),
