@@ -18,8 +18,8 @@ pub fn arguments<'r>(record: &'r Record, who: &'r Who) -> impl Iterator<Item = (
     kinds.filter(|(_, kind, _)| *kind != Kind::None).map(|(name, kind, word)| (name, shown(kind, word, who)))
 }
 
-/// What an argument of this record is. What a system call returns hangs on the call: Ipc a sender, an error of its own kind and a
-/// tag, the others a word and an error.
+/// What an argument of this record is. What a system call returns hangs on the call: Ipc a sender, an error of its own kind and
+/// the tag of what was received, the others a word and an error.
 fn kind_in(record: &Record, name: &str, kind: Kind) -> Kind {
     if record.event() != Some(Event::SyscallReturn) {
         return kind;
@@ -34,7 +34,7 @@ fn kind_in(record: &Record, name: &str, kind: Kind) -> Kind {
                 Kind::SysError
             }
         }
-        "tag" if !is_ipc => Kind::None,
+        "received" if !is_ipc => Kind::None,
         _ => kind,
     }
 }
@@ -155,7 +155,7 @@ mod tests {
         let ipc = back(Event::SyscallIpc, ThreadId::global(0x3C, 2).raw(), 3);
         assert_eq!(
             ipc,
-            "call SYSCALL_IPC, result 3c.2, error Timeout in phase Receive, tag label 0x0, untyped 0, typed 0"
+            "call SYSCALL_IPC, result 3c.2, error Timeout in phase Receive, received label 0x0, untyped 0, typed 0"
         );
         let other = back(Event::SyscallThreadControl, 0, 3);
         assert_eq!(other, "call SYSCALL_THREAD_CONTROL, result 0x0, error InvalidSpace");

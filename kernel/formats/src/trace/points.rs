@@ -167,7 +167,7 @@ points! {
         SyscallMemoryControl "SYSCALL_MEMORY_CONTROL" (control: Word, fpage: Fpage),
         /// A system call ends for the thread that is named: of Ipc the result is the sender and error an ErrorCode of Ipc, 0
         /// if there is none.
-        SyscallReturn "SYSCALL_RETURN" (call: Call, result: Word, error: Word, tag: Tag),
+        SyscallReturn "SYSCALL_RETURN" (call: Call, result: Word, error: Word, received: Tag),
     }
     Ipc {
         /// A message goes over; the tag is the one that arrives.
