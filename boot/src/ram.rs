@@ -166,6 +166,7 @@ pub(crate) fn kernel_memory(
 #[cfg(test)]
 mod tests {
     use arrayvec::ArrayVec;
+    use dice::Dice;
     use kformats::multiboot::Region;
 
     use super::{Busy, Extent, FOUR_GIB, MAX_REGIONS, MIB, Ram, Width, kernel_memory};
@@ -180,13 +181,8 @@ mod tests {
     fn any_memory_map_is_survived() {
         let mut found = 0;
         for input in 0..INPUTS {
-            let mut state = SEED ^ input.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
-            let mut draw = |limit: u64| {
-                state ^= state << 13;
-                state ^= state >> 7;
-                state ^= state << 17;
-                (state >> 16) % limit
-            };
+            let mut dice = Dice::new(SEED, input);
+            let mut draw = |limit: u64| dice.below(limit);
             let mut number = || match draw(8) {
                 0 => u64::MAX - draw(1 << 12),
                 1 => FOUR_GIB - 2 + draw(4),

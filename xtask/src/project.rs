@@ -86,17 +86,17 @@ const fn with_unsafe(mut entry: Crate) -> Crate {
 /// Every crate of the workspace. The arrows are those of ARCHITECTURE.md.
 pub const CRATES: &[Crate] = &[
     entry("l4-abi", Kind::Library, HostTests::All, &[]),
-    entry("kformats", Kind::Library, HostTests::All, &[]),
+    entry("kformats", Kind::Library, HostTests::All, &["dice"]),
     entry("keys", Kind::Library, HostTests::All, &[]),
     entry("screen", Kind::Library, HostTests::All, &["kformats"]),
     // Its tests compare it with the model, which knows nothing of it.
     entry("kcore", Kind::Library, HostTests::All, &["l4-abi", "kformats", "model"]),
     entry("model", Kind::Tool, HostTests::All, &[]),
-    with_unsafe(entry("khal", Kind::MachineLibrary, HostTests::Library, &["kformats"])),
+    with_unsafe(entry("khal", Kind::MachineLibrary, HostTests::Library, &["dice", "kformats"])),
     with_unsafe(entry("l4", Kind::MachineLibrary, HostTests::Library, &["l4-abi"])),
     with_unsafe(entry("l4-rt", Kind::MachineLibrary, HostTests::No, &["l4-abi", "kformats", "l4"])),
-    with_unsafe(entry("kickstart", Kind::System, HostTests::Library, &["l4-abi", "kformats", "screen"])),
-    entry("kdb", Kind::Library, HostTests::All, &["l4-abi", "kcore", "kformats"]),
+    with_unsafe(entry("kickstart", Kind::System, HostTests::Library, &["dice", "l4-abi", "kformats", "screen"])),
+    entry("kdb", Kind::Library, HostTests::All, &["dice", "l4-abi", "kcore", "kformats"]),
     with_unsafe(entry(
         "kernel",
         Kind::System,

@@ -29,13 +29,21 @@ impl Dice {
         mix(self.0)
     }
 
+    /// A number below `end`.
+    ///
+    /// # Panics
+    /// If there is none.
+    pub fn below(&mut self, end: u64) -> u64 {
+        self.next() % end
+    }
+
     /// One of the numbers of a range.
     ///
     /// # Panics
     /// If the range is empty.
     pub fn within(&mut self, range: Range<usize>) -> usize {
         let count = range.end.checked_sub(range.start).filter(|&count| count > 0).expect("a range to choose from");
-        range.start + (self.next() % count as u64) as usize
+        range.start + self.below(count as u64) as usize
     }
 
     /// Whether something happens that happens `percent` times of a hundred.

@@ -5,6 +5,7 @@ use kformats::acpi::srat::{Entry, SIGNATURE};
 use l4_abi::common::{LOCALITIES_MAX, LocalityTable};
 use l4_abi::{MemoryDescriptor, MemoryType, Word};
 
+use super::random::Random;
 use crate::boot::kernel_memory;
 use crate::localities::{kernel_memory_in, localities, split};
 use crate::machine::PhysAddr;
@@ -137,13 +138,8 @@ fn any_table_of_nodes_makes_localities() {
     const SEED: u64 = 0x0DE5_5EED;
     const INPUTS: u64 = 100_000;
     for input in 0..INPUTS {
-        let mut state = SEED ^ input.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
-        let mut draw = |limit: u64| {
-            state ^= state << 13;
-            state ^= state >> 7;
-            state ^= state << 17;
-            (state >> 16) % limit
-        };
+        let mut random = Random(SEED + input);
+        let mut draw = |limit: u64| random.below(limit);
         let mut address = || match draw(4) {
             0 => u64::MAX - draw(1 << 20),
             1 => draw(1 << 40),

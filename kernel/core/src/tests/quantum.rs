@@ -8,6 +8,7 @@ use l4_abi::{
 };
 
 use super::fast_path::fast_ipc;
+use super::random::Random;
 use super::schedule::{nothing, schedule};
 use super::scheduling::{ready, set_priority};
 use super::script::{check_scheduled, expect, play};
@@ -351,22 +352,6 @@ fn message_ends_with_its_thread() {
 
 // --- the sum of it all ---
 
-/// A generator of numbers (Marsaglia: xorshift).
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, end: u64) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0 % end
-    }
-
-    fn one_of<T: Copy>(&mut self, choice: &[T]) -> T {
-        choice[self.below(choice.len() as u64) as usize]
-    }
-}
-
 const PAYERS: [Who; 6] = [A, B, C, D, X, R];
 
 /// Who has paid for what.
@@ -494,7 +479,7 @@ fn act(w: World, random: &mut Random, who: Who) -> Option<Who> {
 fn every_microsecond_is_charged_once() {
     for seed in 1..=20 {
         println!("seed {seed}");
-        let mut random = Random(seed * 0x9E37_79B9);
+        let mut random = Random(seed);
         let mut ledger = Ledger::new(&mut random);
         for _ in 0..2_000 {
             let us = random.one_of(&[0, 1, 7, 100, 3_000, 12_000]);

@@ -178,6 +178,7 @@ fn set<T>(table: &mut [T; MAX_LINES], line: u32, value: T) {
 
 #[cfg(test)]
 mod tests {
+    use dice::Dice;
     use kformats::acpi::madt::SIGNATURE;
 
     use super::*;
@@ -188,13 +189,8 @@ mod tests {
         const SEED: u64 = 0x11CE_5EED;
         const INPUTS: u64 = 200_000;
         for input in 0..INPUTS {
-            let mut state = SEED ^ input.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
-            let mut draw = |limit: u64| {
-                state ^= state << 13;
-                state ^= state >> 7;
-                state ^= state << 17;
-                (state >> 16) % limit
-            };
+            let mut dice = Dice::new(SEED, input);
+            let mut draw = |limit: u64| dice.below(limit);
             let mut number = || match draw(4) {
                 0 => u32::MAX - draw(3) as u32,
                 1 => draw(1 << 32) as u32,

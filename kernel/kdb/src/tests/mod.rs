@@ -4,6 +4,7 @@ mod damage;
 mod machine;
 mod trace;
 
+use dice::Dice;
 use kcore::lock::Held;
 use kcore::machine::{CpuId, TcbRef};
 use kcore::mapdb::{MapCursor, Progress};
@@ -287,14 +288,10 @@ fn long_output_comes_in_pages() {
 
 /// Numbers from a fixed seed.
 fn numbers() -> impl FnMut() -> u64 {
-    let mut state = 0x2545_F491_4F6C_DD1Du64;
-    println!("seed {state:#x}");
-    move || {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        state
-    }
+    const SEED: u64 = 0x2545_F491_4F6C_DD1D;
+    println!("seed {SEED:#x}");
+    let mut dice = Dice::new(SEED, 0);
+    move || dice.next()
 }
 
 /// No sequence of keys does harm, and each ends.

@@ -49,8 +49,11 @@ impl<M: Mmu> Spaces<'_, M> {
         if !to.is_initialised() {
             return Progress::Done;
         }
-        if self.provide_ports(guard.held(), dest) == Err(NoMemory) {
-            return Progress::NoMemory;
+        if !to.ports.has_bits() {
+            if self.provide_ports(guard.held(), dest) == Err(NoMemory) {
+                return Progress::NoMemory;
+            }
+            charge(budget, 0, u16::MAX);
         }
         match is_grant {
             true => self.close(source, ports, Closing::Granted(dest), cursor, budget),
@@ -69,7 +72,7 @@ impl<M: Mmu> Spaces<'_, M> {
             if !spend(budget) {
                 return Progress::Again;
             }
-            match self.open_run(self.get(dest), self.get(source), source, first, ports.last()) {
+            match self.open_run(self.get(dest), self.get(source), source, (first, ports.last()), budget) {
                 Ok(Some(last)) => {
                     charge(budget, first, last);
                     cursor.pages.set(usize::from(last - ports.port()) + 1);

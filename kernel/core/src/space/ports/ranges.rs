@@ -18,6 +18,8 @@ pub(super) struct Range {
 
 /// Words of a range: ports, then parent.
 const RANGE_WORDS: usize = 2;
+/// Ranges that can be moved at the cost of a look at one.
+const RANGES_PER_LOOK: u32 = 16;
 /// Ranges that a space can have.
 pub(super) const RANGES_MAX: u32 = (FRAME_SIZE as usize / (RANGE_WORDS * size_of::<usize>())) as u32;
 
@@ -42,6 +44,11 @@ impl<M: Mmu> Spaces<'_, M> {
         Range { first: ports as u16, last: (ports >> 16) as u16, parent: SpaceRef::new(parent as u32) }
     }
 
+    /// The range in place `index`, if that is in use.
+    pub(super) fn range_if_any(&self, space: &Space, index: u32) -> Option<Range> {
+        (index < space.ports.count.get()).then(|| self.range(space, index))
+    }
+
     fn set_range(&self, space: &Space, index: u32, range: Range) {
         let [ports, parent] = Self::range_at(space, index);
         self.machine.write(ports, usize::from(range.first) | usize::from(range.last) << 16);
@@ -58,14 +65,17 @@ impl<M: Mmu> Spaces<'_, M> {
         low
     }
 
-    /// Replaces `old` ranges from `index` on by `new`.
-    pub(super) fn replace_ranges(&self, space: &Space, index: u32, old: u32, new: &[Range]) -> Result<(), Full> {
+    /// Replaces `old` ranges from `index` on by `new`, and charges for those behind them that have to be moved.
+    fn replace_ranges(&self, space: &Space, index: u32, old: u32, new: &[Range], budget: &mut u32) -> Result<(), Full> {
         let (count, added) = (space.ports.count.get(), new.len() as u32);
         if count - old + added > RANGES_MAX {
             return Err(Full);
         }
         space.ports.count.set(count.max(count - old + added));
         let copy = |from, to| self.set_range(space, to, self.range(space, from));
+        if added != old {
+            *budget = budget.saturating_sub((count - old - index) / RANGES_PER_LOOK);
+        }
         match added.checked_sub(old) {
             Some(more) => (index + old..count).rev().for_each(|at| copy(at, at + more)),
             None => (index + old..count).for_each(|at| copy(at, at - (old - added))),
@@ -76,11 +86,11 @@ impl<M: Mmu> Spaces<'_, M> {
     }
 
     /// Lets a range, of which ports were closed, begin and end with an open one; `false` if none is left and it is gone.
-    pub(super) fn tighten(&self, space: &Space, index: u32) -> bool {
+    pub(super) fn tighten(&self, space: &Space, index: u32, budget: &mut u32) -> bool {
         let range = self.range(space, index);
         let first = self.first_open(space, range.first, range.last);
         let Some((first, last)) = first.zip(self.last_open(space, range.first, range.last)) else {
-            let shorter = self.replace_ranges(space, index, 1, &[]);
+            let shorter = self.replace_ranges(space, index, 1, &[], budget);
             debug_assert!(shorter.is_ok(), "less needs no room");
             return false;
         };
@@ -95,8 +105,8 @@ impl<M: Mmu> Spaces<'_, M> {
         dest: &Space,
         source: &Space,
         parent: SpaceRef,
-        first: u16,
-        last: u16,
+        (first, last): (u16, u16),
+        budget: &mut u32,
     ) -> Result<Option<u16>, Full> {
         let is_new = |word| self.open_word(source, word) & !self.open_word(dest, word);
         let Some(begin) = bits::first_where(first, last, is_new) else { return Ok(None) };
@@ -104,11 +114,10 @@ impl<M: Mmu> Spaces<'_, M> {
         let end = self.end_of_run(dest, parent, at, begin, last);
         let new_last = bits::last_where(begin, end, is_new).expect("the first one is new");
         let new = Range { first: begin, last: new_last, parent };
-        let count = dest.ports.count.get();
-        let around = (at < count).then(|| self.range(dest, at)).filter(|range| range.first < begin);
+        let around = self.range_if_any(dest, at).filter(|range| range.first < begin);
         match around.filter(|range| range.parent != parent) {
-            Some(around) => self.cut(dest, at, around, new)?,
-            None => self.join(dest, at, new)?,
+            Some(around) => self.cut(dest, at, around, new, budget)?,
+            None => self.join(dest, at, new, budget)?,
         }
         for (index, mask) in bits::words(begin, end) {
             self.open_in_word(dest, index, mask & self.open_word(source, index));
@@ -126,15 +135,15 @@ impl<M: Mmu> Spaces<'_, M> {
     }
 
     /// Puts `new` into a hole of range `at`, which has another parent.
-    fn cut(&self, dest: &Space, at: u32, around: Range, new: Range) -> Result<(), Full> {
+    fn cut(&self, dest: &Space, at: u32, around: Range, new: Range, budget: &mut u32) -> Result<(), Full> {
         const ENDS: &str = "a range begins and ends with an open port";
         let left = Range { last: self.last_open(dest, around.first, new.first).expect(ENDS), ..around };
         let right = Range { first: self.first_open(dest, new.last, around.last).expect(ENDS), ..around };
-        self.replace_ranges(dest, at, 1, &[left, new, right])
+        self.replace_ranges(dest, at, 1, &[left, new, right], budget)
     }
 
     /// Puts `new` before range `at`, or makes it one with neighbours of the same parent, which it may overlap.
-    fn join(&self, dest: &Space, at: u32, new: Range) -> Result<(), Full> {
+    fn join(&self, dest: &Space, at: u32, new: Range, budget: &mut u32) -> Result<(), Full> {
         let (mut from, mut to) = (at, at);
         let mut all = new;
         let same = |index: u32| Some(self.range(dest, index)).filter(|range| range.parent == new.parent);
@@ -147,12 +156,19 @@ impl<M: Mmu> Spaces<'_, M> {
             all.first = all.first.min(right.first);
             all.last = all.last.max(right.last);
         }
-        self.replace_ranges(dest, from, to - from, &[all])
+        self.replace_ranges(dest, from, to - from, &[all], budget)
     }
 
     /// Gives the ports from `first` to `last` of range `index` another parent. Without room for that they are closed. Returns
     /// how many ranges came of it, and whether ports were closed.
-    pub(super) fn adopt(&self, space: &Space, index: u32, first: u16, last: u16, parent: SpaceRef) -> (u32, bool) {
+    pub(super) fn adopt(
+        &self,
+        space: &Space,
+        index: u32,
+        (first, last): (u16, u16),
+        parent: SpaceRef,
+        budget: &mut u32,
+    ) -> (u32, bool) {
         let range = self.range(space, index);
         let open = |part: Option<(u16, u16)>, parent| {
             let (from, to) = part?;
@@ -169,12 +185,12 @@ impl<M: Mmu> Spaces<'_, M> {
             new[count] = part;
             count += 1;
         }
-        if self.replace_ranges(space, index, 1, &new[..count]).is_ok() {
+        if self.replace_ranges(space, index, 1, &new[..count], budget).is_ok() {
             return (count as u32, false);
         }
         for (word, mask) in bits::words(inside.first, inside.last) {
             self.close_in_word(space, word, mask);
         }
-        (u32::from(self.tighten(space, index)), true)
+        (u32::from(self.tighten(space, index, budget)), true)
     }
 }

@@ -56,6 +56,16 @@ impl AsWord for Stage {
     }
 }
 
+/// What a look through the ranges of all spaces comes to.
+enum Look {
+    /// A range of a space.
+    Range(SpaceRef, u32),
+    /// The end of a space's ranges.
+    Nothing,
+    /// The end of all.
+    End,
+}
+
 /// What is left to do of the last operation that closed ports. Changed under the lock alone.
 #[derive(Default)]
 pub(super) struct Pending {
@@ -70,13 +80,13 @@ pub(super) struct Pending {
     is_derived_only: Var<bool>,
     /// Grant: to whom.
     to: Var<Option<SpaceRef>>,
-    /// Grant: the first port that the receiver has not been given.
-    given: Var<u32>,
     /// Number of the round.
     round: Var<u32>,
     /// Whether it closed a port.
     has_closed: Var<bool>,
-    /// The next range to look at.
+    /// The next port to look at, in stages about the ports of one space.
+    at_port: Var<u32>,
+    /// The next range to look at, in stages about ranges of all.
     at_space: Var<Option<SpaceRef>>,
     at_range: Var<u32>,
 }
@@ -95,6 +105,17 @@ impl Pending {
         (self.first.get(), self.last.get())
     }
 
+    /// The ports that a stage about one space has not looked at.
+    fn ports_left(&self) -> Option<(u16, u16)> {
+        let last = self.last.get();
+        u16::try_from(self.at_port.get()).ok().filter(|&first| first <= last).map(|first| (first, last))
+    }
+
+    /// Ports up to `last` have been looked at.
+    fn pass(&self, last: u16) {
+        self.at_port.set(u32::from(last) + 1);
+    }
+
     /// Goes on with space `next` if `gone` is where the next range would be.
     pub(super) fn skip(&self, gone: SpaceRef, next: Option<SpaceRef>) {
         if self.at_space.get() == Some(gone) {
@@ -102,9 +123,10 @@ impl Pending {
         }
     }
 
-    /// Enters a stage that looks at ranges, with this one first.
+    /// Enters a stage, at the first port and at the first range of `at_space`.
     fn enter(&self, stage: Stage, at_space: Option<SpaceRef>) {
         self.stage.set(stage);
+        self.at_port.set(self.first.get().into());
         self.at_space.set(at_space);
         self.at_range.set(0);
     }
@@ -166,7 +188,6 @@ impl<M: Mmu> Spaces<'_, M> {
             Closing::Own => pending.enter(Stage::Close, Some(of)),
             Closing::Granted(to) => {
                 pending.to.set(Some(to));
-                pending.given.set(ports.port().into());
                 pending.enter(Stage::Yield, Some(to));
             }
         }
@@ -183,7 +204,7 @@ impl<M: Mmu> Spaces<'_, M> {
                 Stage::Settled => {}
                 Stage::Yield => self.yield_range(budget),
                 Stage::Give => self.give_run(budget),
-                Stage::Adopt => self.adopt_range(),
+                Stage::Adopt => self.adopt_range(budget),
                 Stage::Close => self.close_range(budget),
                 Stage::Orphans => self.close_orphans(Stage::Settled, budget),
                 Stage::OrphansThenGive => self.close_orphans(Stage::Give, budget),
@@ -199,18 +220,17 @@ impl<M: Mmu> Spaces<'_, M> {
         pending.enter(stage, self.ports.first.get());
     }
 
-    /// The next range to look at, with its space; `None` at the end of the list of spaces.
-    fn next_range(&self) -> Option<(SpaceRef, u32)> {
+    /// The next range to look at. A space without another one is passed, which counts as a look.
+    fn next_look(&self) -> Look {
         let pending = &self.ports.pending;
-        loop {
-            let space = pending.at_space.get()?;
-            let (ports, index) = (&self.get(space).ports, pending.at_range.get());
-            if index < ports.count.get() {
-                return Some((space, index));
-            }
-            pending.at_space.set(ports.next.get());
-            pending.at_range.set(0);
+        let Some(space) = pending.at_space.get() else { return Look::End };
+        let (ports, index) = (&self.get(space).ports, pending.at_range.get());
+        if index < ports.count.get() {
+            return Look::Range(space, index);
         }
+        pending.at_space.set(ports.next.get());
+        pending.at_range.set(0);
+        Look::Nothing
     }
 
     /// Closes ports from `first` to `last` of a range, in each word those that `mask_of` says, and lets the range begin and
@@ -233,7 +253,7 @@ impl<M: Mmu> Spaces<'_, M> {
             slot.ports.lost_in.set(pending.round.get());
             pending.has_closed.set(true);
         }
-        if !has_closed || self.tighten(slot, index) {
+        if !has_closed || self.tighten(slot, index, budget) {
             pending.at_range.set(index + 1);
         }
     }
@@ -241,11 +261,11 @@ impl<M: Mmu> Spaces<'_, M> {
     /// Looks at one range for orphans.
     fn close_orphans(&self, then: Stage, budget: &mut u32) {
         let pending = &self.ports.pending;
-        let Some((space, index)) = self.next_range() else {
-            return match pending.has_closed.get() {
-                true => self.begin_round(pending.stage.get()),
-                false => pending.enter(then, None),
-            };
+        let (space, index) = match self.next_look() {
+            Look::Range(space, index) => (space, index),
+            Look::Nothing => return,
+            Look::End if pending.has_closed.get() => return self.begin_round(pending.stage.get()),
+            Look::End => return pending.enter(then, None),
         };
         let range = self.range(self.get(space), index);
         let (first, last) = pending.ports();
@@ -263,64 +283,59 @@ impl<M: Mmu> Spaces<'_, M> {
     fn close_range(&self, budget: &mut u32) {
         let pending = &self.ports.pending;
         let of = pending.of();
-        let (first, last) = pending.ports();
-        match self.own_range(of, first, last) {
-            Some((index, part)) => self.close_in_range(of, index, part, |_| usize::MAX, budget),
-            None => self.begin_round(Stage::Orphans),
-        }
+        let Some((index, part)) = self.own_range(of) else { return self.begin_round(Stage::Orphans) };
+        self.close_in_range(of, index, part, |_| usize::MAX, budget);
+        pending.pass(part.1);
     }
 
-    /// The next range of `space` that has ports from `first` to `last`, and which part of it is that.
-    fn own_range(&self, space: SpaceRef, first: u16, last: u16) -> Option<(u32, (u16, u16))> {
-        let slot = self.get(space);
-        let index = self.ports.pending.at_range.get().max(self.range_from(slot, first));
-        let range = (index < slot.ports.count.get()).then(|| self.range(slot, index))?;
+    /// The next range of `space` that has some of the ports, and which part of it that is.
+    fn own_range(&self, space: SpaceRef) -> Option<(u32, (u16, u16))> {
+        let (slot, pending) = (self.get(space), &self.ports.pending);
+        let (first, last) = pending.ports_left()?;
+        let index = self.range_from(slot, first);
+        let range = self.range_if_any(slot, index)?;
         Some((index, range.part(first, last)?))
     }
 
     // --- grant ---
 
-    /// Closes what the receiver has of the granted ports in one of its ranges, unless that came from where the granter has
-    /// them, or the granter has them from the receiver.
+    /// Closes what the receiver has of the granted ports in one of its ranges and one of the granter's, unless that came from
+    /// where the granter has them, or the granter has them from the receiver.
     fn yield_range(&self, budget: &mut u32) {
         let pending = &self.ports.pending;
         let (of, to) = (pending.of(), pending.to.get().expect("a grant has a receiver"));
-        let (first, last) = pending.ports();
-        let Some((index, part)) = self.own_range(to, first, last) else {
+        let Some((index, (first, last))) = self.own_range(to) else {
             return self.begin_round(Stage::OrphansThenGive);
         };
-        let (granter, parent) = (self.get(of), self.range(self.get(to), index).parent);
-        let keeps = |word: usize| self.open_from(granter, [parent, to], part, word);
-        self.close_in_range(to, index, part, |word| self.open_word(granter, word) & !keeps(word), budget);
-    }
-
-    /// Word `index` of the ports that `space` has from one of `parents`, of those in `part`.
-    fn open_from(&self, space: &Space, parents: [SpaceRef; 2], (first, last): (u16, u16), index: usize) -> usize {
-        let (begin, end) = (index * bits::WORD_PORTS, index * bits::WORD_PORTS + bits::WORD_PORTS - 1);
-        let (first, last) = (usize::from(first).max(begin) as u16, usize::from(last).min(end) as u16);
-        let ranges = self.range_from(space, first)..space.ports.count.get();
-        let parts = ranges.map(|at| self.range(space, at)).take_while(|range| range.first <= last);
-        let mask = parts.filter(|range| parents.contains(&range.parent)).filter_map(|range| range.part(first, last));
-        let mask = mask.fold(0, |mask, (from, to)| mask | bits::words(from, to).fold(0, |all, (_, bits)| all | bits));
-        mask & self.open_word(space, index)
+        let granter = self.get(of);
+        let granted = self.range_if_any(granter, self.range_from(granter, first));
+        let Some((granted, part)) = granted.and_then(|granted| Some((granted, granted.part(first, last)?))) else {
+            return pending.pass(last);
+        };
+        let parent = self.range(self.get(to), index).parent;
+        if granted.parent != parent && granted.parent != to {
+            self.close_in_range(to, index, part, |word| self.open_word(granter, word), budget);
+        }
+        pending.pass(part.1);
     }
 
     /// Gives the receiver the next ports that it has not, all from one range of the granter.
     fn give_run(&self, budget: &mut u32) {
         let pending = &self.ports.pending;
         let (of, to) = (self.get(pending.of()), self.get(pending.to.get().expect("a grant has a receiver")));
-        let last = pending.last.get();
-        let given = u16::try_from(pending.given.get()).ok().filter(|&given| given <= last);
-        let Some(open) = given.and_then(|given| self.first_open(of, given, last)) else {
+        let left = pending.ports_left();
+        let Some((first, last, open)) =
+            left.and_then(|(first, last)| Some((first, last, self.first_open(of, first, last)?)))
+        else {
             return pending.enter(Stage::Adopt, self.ports.first.get());
         };
         let range = self.range(of, self.range_from(of, open));
         let last = last.min(range.last);
-        match self.open_run(to, of, range.parent, open, last) {
+        match self.open_run(to, of, range.parent, (open, last), budget) {
             Ok(end) => {
                 let end = end.unwrap_or(last);
-                charge(budget, open, end);
-                pending.given.set(u32::from(end) + 1);
+                charge(budget, first, end);
+                pending.pass(end);
             }
             // The granter keeps what it has.
             Err(Full) => pending.enter(Stage::Settled, None),
@@ -328,18 +343,21 @@ impl<M: Mmu> Spaces<'_, M> {
     }
 
     /// Lets what one range has of the granter's ports be derived from the receiver's.
-    fn adopt_range(&self) {
+    fn adopt_range(&self, budget: &mut u32) {
         let pending = &self.ports.pending;
         let (of, to) = (pending.of(), pending.to.get().expect("a grant has a receiver"));
-        let Some((space, index)) = self.next_range() else {
-            return pending.enter(Stage::Close, Some(of));
+        let (space, index) = match self.next_look() {
+            Look::Range(space, index) => (space, index),
+            Look::Nothing => return,
+            Look::End => return pending.enter(Stage::Close, Some(of)),
         };
         let slot = self.get(space);
-        if self.range(slot, index).parent != of || space == to {
+        let range = self.range(slot, index);
+        if range.parent != of || space == to {
             return pending.at_range.set(index + 1);
         }
-        let (first, last) = pending.ports();
-        let (count, has_closed) = self.adopt(slot, index, first, last, to);
+        charge(budget, range.first, range.last);
+        let (count, has_closed) = self.adopt(slot, index, pending.ports(), to, budget);
         if has_closed {
             slot.ports.lost_in.set(pending.round.get());
         }

@@ -3,11 +3,11 @@
 use kformats::paging::{Amd64, Ia32};
 use l4_abi::{Fpage, Rights};
 
-use super::model::Random;
 use super::world::{Parts, TestFormat, Toy, UNLIMITED, World};
 use crate::lock::Held;
 use crate::machine::SpaceRef;
 use crate::mapdb::{MapCursor, Progress, UnmapScope};
+use crate::tests::random::Random;
 
 /// The budget of a step of the system calls.
 const BUDGET: u32 = crate::ipc::STEP_BUDGET;
@@ -19,7 +19,7 @@ fn shapes() -> Vec<String> {
         |n: u64| format!("{}:{:x}", ["root", "app", "web", "disk"][n as usize % 4], 0x10_0000 + (n / 4) * 0x1000);
     let mut shapes: Vec<String> = Vec::new();
     for seed in 1..=6 {
-        let mut random = Random::new(seed);
+        let mut random = Random(seed);
         let mut script = format!("map sigma0:1000 -> {}", place(0));
         for n in 1..160 {
             let parent = match seed {

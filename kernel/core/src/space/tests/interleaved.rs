@@ -3,12 +3,12 @@
 use kformats::paging::{Amd64, Entry, Ia32, PatIndex};
 use l4_abi::{Fpage, MapItem, MapKind, Rights, Word};
 
-use super::model::Random;
 use super::world::{Parts, TestFormat, Toy, UNLIMITED, World};
 use crate::lock::Held;
 use crate::machine::SpaceRef;
 use crate::mapdb::{MapCursor, Progress, UnmapScope};
 use crate::space::{Rest, Transfer};
+use crate::tests::random::Random;
 
 #[derive(Clone, Copy, Debug)]
 enum Operation {
@@ -45,7 +45,7 @@ fn step<F: TestFormat>(world: &World<'_, F>, operation: &Operation, cursor: &Map
 fn run_interleaved<F: TestFormat>(seed: u64) {
     let parts = Parts::<F>::new(1024);
     let world = World::new(&parts, 5);
-    let mut random = Random::new(seed);
+    let mut random = Random(seed);
     let mut running: Vec<(Operation, MapCursor)> = Vec::new();
     for round in 0..5000 {
         while running.len() < 4 {
@@ -166,7 +166,7 @@ fn operands_that_change_on_the_way_do_no_harm() {
     let parts = Parts::<Amd64>::new(512);
     let world = World::new(&parts, UNLIMITED);
     world.run("map sigma0:400000/S -> root:800000/S, map sigma0:0/64k -> root:0/64k");
-    let mut random = Random::new(7);
+    let mut random = Random(7);
     for _ in 0..300 {
         let cursor = MapCursor::default();
         for _ in 0..6 {

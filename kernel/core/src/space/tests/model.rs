@@ -11,22 +11,10 @@ use crate::machine::{NodeRef, SpaceRef};
 use crate::mapdb::{Progress, UnmapScope, merge};
 use crate::space::map::Route;
 use crate::space::{Rest, Transfer, access_of};
+use crate::tests::random::Random;
 
-/// Numbers from a seed (xorshift).
-pub struct Random(u64);
-
+/// Choices of these tests.
 impl Random {
-    pub fn new(seed: u64) -> Self {
-        Self(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1)
-    }
-
-    pub fn below(&mut self, end: u64) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        (self.0 >> 11) % end
-    }
-
     pub fn pick<T: Copy, const N: usize>(&mut self, choices: [T; N]) -> T {
         choices[self.below(N as u64) as usize]
     }
@@ -457,7 +445,7 @@ fn run_random<F: TestFormat>(seed: u64, steps: u32) {
     let parts = Parts::<F>::new(1024);
     let mut world = World::new(&parts, 1);
     let mut model = Model::<F>::new();
-    let mut random = Random::new(seed);
+    let mut random = Random(seed);
     let mut known = world.known();
     let mut actions = Vec::new();
     for step in 0..steps {

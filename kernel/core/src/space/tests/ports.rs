@@ -7,12 +7,12 @@
 use kformats::paging::Amd64;
 use l4_abi::{IoFpage, MapKind};
 
-use super::model::Random;
 use super::world::{NAMES, Parts, UNLIMITED, World, commands};
 use crate::lock::Held;
 use crate::machine::{NoMemory, SpaceRef};
 use crate::mapdb::{MapCursor, Progress, UnmapScope};
 use crate::space::{PortTransfer, Rest};
+use crate::tests::random::Random;
 
 type PortWorld<'a> = World<'a, Amd64>;
 
@@ -365,7 +365,7 @@ fn random_operation(random: &mut Random) -> Operation {
 fn random_operations_come_to_what_the_model_says() {
     for seed in 1..=4 {
         let parts = Parts::<Amd64>::new(128);
-        let (mut model, mut random) = (Model::new(), Random::new(seed));
+        let (mut model, mut random) = (Model::new(), Random(seed));
         let mut world = World::new(&parts, 1);
         for round in 0..400 {
             let operation = random_operation(&mut random);
@@ -391,7 +391,7 @@ fn interleaved_steps_keep_the_invariants() {
     for seed in 1..=6 {
         let parts = Parts::<Amd64>::new(128);
         let world = World::new(&parts, 1);
-        let mut random = Random::new(seed);
+        let mut random = Random(seed);
         let mut running: Vec<(Operation, MapCursor)> = Vec::new();
         for round in 0..1500 {
             while running.len() < 4 {
@@ -408,6 +408,28 @@ fn interleaved_steps_keep_the_invariants() {
             let broken = world.spaces.check_invariants(Rest::Revoking).err();
             assert_eq!(broken, None, "seed {seed}, round {round}");
         }
+        world.release_all();
+    }
+}
+
+/// Each step touches as much as its budget allows ([`World::bounded_step`]), into however many ranges ports fall.
+#[test]
+fn steps_are_short_with_many_ranges() {
+    for budget in [1, 5, 30] {
+        let parts = Parts::<Amd64>::new(128);
+        let mut world = World::new(&parts, UNLIMITED);
+        commands("map sigma0:all -> root, map root:all -> web, map root:0/4 -> app, map web:10/4 -> app")
+            .for_each(|command| assert_eq!(run(&world, operation(command)), Progress::Done));
+        for port in (0x20..0x20 + 4 * 120).step_by(4) {
+            for script in [format!("map root:{port:x} -> app"), format!("map web:{:x} -> app", port + 2)] {
+                assert_eq!(run(&world, operation(&script)), Progress::Done);
+            }
+        }
+        assert!(world.spaces.port_ranges(space(2)).count() > 200, "app has many ranges");
+        world.budget = budget;
+        let script = "map app:all -> disk, grant root:0/8 -> app, grant web:all -> app, flush web:0/7, map root:all -> web, \
+                      grant app:all -> web, unmap root:0/6, flush web:all";
+        commands(script).for_each(|command| assert_eq!(run(&world, operation(command)), Progress::Done));
         world.release_all();
     }
 }

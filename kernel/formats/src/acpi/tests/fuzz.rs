@@ -1,6 +1,8 @@
 //! Tables in which any field says anything: reading them ends, with values or with errors. Seeded, so that a failure comes
 //! again: its seed is printed.
 
+use dice::Dice;
+
 use super::super::fadt::Fadt;
 use super::super::hpet::Hpet;
 use super::super::mcfg::Mcfg;
@@ -14,24 +16,21 @@ const INPUTS: u64 = 1_000_000;
 /// Inputs for searches through the BIOS, which are long.
 const SEARCHES: u64 = 2_000;
 
-/// Numbers that follow from a seed (xorshift64).
-struct Dice(u64);
+/// Chooses what is damaged.
+struct Damage(Dice);
 
-impl Dice {
-    /// Those of an input.
+impl Damage {
+    /// That of an input.
     fn of(input: u64) -> Self {
-        Self((SEED ^ input.wrapping_mul(0x9E37_79B9_7F4A_7C15)) | 1)
+        Self(Dice::new(SEED, input))
     }
 
     fn next(&mut self) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0
+        self.0.next()
     }
 
     fn below(&mut self, limit: usize) -> usize {
-        (self.next() >> 16) as usize % limit
+        self.0.within(0..limit)
     }
 
     /// A number that somebody may not have thought of.
@@ -86,7 +85,7 @@ const LIST_AT: u64 = BASE + 0x40;
 const TABLE_AT: u64 = BASE + 0x80;
 
 /// A list with one table, both damaged somewhere; most of the time their checksums are right all the same.
-fn damaged(dice: &mut Dice, signature: &[u8; 4], body: &[u8]) -> (Root, Memory) {
+fn damaged(dice: &mut Damage, signature: &[u8; 4], body: &[u8]) -> (Root, Memory) {
     let is_wide = dice.below(2) == 0;
     let entry = if is_wide { TABLE_AT.to_le_bytes().to_vec() } else { (TABLE_AT as u32).to_le_bytes().to_vec() };
     let mut list = table(if is_wide { b"XSDT" } else { b"RSDT" }, &entry);
@@ -116,7 +115,7 @@ fn read_many(signature: &[u8; 4], body: &[u8], read: impl Fn(&Root, &Memory) -> 
     let mut found = 0;
     for input in 0..INPUTS {
         let _input = Input(input);
-        let (root, memory) = damaged(&mut Dice::of(input), signature, body);
+        let (root, memory) = damaged(&mut Damage::of(input), signature, body);
         found += u64::from(read(&root, &memory));
     }
     // Else nothing behind the checksums would have been tried.
@@ -128,7 +127,7 @@ fn any_root_pointer_is_read_or_refused() {
     let mut found = 0;
     for input in 0..INPUTS {
         let _input = Input(input);
-        let mut dice = Dice::of(input);
+        let mut dice = Damage::of(input);
         let mut bytes = pointer(dice.below(4) as u8, LIST as u32, 0x9_0000);
         dice.damage(&mut bytes);
         let len = bytes.len();
@@ -149,7 +148,7 @@ fn any_bios_area_is_searched_to_its_end() {
     let mut memory = machine();
     for input in 0..SEARCHES {
         let _input = Input(input);
-        let mut dice = Dice::of(input);
+        let mut dice = Damage::of(input);
         let at = [0x40E, POINTER, 0xF_FFF0, 0xE_0000][dice.below(4)];
         let end = (at + 36).min(memory.0.len());
         dice.damage(&mut memory.0[at..end]);
