@@ -50,20 +50,8 @@ const DEFAULT_TIMEOUT: u64 = 120;
 /// Options of `bochs`.
 #[derive(clap::Args, Debug)]
 pub struct Args {
-    /// Root task: pingpong (default), l4test, storm, ...
-    program: Option<String>,
-    /// Command line of the root task
-    #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
-    args: Option<String>,
-    /// Command line of kickstart, as in kmem=64M
-    #[arg(long, value_name = "TEXT")]
-    boot_args: Option<String>,
-    /// Options of the kernel
-    #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
-    kernel_args: Option<String>,
-    /// Kernel configuration, by name or file [default: the current one]
-    #[arg(long, value_name = "NAME|FILE")]
-    config: Option<String>,
+    #[command(flatten)]
+    booted: run::Booted,
     /// Processors
     #[arg(long, value_name = "N", default_value = "1", value_parser = clap::value_parser!(u32).range(1..=MAX_CPUS))]
     cpus: u32,
@@ -80,18 +68,18 @@ pub struct Args {
 
 /// Runs the command.
 pub fn run(args: &Args) -> Result<ExitCode> {
-    let program = args.program.as_deref().unwrap_or(run::DEFAULT_PROGRAM);
+    let program = args.booted.program.as_deref().unwrap_or(run::DEFAULT_PROGRAM);
     run::check_program(program)?;
-    let config = Chosen::of(args.config.as_deref())?;
+    let config = Chosen::of(args.booted.config.as_deref())?;
     ensure()?;
     let dir = build::images(&["kickstart", "kernel", "sigma0", program], &config)?;
-    let root = Module { file: dir.join(program), args: args.args.clone().unwrap_or_default() };
+    let root = Module { file: dir.join(program), args: args.booted.args.clone().unwrap_or_default() };
     let mut machine = Machine::new(&dir, root);
     machine.cpus = args.cpus;
     machine.memory_mib = args.memory;
     machine.cpu.clone_from(&args.cpu);
-    machine.boot_args = args.boot_args.clone().unwrap_or_default();
-    machine.modules[0].args = args.kernel_args.clone().unwrap_or_default();
+    machine.boot_args = args.booted.boot_args.clone().unwrap_or_default();
+    machine.modules[0].args = args.booted.kernel_args.clone().unwrap_or_default();
     let ended = machine.boot(true, Duration::from_secs(args.timeout))?;
     Ok(ExitCode::from(run::status(&ended.end)))
 }

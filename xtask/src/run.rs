@@ -26,23 +26,30 @@ pub const DEFAULT_PROGRAM: &str = "pingpong";
 /// The programs that take the word `tick=` on their command line.
 const MEASURING: [&str; 3] = [DEFAULT_PROGRAM, "bench", "scale"];
 
+/// What is booted, whoever emulates the machine.
+#[derive(clap::Args, Debug)]
+pub struct Booted {
+    /// Root task: pingpong (default), l4test, bench, scale, storm, fuzz, siege, drivers, deadlock
+    pub program: Option<String>,
+    /// Command line of the root task; l4test explains its own with `help`
+    #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
+    pub args: Option<String>,
+    /// Command line of kickstart, as in kmem=64M
+    #[arg(long, value_name = "TEXT")]
+    pub boot_args: Option<String>,
+    /// Options of the kernel, such as ioflexpages=yes
+    #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
+    pub kernel_args: Option<String>,
+    /// Kernel configuration, by name or file [default: the current one]
+    #[arg(long, value_name = "NAME|FILE")]
+    pub config: Option<String>,
+}
+
 /// Options of `run`.
 #[derive(clap::Args, Debug)]
 pub struct Args {
-    /// Root task: pingpong (default), l4test, bench, scale, storm, fuzz, siege, drivers, deadlock
-    program: Option<String>,
-    /// Command line of the root task; l4test explains its own with `help`
-    #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
-    args: Option<String>,
-    /// Command line of kickstart, as in kmem=64M
-    #[arg(long, value_name = "TEXT")]
-    boot_args: Option<String>,
-    /// Options of the kernel, such as ioflexpages=yes
-    #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
-    kernel_args: Option<String>,
-    /// Kernel configuration, by name or file [default: the current one]
-    #[arg(long, value_name = "NAME|FILE")]
-    config: Option<String>,
+    #[command(flatten)]
+    booted: Booted,
     /// Architecture
     #[arg(long, value_enum, default_value = "x86_64", hide_possible_values = true, value_name = "x86_64|x86_32")]
     arch: Arch,
@@ -204,14 +211,14 @@ impl Plan {
         if args.plugin.is_some() && args.accel == Wanted::Kvm {
             usage!("--plugin watches the translator of --accel tcg: leave out --accel kvm");
         }
-        if args.config.is_some() && args.kernel.is_some() {
+        if args.booted.config.is_some() && args.kernel.is_some() {
             usage!("--kernel is built already: leave out --config");
         }
         let config = match args.kernel {
             Some(_) => Chosen::by_default()?,
             None => configuration(args)?,
         };
-        let program = match (&args.program, &args.root) {
+        let program = match (&args.booted.program, &args.root) {
             (Some(name), Some(_)) => usage!("{name} and --root are two root tasks: leave out one"),
             (None, Some(_)) => None,
             (name, None) => Some(name.as_deref().unwrap_or(DEFAULT_PROGRAM).to_owned()),
@@ -253,7 +260,7 @@ impl Plan {
             file: or_ours(&self.root, self.program.as_deref().unwrap_or_default()),
             args: root_args(args, self.program.as_deref(), accel),
         };
-        let kernel_args = args.kernel_args.as_deref().unwrap_or_default();
+        let kernel_args = args.booted.kernel_args.as_deref().unwrap_or_default();
         let kernel_args = if args.trace.is_some() { trace::kernel_args(kernel_args) } else { kernel_args.to_owned() };
         let kernel = Module { file: or_ours(&self.kernel, "kernel"), args: kernel_args };
         let sigma0 = Module::new(or_ours(&self.sigma0, "sigma0"));
@@ -268,7 +275,7 @@ impl Plan {
             accel,
             icount: args.icount,
             kickstart: dir.join("kickstart"),
-            boot_args: args.boot_args.clone().unwrap_or_default(),
+            boot_args: args.booted.boot_args.clone().unwrap_or_default(),
             modules: [kernel, sigma0, root].into_iter().chain(self.modules.iter().cloned()).collect(),
             gdb: args.gdb,
             display: args.display,
@@ -286,8 +293,8 @@ impl Plan {
 
 /// What our kernel is built with: for a trace something with tracepoints.
 fn configuration(args: &Args) -> Result<Chosen> {
-    let chosen = Chosen::of(args.config.as_deref())?;
-    match &args.config {
+    let chosen = Chosen::of(args.booted.config.as_deref())?;
+    match &args.booted.config {
         _ if args.trace.is_none() || chosen.has_tracepoints => Ok(chosen),
         Some(name) => usage!("configuration {name} has no TRACEPOINTS: say --config {}", trace::CONFIGURATION),
         None => Chosen::of(Some(trace::CONFIGURATION)),
@@ -302,7 +309,7 @@ fn root_args(args: &Args, program: Option<&str>, accel: Accel) -> String {
         Accel::Kvm => Some("tick=cycles"),
         Accel::Tcg => Some("tick=meaningless"),
     };
-    args.args.as_deref().into_iter().chain(tick).collect::<Vec<_>>().join(" ")
+    args.booted.args.as_deref().into_iter().chain(tick).collect::<Vec<_>>().join(" ")
 }
 
 fn accel(args: &Args) -> Result<Accel> {

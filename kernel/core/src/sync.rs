@@ -6,15 +6,22 @@
 
 #[cfg(all(test, feature = "explore"))]
 pub use crate::explore::words::{AtomicBool, AtomicU8, AtomicU16, AtomicU32, AtomicUsize, fence, spin_loop};
+#[cfg(not(test))]
+pub use core::hint::spin_loop;
 pub use core::sync::atomic::Ordering;
 #[cfg(not(all(test, feature = "explore")))]
-pub use core::{
-    hint::spin_loop,
-    sync::atomic::{AtomicBool, AtomicU8, AtomicU16, AtomicU32, AtomicUsize, fence},
-};
+pub use core::sync::atomic::{AtomicBool, AtomicU8, AtomicU16, AtomicU32, AtomicUsize, fence};
 
 #[cfg(all(test, feature = "explore"))]
 pub(crate) use crate::explore::mistakes::looks_again;
+
+/// Waits for another processor. In the simulation that one goes on only if this one stands back.
+#[cfg(all(test, not(feature = "explore")))]
+pub fn spin_loop() {
+    if !crate::tests::stage::pause() {
+        core::hint::spin_loop();
+    }
+}
 
 /// Orders a change in one step that was just made before the loads that follow. The processor does so by itself (Intel SDM
 /// 3A, Locked Operations), but the language's memory model promises it for no order of the change itself.
