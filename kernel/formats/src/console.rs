@@ -1,5 +1,5 @@
-//! The words of command lines that say where output goes and where keys come from. Loader, kernel and console server all
-//! understand them.
+//! What loader, kernel and console server all know of consoles: the words of command lines that say where output goes and
+//! where keys come from, and a few ports.
 //!
 //! | word | means |
 //! |---|---|
@@ -39,6 +39,10 @@ impl Default for Outputs {
         Self::BOTH
     }
 }
+
+/// What is written to which ports so that a VGA draws no cursor on a text screen, until somebody sets the mode anew: the number
+/// of the register that says where in a character the cursor begins, then its bit that switches it off.
+pub const HIDE_CURSOR: [(u16, u8); 2] = [(0x3D4, 0x0A), (0x3D5, 1 << 5)];
 
 /// Where a PC has its serial lines.
 pub const USUAL_PORTS: [u16; 4] = [0x3F8, 0x2F8, 0x3E8, 0x2E8];

@@ -14,6 +14,7 @@ use console::options::{End, Options, Unknown};
 use console::pages::Pages;
 use console::view::View;
 use keys::{Key, Keyboard};
+use kformats::console::HIDE_CURSOR;
 use kformats::multiboot::v1;
 use l4::message::{Msg, accept_untyped};
 use l4::{MsgTag, ThreadId, Time, Timeouts, Word, interrupt, ipc, thread, utcb};
@@ -288,24 +289,13 @@ impl Server {
     }
 }
 
-/// Switches the cursor of the text screen off: nobody types on it.
-fn hide_cursor() {
-    const INDEX: u16 = 0x3D4;
-    const VALUE: u16 = 0x3D5;
-    const CURSOR_START: u8 = 0x0A;
-    const OFF: u8 = 1 << 5;
-    if let (Some(index), Some(value)) = (HarmlessPort::new(INDEX), HarmlessPort::new(VALUE)) {
-        index.write(CURSOR_START);
-        value.write(OFF);
-    }
-}
-
 /// The screen that the boot loader describes, if its memory can be had.
 fn screen() -> Option<Surface<Window>> {
     let info = l4_rt::multiboot_info(v1::INFO_BYTES as usize)?;
     let mode = Mode::new(&v1::Header::read(info)?.framebuffer?)?;
     if mode.is_text() {
-        hide_cursor();
+        // Nobody types on it.
+        HIDE_CURSOR.iter().for_each(|&(port, byte)| _ = HarmlessPort::new(port).map(|port| port.write(byte)));
     }
     Some(Surface::new(mode, Window(DeviceMemory::request(mode.address, mode.bytes())?)))
 }
