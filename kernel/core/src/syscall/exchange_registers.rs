@@ -46,7 +46,7 @@ pub struct ExregsResult {
 }
 
 impl Exregs {
-    fn to_words(self, dest: TcbRef) -> Words {
+    pub(crate) fn to_words(self, caller: TcbRef, dest: TcbRef) -> Words {
         words([
             dest.index(),
             self.dest.raw() as usize,
@@ -56,15 +56,17 @@ impl Exregs {
             self.flags,
             self.handle as usize,
             self.pager.raw() as usize,
+            caller.index(),
         ])
     }
 
-    fn from_words(words: Words) -> (TcbRef, Self) {
-        let [dest, named, control, sp, ip, flags, handle, pager, ..] = words;
+    /// Caller, thread, and what the caller passes.
+    fn from_words(words: Words) -> (TcbRef, TcbRef, Self) {
+        let [dest, named, control, sp, ip, flags, handle, pager, caller, ..] = words;
         let id = |word| ThreadId::from_raw(word as Word);
         let control = ExregsControl::from_raw(control as Word);
         let args = Self { dest: id(named), control, sp, ip, flags, handle: handle as Word, pager: id(pager) };
-        (TcbRef::new(dest as u32), args)
+        (TcbRef::new(caller as u32), TcbRef::new(dest as u32), args)
     }
 }
 
@@ -91,16 +93,20 @@ impl<M: Machine> Here<'_, M> {
     pub fn exchange_registers(&mut self, caller: TcbRef, args: Exregs) -> Result<ExregsResult, SysError> {
         let dest = self.exregs_dest(caller, args.dest).ok_or(SysError::InvalidThread)?;
         let id = self.k.tcb(dest).id.get();
-        let answer = self.at_home_of(dest, Subject::Exregs, args.to_words(dest));
+        let answer = self.at_home_of(dest, Subject::Exregs, args.to_words(caller, dest));
         self.see_off(dest, id);
         answer.map(ExregsResult::from_words).ok_or(SysError::InvalidThread)
     }
 
     /// The act, at the home of the thread: what is told, changed and aborted is one, and nothing comes in between.
     pub(crate) fn exregs_here(&mut self, question: Words) -> Reply {
-        let (dest, args) = Exregs::from_words(question);
+        let (caller, dest, args) = Exregs::from_words(question);
         if !self.is_here(dest) {
             return Reply::Moved;
+        }
+        // It may be another one of the same id by now.
+        if !self.may_exchange(caller, dest) {
+            return Reply::Gone;
         }
         self.leave_stub(dest);
         let result = self.sample(dest, args.dest);
@@ -111,14 +117,18 @@ impl<M: Machine> Here<'_, M> {
 
     fn exregs_dest(&self, caller: TcbRef, dest: ThreadId) -> Option<TcbRef> {
         let space = self.k.space_of(caller);
-        let thread = self.k.thread_or_local(dest, space).filter(|&thread| self.k.tcb(thread).is_active())?;
-        // At another processor it may be deleted at this moment.
-        let its_space = self.k.tcb(thread).space.get()?;
+        self.k.thread_or_local(dest, space).filter(|&thread| self.may_exchange(caller, thread))
+    }
+
+    /// Whether `thread`, which may be deleted at this moment, is active and either in the caller's space or paged from there.
+    fn may_exchange(&self, caller: TcbRef, thread: TcbRef) -> bool {
+        let (space, tcb) = (self.k.space_of(caller), self.k.tcb(thread));
+        let Some(its_space) = tcb.space.get().filter(|_| tcb.is_active()) else { return false };
         if its_space == space {
-            return Some(thread);
+            return true;
         }
-        let pager = self.k.thread_or_local(self.k.utcb_if_any(thread)?.pager(), its_space)?;
-        (self.k.tcb(pager).space.get() == Some(space)).then_some(thread)
+        let pager = self.k.utcb_if_any(thread).and_then(|utcb| self.k.thread_or_local(utcb.pager(), its_space));
+        pager.is_some_and(|pager| self.k.tcb(pager).space.get() == Some(space))
     }
 
     /// Makes instruction and stack pointer of a thread in an IPC those behind its call, if the return address can be

@@ -5,6 +5,7 @@ use l4_abi::{ExregsControl, SysError, ThreadId, ThreadState, USER_FLAGS_MASK, Wo
 use super::machine::DEFAULT_FLAGS;
 use super::script::{expect, play};
 use super::world::{A, B, M, N, ROOT, START_IP, START_SP, Who, World, X, no_registers};
+use crate::cross::ask::Subject;
 use crate::syscall::Exregs;
 
 const ALL: ExregsControl = ExregsControl::from_raw(0xF8);
@@ -45,6 +46,22 @@ fn others_are_refused() {
     play(w, "x pager a");
     assert!(w.exregs(B, X.id(), ExregsControl::NONE).is_ok(), "a thread in the space of its pager");
     assert!(w.exregs(ROOT, X.id(), ExregsControl::NONE).is_err(), "not its pager any more");
+}
+
+/// The thread that is found may be deleted before its processor hears of the call, and another one be made with its id:
+/// inactive, or in a space that the caller has nothing to do with.
+#[test]
+fn another_thread_of_the_same_id_is_refused() {
+    let w = World::new();
+    w.create(N);
+    let asked = |caller: Who, dest: Who| {
+        let args = Exregs { dest: dest.id(), ..EVERYTHING };
+        w.here().at_home_of(dest.tcb(), Subject::Exregs, args.to_words(caller.tcb(), dest.tcb())).is_some()
+    };
+    assert!(asked(A, B), "it is still there");
+    assert!(!asked(ROOT, N), "it has no registers");
+    assert!(!asked(A, X), "it is a stranger's");
+    assert_eq!(w.tcb(X).ip.get(), START_IP);
 }
 
 /// X.2, ExchangeRegisters: the registers named in control are written, and the result has the old ones.
