@@ -62,7 +62,8 @@ pub struct Writer<W: Write> {
 impl<W: Write> Writer<W> {
     /// Begins a file. `khz`: what the time-stamp counter counts in a millisecond, at least 1.
     pub fn new(mut out: W, khz: u64) -> io::Result<Self> {
-        out.write_all(br#"{"displayTimeUnit":"ns","traceEvents":["#)?;
+        // Chrome's viewer takes times that are to be shown in nanoseconds for coarse ones, and warns.
+        out.write_all(br#"{"displayTimeUnit":"ms","traceEvents":["#)?;
         Ok(Self { out, is_first: true, clock: None, khz, flows: 0 })
     }
 
@@ -166,7 +167,7 @@ mod tests {
         let bytes = writer.finish(&args()).expect("memory can be written");
         let text = String::from_utf8(bytes).expect("JSON is UTF-8");
         let whole: Value = serde_json::from_str(&text).expect("it is JSON");
-        assert_eq!((&whole["displayTimeUnit"], &whole["metadata"]["x"]), (&json!("ns"), &json!("y")));
+        assert_eq!((&whole["displayTimeUnit"], &whole["metadata"]["x"]), (&json!("ms"), &json!("y")));
         let expected = json!([
             {"ph":"M","name":"process_name","pid":7,"args":{"name":"space"}},
             {"ph":"M","name":"process_sort_index","pid":7,"args":{"sort_index":3}},
