@@ -6,7 +6,8 @@ use core::slice;
 use core::sync::atomic::{AtomicPtr, Ordering::Relaxed};
 
 use l4_abi::{
-    API_FLAGS, KIP_MAGIC, KIP_SIZE, KernelDescriptor, Kip, MemoryDescriptor, ProcessorDescriptor, ThreadId, Word,
+    API_FLAGS, KIP_MAGIC, KIP_SIZE, KernelDescriptor, Kip, MemoryDescriptor, MemoryType, ProcessorDescriptor, ThreadId,
+    Word,
 };
 
 const WORDS: usize = KIP_SIZE / size_of::<Word>();
@@ -170,6 +171,12 @@ pub fn has_feature(name: &str) -> bool {
 #[doc(alias = "L4_NumMemoryDescriptors")]
 pub fn memory_descriptors() -> &'static [MemoryDescriptor] {
     page().memory_descriptors()
+}
+
+/// The last address of user memory: where the last descriptor of conventional virtual memory ends; `None` without one.
+pub fn last_user_address() -> Option<Word> {
+    let is_users = |d: &&MemoryDescriptor| d.is_virtual() && d.kind() == MemoryType::Conventional;
+    memory_descriptors().iter().rfind(is_users).map(|users| users.high())
 }
 
 /// Number of processors.

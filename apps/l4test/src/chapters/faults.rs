@@ -356,7 +356,7 @@ fn fault_in_kip_and_utcb_areas() -> Outcome {
 
 fn fault_at_the_ends_of_user_memory() -> Outcome {
     page(0).set(0);
-    let top = l4::kip::memory_descriptors().iter().rfind(|d| d.is_virtual()).map_or(0, |d| d.high()) & !0xFFF;
+    let top = memory::last_user_page()?;
     for address in [0, 0x1000, top] {
         let thread = faulting(reader(address, 0))?;
         check_fault(thread, Rights::READ, address, arch::address_of!(arch::read_at))?;

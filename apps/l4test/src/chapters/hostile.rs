@@ -215,10 +215,8 @@ fn flags_survive_the_debugger() -> Outcome {
 }
 
 fn syscall_at_the_end_of_user_memory() -> Outcome {
-    let descriptors = l4::kip::memory_descriptors();
-    let users = descriptors.iter().rfind(|d| d.is_virtual() && d.kind() == l4::MemoryType::Conventional);
-    let last = users.ok_or(Failure::new("user memory has no end"))?.high();
-    let last_page = last & !(PAGE_SIZE - 1);
+    let last_page = memory::last_user_page()?;
+    let last = last_page + PAGE_SIZE - 1;
     // SYSCALL is the last instruction that there can be.
     put_code(&traps::SYSCALL_CODE, 2);
     let plan = plan().space(Space::create()?).pager(tester().id()).exception_handler(tester().id());

@@ -2,7 +2,7 @@
 
 use l4::arch::kernel_interface;
 use l4::{
-    Fpage, IpcErrorKind, KIP_AREA_LOG2, PageAttribute, Rights, SpaceControl, SysError, ThreadId, Word, ipc, kip, space,
+    Fpage, IpcErrorKind, KIP_AREA_LOG2, PageAttribute, Rights, SpaceControl, SysError, ThreadId, Word, ipc, space,
     thread,
 };
 
@@ -101,8 +101,7 @@ fn areas_stay_as_they_are() -> Outcome {
 }
 
 fn areas_may_be_anywhere() -> Outcome {
-    let top = kip::memory_descriptors().iter().rfind(|d| d.is_virtual()).map_or(0, |d| d.high());
-    let last_page = (top - 4095) & !4095;
+    let last_page = memory::last_user_page()?;
     let rows = [
         (small(0, 12), small(0x1000, 12)),
         (small(at(0x1000), 12), small(at(0), 12)),

@@ -10,7 +10,7 @@ use crate::arch;
 use crate::failure::{Outcome, Within, equal};
 use crate::registry::chapter;
 use crate::world::control::{Control, MARK};
-use crate::world::memory::at;
+use crate::world::memory::{self, at};
 use crate::world::spaces::{Space, kip_area, utcb_area};
 use crate::world::threads::{Thread, give_back, plan, spawn, supervisor, tester};
 
@@ -169,8 +169,7 @@ fn areas_end_where_user_memory_does() -> Outcome {
         check_areas(kip_area(), area, Err(SysError::UtcbArea))?;
         check_areas(area, utcb_area(), Err(SysError::KipArea))?;
     }
-    let top = kip::memory_descriptors().iter().rfind(|d| d.is_virtual()).map_or(0, |d| d.high());
-    let last_page = (top - 0xFFF) & !0xFFF;
+    let last_page = memory::last_user_page()?;
     check_areas(raw_area(last_page, 12), utcb_area(), Ok(()))?;
     check_areas(kip_area(), raw_area(last_page, 12), Ok(()))?;
     check_areas(raw_area(0, 12), utcb_area(), Ok(()))?;

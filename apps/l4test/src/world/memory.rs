@@ -4,6 +4,7 @@ use core::sync::atomic::Ordering::Relaxed;
 
 use super::image;
 use crate::arch;
+use crate::failure::Failure;
 use l4::{AtomicWord, Fpage, MapItem, Rights, WORD_SIZE, Word, space};
 
 /// log2 of the size of a page.
@@ -25,6 +26,12 @@ static ALL_PAGES: [Page; PAGES] = [const { Page { words: [const { AtomicWord::ne
 /// Page `index`, below [`PAGES`]. What is in it is left from earlier tests. All follow each other in memory.
 pub fn page(index: usize) -> &'static Page {
     &ALL_PAGES[index]
+}
+
+/// The last page of user memory.
+pub fn last_user_page() -> Result<Word, Failure> {
+    let last = l4::kip::last_user_address().ok_or(Failure::new("user memory has no end"))?;
+    Ok(last & !(PAGE_SIZE - 1))
 }
 
 impl Page {
