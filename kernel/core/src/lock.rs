@@ -104,6 +104,12 @@ impl<const R: u8> Lock<R> {
         }
     }
 
+    /// Whether somebody has it.
+    #[cfg(test)]
+    pub(crate) fn is_taken(&self) -> bool {
+        self.taken.load(Ordering::Relaxed)
+    }
+
     #[inline]
     fn take(&self) -> Guard<'_, R> {
         while self.taken.swap(true, Ordering::Acquire) {

@@ -106,6 +106,12 @@ impl<'k> MapDb<'k> {
         self.trees.lock(frame, held)
     }
 
+    /// Whether somebody has the lock of the trees that map `frame`.
+    #[cfg(test)]
+    pub(crate) fn is_tree_taken(&self, frame: u64) -> bool {
+        self.trees.is_taken(frame)
+    }
+
     /// Makes the locks of the trees around `frame` fit for a root of `level` there. Needs the lock of sigma0's space.
     pub(crate) fn prepare_root(&self, frame: u64, level: u32, held: &mut Held<{ rank::SPACE }>) {
         self.trees.prepare(frame, level > SUPERPAGE, held);

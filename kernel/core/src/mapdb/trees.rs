@@ -69,6 +69,12 @@ impl TreeLocks {
         Lock::lock_chosen(held, || self.choose(frame, region), |kind| region.is(kind))
     }
 
+    /// Whether somebody has the lock of the trees that map `frame`.
+    #[cfg(test)]
+    pub(crate) fn is_taken(&self, frame: u64) -> bool {
+        self.choose(frame, self.region(frame)).is_none_or(|(lock, _)| lock.is_taken())
+    }
+
     /// Makes the locks of the region around `frame` fit for a root there, which is larger than a superpage or not. Larger
     /// ones that are there keep them coarse. Needs the lock of sigma0's space.
     pub(crate) fn prepare(&self, frame: u64, is_larger: bool, held: &mut Held<{ rank::SPACE }>) {

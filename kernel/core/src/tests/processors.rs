@@ -12,7 +12,7 @@ use super::random::Random;
 use super::script::{expect, play};
 use super::stage::{Place, Stage};
 use super::strings::{FROM, TO, buffers, string, with_memory, words};
-use super::world::{A, B, N, Q, R, ROOT, Who, World, X, Y, activation, deletion, on_several_processors};
+use super::world::{A, B, N, Q, R, ROOT, Who, World, X, Y, Z, activation, deletion, no_change, on_several_processors};
 use crate::cross::ask::{Reply, question};
 use crate::machine::CpuId;
 use crate::syscall::ThreadControlArgs;
@@ -524,6 +524,34 @@ pub fn at_once<T: Send + 'static>(w: World, seed: u64, calls: Vec<Call<T>>) -> V
     let mut found: Vec<(usize, T)> = found.try_iter().collect();
     found.sort_by_key(|&(index, _)| index);
     found.into_iter().map(|(_, result)| result).collect()
+}
+
+/// A call that has another processor revoke something is over when all have forgotten that: here it takes the UTCB page of z.
+#[test]
+fn answers_come_when_what_was_revoked_is_forgotten() {
+    let w = World::of_processors(2);
+    w.place(Z, 1);
+    let mut stage = Stage::new(2);
+    stage.begin(0, 0, 0, move || {
+        let args = ThreadControlArgs { space: A.id(), ..no_change(Z) };
+        assert_eq!(w.trap(ROOT, |here, root| here.thread_control(root, args)), Ok(()));
+    });
+    assert_eq!(stage.place(0), Place::Waits);
+    // It stops wherever it can.
+    stage.begin(1, 0, 1, move || w.on(1).dispatch_steps(9));
+    let mut has_revoked = false;
+    while stage.place(0) != Place::Done {
+        has_revoked |= !w.k.machine.has_forgotten();
+        stage.go_on(0);
+        if stage.place(1) != Place::Done && stage.place(0) != Place::Done {
+            stage.go_on(1);
+        }
+    }
+    assert!(has_revoked && w.k.machine.has_forgotten());
+    while stage.place(1) != Place::Done {
+        stage.go_on(1);
+    }
+    w.finish_all();
 }
 
 /// Three threads of the root task, a processor each.

@@ -489,6 +489,8 @@ impl Chaos {
         self.pauses = Random(step.pauses);
         if self.is_possible(step.event) {
             self.carry_out(step.event);
+            // A thread that is moved to root's UTCB brings its flags along, and root would tell itself of its preemption.
+            self.w.utcb(ROOT).set_preempt_flags(0);
             self.note_sights();
             if let Some(mistake) = self.mistake {
                 mistake(self.w, step.event);

@@ -232,6 +232,22 @@ fn usual_answers_go_straight_back() {
     check_answer("c send b 1; d wait", usual(), true);
 }
 
+/// X.2, Map items: nobody passes rights that he has not himself.
+#[test]
+fn short_answers_pass_no_more_than_the_pager_has() {
+    let w = before_answer("");
+    w.set_mrs(S, &[page(PAGE, 12, Rights::WRITE).raw()]);
+    w.enter(S, |here, s| here.unmap(s, UnmapControl::from_raw(0)));
+    let Answer { tag, item, to, from, timeouts } = usual();
+    let [first, second] = item.words();
+    w.make_run(R);
+    w.set_mrs(R, &[tag.raw(), first, second]);
+    w.tcb(R).ip.set(w.k.machine.ipc_return_ip());
+    assert!(w.at_home_of(R).here().answer_fault(R.tcb(), to, from, timeouts).is_some(), "it is the usual answer");
+    let rights = |who: Who| w.k.spaces.lookup(w.k.space_of(who.tcb()), PAGE).map(|page| page.rights);
+    assert_eq!((rights(R), rights(A)), (Some(Rights::READ_EXECUTE), Some(Rights::READ_EXECUTE)));
+}
+
 /// X.2, Page fault: all other answers are carried out phase by phase.
 #[test]
 fn unusual_answers_go_the_long_way() {

@@ -5,6 +5,7 @@ use kformats::paging::Entry;
 use super::world::{Parts, Toy, UNLIMITED, World};
 use crate::lock::Held;
 use crate::machine::{PhysMem, SpaceRef};
+use crate::space::Rest;
 
 /// A world that lives as long as the test program, so that what happens in the middle of a walk can use it.
 fn world() -> &'static World<'static, Toy> {
@@ -51,6 +52,36 @@ fn walk_finds_the_old_or_the_new_page() {
         }
     }
     assert!(found[1] > 4, "{found:?}: it was in the middle");
+}
+
+/// A page that goes in the middle of its being mapped, whenever that is, is not mapped in the end, and nothing that was taken
+/// for it is left.
+#[test]
+fn mapping_of_a_page_that_goes_leaves_nothing() {
+    const FRAME: u64 = 0x1000;
+    let mut went = 0;
+    for moment in 0.. {
+        let world = world();
+        let is_over = std::rc::Rc::new(std::cell::Cell::new(false));
+        let happens = is_over.clone();
+        world.parts.fake.in_the_middle(moment, move || {
+            happens.set(true);
+            // Who has the lock sees to it that it stays.
+            if !world.spaces.mapdb().is_tree_taken(FRAME) {
+                world.try_command("flush root:1000").expect("it needs no memory");
+            }
+        });
+        world.try_command("map root:1000 -> disk:1000").expect("memory");
+        if !is_over.get() {
+            break;
+        }
+        world.check_structure(Rest::Settled);
+        let has_page = world.spaces.lookup_if_any(SpaceRef::new(4), 0x1000).is_some();
+        let is_gone = world.spaces.lookup_if_any(SpaceRef::new(1), 0x1000).is_none();
+        assert!(has_page != is_gone, "at {moment}");
+        went += usize::from(is_gone);
+    }
+    assert!(went > 4, "it was in the middle");
 }
 
 /// A place in a table that went is not looked at again, neither by its old nor by its new owner's contents.
