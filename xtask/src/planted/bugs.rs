@@ -244,11 +244,11 @@ pub const BUGS: &[Bug] = &[
     Bug {
         name: "nobody-waits-for-the-others",
         kind: Kind::ShootDown,
-        file: core!("cross/ask.rs"),
-        after: "fn answer_askers(",
-        old: "self.k.machine.complete();",
+        file: core!("space/kernel_pages.rs"),
+        after: "pub fn remove_utcb(",
+        old: "self.machine.complete();",
         new: "",
-        story: "a processor answers before others have forgotten what it revoked",
+        story: "the memory of UTCBs is given back before others have forgotten it",
     },
     // --- leaks ---
     Bug {
@@ -500,9 +500,9 @@ pub const BUGS: &[Bug] = &[
         name: "anybody-exchanges-registers",
         kind: Kind::Rights,
         file: core!("syscall/exchange_registers.rs"),
-        after: "fn exregs_dest(",
-        old: "(self.k.tcb(pager).space.get() == Some(space)).then_some(thread)",
-        new: "Some(thread).filter(|_| pager != caller || true)",
+        after: "fn may_exchange(",
+        old: "pager.is_some_and(|pager| self.k.tcb(pager).space.get() == Some(space))",
+        new: "pager.is_some()",
         story: "registers of any thread with a pager can be exchanged",
     },
     Bug {

@@ -361,6 +361,9 @@ impl PhysMem for Fake {
 
     fn zero_frame(&self, frame: PhysAddr) {
         let index = (self.word(frame), (frame.0 - KMEM_BEGIN.0) / FRAME_SIZE).1 as usize;
+        let leads_there = |&(_, (to, _)): &(&Page, &(PhysAddr, Rights))| to.0 & !(FRAME_SIZE - 1) == frame.0;
+        let stale = self.cached.borrow().iter().find(leads_there).map(|(page, _)| *page);
+        assert_eq!(stale, None, "{frame:?} is used anew, and somebody still knows it by this");
         self.frames[index].get().expect("was just touched").iter().for_each(|word| word.store(0, Relaxed));
         let utcbs = &self.utcbs[index * UTCBS_PER_FRAME..][..UTCBS_PER_FRAME];
         utcbs.iter().filter_map(OnceLock::get).for_each(|utcb| utcb.clear());

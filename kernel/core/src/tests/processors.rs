@@ -14,6 +14,7 @@ use super::stage::{Place, Stage};
 use super::strings::{FROM, TO, buffers, string, with_memory, words};
 use super::world::{A, B, N, Q, R, ROOT, Who, World, X, Y, Z, activation, deletion, no_change, on_several_processors};
 use crate::cross::ask::{Reply, question};
+use crate::lock::Held;
 use crate::machine::CpuId;
 use crate::syscall::ThreadControlArgs;
 use crate::thread::{Status, Work};
@@ -526,11 +527,13 @@ pub fn at_once<T: Send + 'static>(w: World, seed: u64, calls: Vec<Call<T>>) -> V
     found.into_iter().map(|(_, result)| result).collect()
 }
 
-/// A call that has another processor revoke something is over when all have forgotten that: here it takes the UTCB page of z.
+/// A call that has another processor revoke something is over when all have forgotten that, and memory is not used anew before:
+/// here it is the UTCB page of z.
 #[test]
 fn answers_come_when_what_was_revoked_is_forgotten() {
     let w = World::of_processors(2);
     w.place(Z, 1);
+    assert!(w.access(Z, Z.utcb_location() as usize, true), "it is its own");
     let mut stage = Stage::new(2);
     stage.begin(0, 0, 0, move || {
         let args = ThreadControlArgs { space: A.id(), ..no_change(Z) };
@@ -546,6 +549,9 @@ fn answers_come_when_what_was_revoked_is_forgotten() {
         if stage.place(1) != Place::Done && stage.place(0) != Place::Done {
             stage.go_on(1);
         }
+        // Whatever is free may be taken at once.
+        let frame = w.k.kmem.alloc(w.k.machine, &mut Held::nothing()).expect("memory");
+        w.k.kmem.free(w.k.machine, &mut Held::nothing(), frame);
     }
     assert!(has_revoked && w.k.machine.has_forgotten());
     while stage.place(1) != Place::Done {
