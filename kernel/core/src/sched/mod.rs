@@ -4,8 +4,8 @@
 //! the processor by donation. A thread that becomes ready with a strictly higher priority than the running one preempts
 //! it; the preempted thread goes to the head of its queue and keeps the rest of its slice. At the end of a slice the
 //! running thread goes to the tail, its donor, if that is ready, behind it, and the owner's next slice is a full one.
-//! A slice without end is its owner's while that runs. Who runs on it by donation while others are ready is weighed against
-//! them at the next multiple of 16,384 us.
+//! A slice without end, or of which a second and more is left, is its owner's while that runs. Who runs on it by donation
+//! while others are ready is weighed against them at the next multiple of 16,384 us.
 //!
 //! Besides slices there is the *total quantum* of a thread, which all its slices use up. At its end the thread owes its
 //! scheduler a preemption message, which it sends before it is in user mode again ([`Work::Preemption`]); who runs on its
@@ -73,7 +73,7 @@ pub struct Cpu {
     pub(crate) donee: Var<Option<TcbRef>>,
     /// The running thread must not simply go on: someone better may be ready.
     pub(crate) must_choose: Var<bool>,
-    /// Who gets the processor from the running thread is compared with who is ready: the time of both has no end.
+    /// Who gets the processor from the running thread is compared with who is ready: the time of both has no end, or none soon.
     pub(crate) must_compare: Var<bool>,
     /// Who pays for the time: `None` when idle.
     pub(crate) slice_owner: Var<Option<TcbRef>>,
@@ -144,7 +144,9 @@ pub const DEFAULT_PRIORITY: u8 = 100;
 const ATTEND_AGAIN_US: u64 = 20;
 /// Left time that never runs out.
 pub const NEVER_ENDS: u64 = u64::MAX;
-/// How often, by the clock, it is looked at who runs on a slice without end, microseconds: about twice a default slice.
+/// What is left of a slice that is as good as one without end, microseconds: about a second.
+const LONG_US: u64 = 1 << 20;
+/// How often, by the clock, it is looked at who runs on such a slice, microseconds: about twice a default slice.
 const LOOK_US: u64 = DEFAULT_TIME_SLICE_US.next_power_of_two();
 
 /// Microseconds of a time slice or quantum given as a period: "never" and zero are both without end.
@@ -444,13 +446,14 @@ impl<M: Machine> Here<'_, M> {
             self.cpu.must_choose.set(true);
         } else if self.k.tcb(owner).slice_left_us.get() == 0 {
             self.end_slice(owner, running);
-        } else if self.k.tcb(owner).slice_left_us.get() == NEVER_ENDS && !self.cpu.ready.is_empty() {
+        } else if self.k.tcb(owner).slice_left_us.get() >= LONG_US && !self.cpu.ready.is_empty() {
             self.bound_donation(owner, running);
         }
     }
 
-    /// Others are ready, and the slice of `owner` has no end. That is its right while it runs. Who runs on such time goes on on
-    /// its own; else two threads that hand the processor to each other could keep everybody else from it for ever.
+    /// Others are ready, and the slice of `owner` has no end, or none soon. That is its right while it runs. Who runs on such
+    /// time goes on on its own; else two threads that hand the processor to each other could keep everybody else from it, those
+    /// with higher priorities, too, as one of the two may be as high whenever it is looked.
     fn bound_donation(&self, owner: TcbRef, running: Option<TcbRef>) {
         if running == Some(owner) {
             self.cpu.must_compare.set(true);
@@ -565,7 +568,7 @@ impl<M: Machine> Here<'_, M> {
     #[inline(always)]
     fn slice_left(&self, tcb: &Tcb) -> u64 {
         match tcb.slice_left_us.get() {
-            NEVER_ENDS => LOOK_US - self.cpu.charged_until.get() % LOOK_US,
+            LONG_US.. => LOOK_US - self.cpu.charged_until.get() % LOOK_US,
             left => left,
         }
     }

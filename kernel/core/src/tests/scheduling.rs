@@ -355,9 +355,16 @@ fn donee_of_a_deleted_donor_has_its_own_slice() {
 /// to one that keeps it nor to one that always gives it back.
 #[test]
 fn time_without_end_is_lent_for_a_slice() {
+    for slice in [Time::NEVER, Time::period_us(920_649_728)] {
+        check_lent(slice);
+    }
+}
+
+/// a has this slice, which lasts for longer than anybody here.
+fn check_lent(slice: Time) {
     let endless = |threads: &[(Who, u8)]| {
         let w = ready(threads);
-        w.tcb(A).time_slice.set(Time::NEVER);
+        w.tcb(A).time_slice.set(slice);
         w.here().refill_slice(A.tcb());
         w
     };
@@ -382,6 +389,18 @@ fn time_without_end_is_lent_for_a_slice() {
     lower(w, B, 50);
     check_scheduled(w, "clock 16384; a call b 1; b reply a 2", "a runs; a got 2 from 'b");
     assert!(w.here().may_pass_on());
+}
+
+/// A slice that is over within a second is all lent.
+#[test]
+fn time_with_an_end_is_lent_to_its_end() {
+    let w = ready(&[(B, 200), (A, 100), (C, 60)]);
+    w.tcb(A).time_slice.set(Time::period_us(1_000_000));
+    w.here().refill_slice(A.tcb());
+    play(w, "b wait");
+    lower(w, B, 50);
+    check_scheduled(w, "a call b 1; clock 999424", "b runs; b got 1 from 'a");
+    check_scheduled(w, "clock 1000448", "c runs; b got 1 from 'a");
 }
 
 /// Without anybody ready the processor idles until a timeout; without timeouts no timer is needed.
