@@ -444,12 +444,14 @@ pub struct Console {
     pub is_shown: bool,
     /// The boot is over as soon as a line has one of these in it.
     pub until: &'static [&'static str],
+    /// The boot is over when nothing was said for so long.
+    pub silence: Option<Duration>,
 }
 
 impl Console {
     /// Nothing typed, nothing shown.
     pub fn none() -> Self {
-        Self { input: Input::Nothing, is_shown: false, until: &[] }
+        Self { input: Input::Nothing, is_shown: false, until: &[], silence: None }
     }
 }
 
@@ -567,12 +569,15 @@ pub fn supervise(options: &[OsString], console: &Console, timeout: Option<Durati
         times: Vec::new(),
         typing: typing(&mut emulator.0, console),
         until: console.until,
+        silence: console.silence,
+        heard: started,
     };
 
     let deadline = timeout.map(|timeout| Instant::now() + timeout);
     let is_over = session.follow(deadline)?;
     if is_over {
         emulator.terminate();
+        session.silence = None;
         if session.follow(Some(Instant::now() + GRACE))? {
             emulator.0.kill()?;
         }
@@ -607,6 +612,9 @@ struct Session {
     times: Vec<(usize, Duration)>,
     typing: Option<(ChildStdin, Typing)>,
     until: &'static [&'static str],
+    silence: Option<Duration>,
+    /// When it said something last.
+    heard: Instant,
 }
 
 impl Session {
@@ -621,10 +629,11 @@ impl Session {
     }
 
     /// Takes output, and types when the line falls silent, until the emulator ends (`false`) or `deadline` (`true`), or has
-    /// said what was waited for (`true`).
+    /// said what was waited for, or nothing for too long (`true`).
     fn follow(&mut self, deadline: Option<Instant>) -> Result<bool> {
         loop {
-            let rest = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+            let end = [deadline, self.silence.map(|silence| self.heard + silence)].into_iter().flatten().min();
+            let rest = end.map(|end| end.saturating_duration_since(Instant::now()));
             if rest == Some(Duration::ZERO) {
                 return Ok(true);
             }
@@ -653,6 +662,7 @@ impl Session {
             show(&bytes)?;
         }
         self.text.extend(bytes);
+        self.heard = Instant::now();
         self.times.push((self.text.len(), self.started.elapsed()));
         Ok(())
     }

@@ -18,6 +18,8 @@ const PATIENCE: Duration = Duration::from_secs(120);
 /// Steps of the test with random keys.
 const RANDOM_KEYS: usize = 400;
 const SEED: u64 = 1;
+/// Rows that the reader of the screen has at least: with one, a line that was drawn for a wider screen ends it.
+const ROWS_MIN: u16 = 2;
 
 /// The menu in a terminal of its own, on a configuration of its own.
 struct Terminal {
@@ -51,7 +53,7 @@ impl Terminal {
         command.env("TERM", "xterm-256color");
         command.env("MARCONA_CONFIG", &file);
         let child = pair.slave.spawn_command(command).expect("the tool starts");
-        let screen = Arc::new(Mutex::new(vt100::Parser::new(rows, cols, 0)));
+        let screen = Arc::new(Mutex::new(vt100::Parser::new(rows.max(ROWS_MIN), cols, 0)));
         let mut output = pair.master.try_clone_reader().expect("the terminal can be read");
         let shown = Arc::clone(&screen);
         let drawn = Arc::new(AtomicUsize::new(0));
@@ -101,7 +103,7 @@ impl Terminal {
     #[track_caller]
     fn resize(&self, rows: u16, cols: u16) {
         let before = self.drawn.load(Ordering::Acquire);
-        self.screen.lock().expect("nobody panics with the screen").set_size(rows, cols);
+        self.screen.lock().expect("nobody panics with the screen").set_size(rows.max(ROWS_MIN), cols);
         self.master.resize(PtySize { rows, cols, pixel_width: 0, pixel_height: 0 }).expect("the terminal has a size");
         self.wait(|_| self.drawn.load(Ordering::Acquire) > before, "something new");
     }
