@@ -170,6 +170,11 @@ impl Questions {
         self.is_asking.get()
     }
 
+    /// Whether this processor is answering another one.
+    pub(crate) fn is_serving(&self) -> bool {
+        self.is_serving.get()
+    }
+
     /// The processor that this one has to ask again, as its thread is busy.
     #[cfg(test)]
     pub fn waits_for(&self) -> Option<CpuId> {
@@ -378,7 +383,7 @@ impl<M: Machine> Here<'_, M> {
 
     /// Whether that is so while another processor wants something of it.
     pub(crate) fn is_busy(&self, thread: TcbRef) -> bool {
-        self.cpu.questions.is_serving.get() && self.is_asking(thread)
+        self.cpu.questions.is_serving() && self.is_asking(thread)
     }
 
     /// Does what `subject` says, here.

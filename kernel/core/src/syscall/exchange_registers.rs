@@ -5,7 +5,7 @@ use l4_abi::{ExregsControl, SysError, ThreadId, ThreadState, Word};
 use crate::cross::ask::{Reply, Subject, Words, words};
 use crate::ipc::Reason;
 use crate::kernel::Here;
-use crate::machine::{Machine, TcbRef};
+use crate::machine::{Machine, SpaceRef, TcbRef};
 
 /// What the caller passes.
 #[derive(Clone, Copy, Debug)]
@@ -104,8 +104,9 @@ impl<M: Machine> Here<'_, M> {
         if !self.is_here(dest) {
             return Reply::Moved;
         }
-        // It may be another one of the same id by now.
-        if !self.may_exchange(caller, dest) {
+        // It may be another one of the same id by now, above all if the caller is elsewhere.
+        let is_allowed = || !self.cpu.questions.is_serving() || self.may_exchange(caller, dest);
+        if !self.k.tcb(dest).is_active() || !is_allowed() {
             return Reply::Gone;
         }
         self.leave_stub(dest);
@@ -121,14 +122,18 @@ impl<M: Machine> Here<'_, M> {
     }
 
     /// Whether `thread`, which may be deleted at this moment, is active and either in the caller's space or paged from there.
+    #[inline(always)]
     fn may_exchange(&self, caller: TcbRef, thread: TcbRef) -> bool {
-        let (space, tcb) = (self.k.space_of(caller), self.k.tcb(thread));
-        let Some(its_space) = tcb.space.get().filter(|_| tcb.is_active()) else { return false };
-        if its_space == space {
-            return true;
-        }
+        let (space, tcb) = (self.k.tcb(caller).space.get(), self.k.tcb(thread));
+        tcb.is_active() && (tcb.space.get() == space || self.is_paged_from(thread, space))
+    }
+
+    /// Whether a thread of `space` is the pager of `thread`.
+    #[inline(never)]
+    fn is_paged_from(&self, thread: TcbRef, space: Option<SpaceRef>) -> bool {
+        let Some(its_space) = self.k.tcb(thread).space.get() else { return false };
         let pager = self.k.utcb_if_any(thread).and_then(|utcb| self.k.thread_or_local(utcb.pager(), its_space));
-        pager.is_some_and(|pager| self.k.tcb(pager).space.get() == Some(space))
+        pager.is_some_and(|pager| self.k.tcb(pager).space.get() == space)
     }
 
     /// Makes instruction and stack pointer of a thread in an IPC those behind its call, if the return address can be

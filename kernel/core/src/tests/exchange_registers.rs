@@ -4,6 +4,7 @@ use l4_abi::{ExregsControl, SysError, ThreadId, ThreadState, USER_FLAGS_MASK, Wo
 
 use super::machine::DEFAULT_FLAGS;
 use super::script::{expect, play};
+use super::stage::{Place, Stage};
 use super::world::{A, B, M, N, ROOT, START_IP, START_SP, Who, World, X, no_registers};
 use crate::cross::ask::Subject;
 use crate::syscall::Exregs;
@@ -52,16 +53,25 @@ fn others_are_refused() {
 /// inactive, or in a space that the caller has nothing to do with.
 #[test]
 fn another_thread_of_the_same_id_is_refused() {
+    for (caller, dest, is_done) in [(A, B, true), (ROOT, N, false), (A, X, false)] {
+        let w = World::of_processors(2);
+        w.create(N);
+        w.place(dest, 1);
+        let mut stage = Stage::new(2);
+        stage.begin(0, 0, 0, move || {
+            let question = Exregs { dest: dest.id(), ..EVERYTHING }.to_words(caller.tcb(), dest.tcb());
+            let answer = w.here().at_home_of(dest.tcb(), Subject::Exregs, question);
+            assert_eq!(answer.is_some(), is_done, "{} of {}", dest.name(), caller.name());
+        });
+        stage.begin(1, 0, 0, move || w.on(1).dispatch_steps(9));
+        assert_eq!([stage.go_on(0), stage.place(1)], [Place::Done; 2]);
+        assert_eq!(w.tcb(dest).ip.get() == EVERYTHING.ip, is_done);
+    }
+    // Here it can be nothing but inactive.
     let w = World::new();
     w.create(N);
-    let asked = |caller: Who, dest: Who| {
-        let args = Exregs { dest: dest.id(), ..EVERYTHING };
-        w.here().at_home_of(dest.tcb(), Subject::Exregs, args.to_words(caller.tcb(), dest.tcb())).is_some()
-    };
-    assert!(asked(A, B), "it is still there");
-    assert!(!asked(ROOT, N), "it has no registers");
-    assert!(!asked(A, X), "it is a stranger's");
-    assert_eq!(w.tcb(X).ip.get(), START_IP);
+    let question = Exregs { dest: N.id(), ..EVERYTHING }.to_words(ROOT.tcb(), N.tcb());
+    assert!(w.here().at_home_of(N.tcb(), Subject::Exregs, question).is_none());
 }
 
 /// X.2, ExchangeRegisters: the registers named in control are written, and the result has the old ones.
