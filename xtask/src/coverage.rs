@@ -2,7 +2,8 @@
 //!
 //! The compiler counts, LLVM's own programs read what it counted. Code of tests does not count, neither in files of their
 //! own nor at the end of a file. A branch is each of the two ways of a condition; where the core is compiled for several
-//! machines a way is taken if it is for one of them.
+//! machines a way is taken if it is for one of them. What the debugger's tests execute of the core counts, and what its own
+//! explorations of interleavings do, which are another build ([`RUNS`]).
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -24,8 +25,25 @@ const SOURCES: &str = "kernel/core/src";
 const NOT_COUNTED: [&str; 4] = ["/tests/", "/explore/", "/tests.rs", "/sight.rs"];
 /// Has the compiler count lines and both ways of conditions, which its stable versions can, too, but do not promise.
 const WRAPPER: &str = "#!/bin/sh\nRUSTC_BOOTSTRAP=1 exec \"$@\" -Cinstrument-coverage -Zcoverage-options=branch\n";
-/// Tests that need the kernel's image: they compare, and execute nothing of the core that others do not.
-const OF_THE_IMAGE: &str = "equivalence";
+/// What is run: all tests of the core but those that need the kernel's image, which compare, and execute nothing that others do
+/// not; those of the debugger, which alone uses the views of the core's tables; and the explorations, in which alone
+/// processors shoot translations down.
+const RUNS: [Run; 3] = [
+    Run { name: "debugger", package: "kdb", dir: "kernel/kdb", features: &[], tests: &[] },
+    Run { name: "interleavings", package: "kcore", dir: "kernel/core", features: &["explore"], tests: &["explore::"] },
+    Run { name: "core", package: "kcore", dir: "kernel/core", features: &[], tests: &["--skip", "equivalence"] },
+];
+
+/// Tests that count.
+struct Run {
+    name: &'static str,
+    package: &'static str,
+    /// Where they run.
+    dir: &'static str,
+    features: &'static [&'static str],
+    /// Which of them.
+    tests: &'static [&'static str],
+}
 
 /// Options of `coverage`.
 #[derive(clap::Args, Debug)]
@@ -52,9 +70,13 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     let [merger, reader] =
         ["llvm-profdata", "llvm-cov"].map(|name| packages::program(&format!("{name}-{version}"), &[&package]));
     let (merger, reader) = (merger?, reader?);
-    let program = build(&dir)?;
-    let profile = execute(&dir, &program, &merger)?;
-    let counts = read(&reader, &program, &profile)?;
+    let mut counts = BTreeMap::new();
+    for run in &RUNS {
+        let program = run.build(&dir)?;
+        let profile = run.execute(&dir, &program, &merger)?;
+        read(&reader, &program, &profile, &mut counts)?;
+    }
+    leave_out_tests(&mut counts)?;
     Ok(tell(&counts, args.missing))
 }
 
@@ -68,38 +90,40 @@ fn llvm_version() -> Result<String> {
     Ok(version.context("rustc does not say which LLVM it has")?.to_owned())
 }
 
-/// Builds the tests of the core so that they count.
-fn build(dir: &Path) -> Result<PathBuf> {
-    let wrapper = dir.join("wrapper");
-    fs::write(&wrapper, WRAPPER)?;
-    fs::set_permissions(&wrapper, fs::Permissions::from_mode(0o755))?;
-    let mut command = project::cargo("test");
-    command.args(["--no-run", "--package", "kcore", "--lib"]);
-    // Cargo keeps what was compiled by a wrapper apart, and takes all crates of others as they are.
-    command.env("RUSTC_WORKSPACE_WRAPPER", &wrapper);
-    let report = cargo::build(&mut command, "building tests that count")?;
-    ensure!(report.ok, "cannot build tests that count:\n{}", report.text());
-    let program = report.executables.into_iter().find(|(name, _)| name == "kcore");
-    Ok(program.context("cargo built no tests of the core")?.1)
+impl Run {
+    /// Builds the tests so that they count.
+    fn build(&self, dir: &Path) -> Result<PathBuf> {
+        let wrapper = dir.join("wrapper");
+        fs::write(&wrapper, WRAPPER)?;
+        fs::set_permissions(&wrapper, fs::Permissions::from_mode(0o755))?;
+        let mut command = project::cargo("test");
+        command.args(["--no-run", "--package", self.package, "--lib", "--features", &self.features.join(",")]);
+        // Cargo keeps what was compiled by a wrapper apart, and takes all crates of others as they are.
+        command.env("RUSTC_WORKSPACE_WRAPPER", &wrapper);
+        let report = cargo::build(&mut command, "building tests that count")?;
+        ensure!(report.ok, "cannot build tests that count:\n{}", report.text());
+        let program = report.executables.into_iter().find(|(name, _)| name == self.package);
+        Ok(program.with_context(|| format!("cargo built no tests of {}", self.package))?.1)
+    }
+
+    /// Runs the tests; what they counted.
+    fn execute(&self, dir: &Path, program: &Path, merger: &Path) -> Result<PathBuf> {
+        let progress = Progress::start(format!("running tests that count, {}", self.name));
+        let [raw, profile] = ["profraw", "profdata"].map(|kind| dir.join(format!("{}.{kind}", self.name)));
+        let mut command = Command::new(program);
+        command.args(self.tests).env("LLVM_PROFILE_FILE", &raw).env("RUST_BACKTRACE", "0");
+        command.current_dir(project::root().join(self.dir));
+        let (ok, log) = cargo::follow(&mut command, &progress, |line| progress.note(line))?;
+        ensure!(ok, "tests fail: mend that first\n{}", log.join("\n"));
+        let mut merge = Command::new(merger);
+        let status = merge.args(["merge", "-sparse", "-o"]).args([&profile, &raw]).status()?;
+        ensure!(status.success(), "{} cannot read what was counted", merger.display());
+        Ok(profile)
+    }
 }
 
-/// Runs the tests; what they counted.
-fn execute(dir: &Path, program: &Path, merger: &Path) -> Result<PathBuf> {
-    let progress = Progress::start("running tests that count");
-    let (raw, profile) = (dir.join("core.profraw"), dir.join("core.profdata"));
-    let mut command = Command::new(program);
-    command.args(["--skip", OF_THE_IMAGE]).env("LLVM_PROFILE_FILE", &raw).env("RUST_BACKTRACE", "0");
-    command.current_dir(project::root().join("kernel/core"));
-    let (ok, log) = cargo::follow(&mut command, &progress, |line| progress.note(line))?;
-    ensure!(ok, "tests fail: mend that first\n{}", log.join("\n"));
-    let mut merge = Command::new(merger);
-    let status = merge.args(["merge", "-sparse", "-o"]).args([&profile, &raw]).status()?;
-    ensure!(status.success(), "{} cannot read what was counted", merger.display());
-    Ok(profile)
-}
-
-/// The counts of all files that count.
-fn read(reader: &Path, program: &Path, profile: &Path) -> Result<BTreeMap<String, Counts>> {
+/// Adds the counts of a run to those of all files that count.
+fn read(reader: &Path, program: &Path, profile: &Path, counts: &mut BTreeMap<String, Counts>) -> Result<()> {
     let export = |arguments: &[&str]| -> Result<String> {
         let mut command = Command::new(reader);
         command.arg("export").args(arguments).arg("-instr-profile").arg(profile).arg(program).stderr(Stdio::inherit());
@@ -107,16 +131,19 @@ fn read(reader: &Path, program: &Path, profile: &Path) -> Result<BTreeMap<String
         ensure!(output.status.success(), "{} cannot read what was counted", reader.display());
         Ok(String::from_utf8_lossy(&output.stdout).into_owned())
     };
-    let mut counts = BTreeMap::new();
-    enter_lines(&export(&["-format=lcov"])?, &mut counts);
-    enter_branches(&export(&["-skip-functions"])?, &mut counts)?;
-    for (file, counts) in &mut counts {
+    enter_lines(&export(&["-format=lcov"])?, counts);
+    enter_branches(&export(&["-skip-functions"])?, counts)
+}
+
+/// Takes out what is counted of tests at the ends of files.
+fn leave_out_tests(counts: &mut BTreeMap<String, Counts>) -> Result<()> {
+    for (file, counts) in counts {
         let text = fs::read_to_string(project::root().join(file)).with_context(|| format!("cannot read {file}"))?;
         let end = end_of_code(&text);
         counts.lines.retain(|line, _| *line < end);
         counts.branches.retain(|place, _| place.0 < end);
     }
-    Ok(counts)
+    Ok(())
 }
 
 /// The path of a file that counts, from the root.
