@@ -123,7 +123,7 @@ impl Pending {
         }
     }
 
-    /// Enters a stage, at the first port and at the first range of `at_space`.
+    /// Enters a stage, at the first port or at the first range of `at_space`.
     fn enter(&self, stage: Stage, at_space: Option<SpaceRef>) {
         self.stage.set(stage);
         self.at_port.set(self.first.get().into());
@@ -185,10 +185,10 @@ impl<M: Mmu> Spaces<'_, M> {
         pending.is_derived_only.set(what == Closing::Derived);
         match what {
             Closing::Derived => self.begin_round(Stage::Orphans),
-            Closing::Own => pending.enter(Stage::Close, Some(of)),
+            Closing::Own => pending.enter(Stage::Close, None),
             Closing::Granted(to) => {
                 pending.to.set(Some(to));
-                pending.enter(Stage::Yield, Some(to));
+                pending.enter(Stage::Yield, None);
             }
         }
     }
@@ -234,7 +234,7 @@ impl<M: Mmu> Spaces<'_, M> {
     }
 
     /// Closes ports from `first` to `last` of a range, in each word those that `mask_of` says, and lets the range begin and
-    /// end with what is left. Goes on to the next range.
+    /// end with what is left. Whether anything is left of it.
     fn close_in_range(
         &self,
         space: SpaceRef,
@@ -242,7 +242,7 @@ impl<M: Mmu> Spaces<'_, M> {
         (first, last): (u16, u16),
         mask_of: impl Fn(usize) -> usize,
         budget: &mut u32,
-    ) {
+    ) -> bool {
         let (slot, pending) = (self.get(space), &self.ports.pending);
         let mut has_closed = false;
         for (word, mask) in bits::words(first, last) {
@@ -253,9 +253,7 @@ impl<M: Mmu> Spaces<'_, M> {
             slot.ports.lost_in.set(pending.round.get());
             pending.has_closed.set(true);
         }
-        if !has_closed || self.tighten(slot, index, budget) {
-            pending.at_range.set(index + 1);
-        }
+        !has_closed || self.tighten(slot, index, budget)
     }
 
     /// Looks at one range for orphans.
@@ -272,11 +270,13 @@ impl<M: Mmu> Spaces<'_, M> {
         let parent = self.get(range.parent);
         let is_revoked = pending.is_derived_only.get() && range.parent == pending.of();
         let has_lost = pending.round.get().wrapping_sub(parent.ports.lost_in.get()) <= 1;
-        match range.part(first, last).filter(|_| is_revoked || has_lost) {
+        let is_left = match range.part(first, last).filter(|_| is_revoked || has_lost) {
             Some(part) if is_revoked => self.close_in_range(space, index, part, |_| usize::MAX, budget),
             Some(part) => self.close_in_range(space, index, part, |word| !self.open_word(parent, word), budget),
-            None => pending.at_range.set(index + 1),
-        }
+            None => true,
+        };
+        // In the place of one that is gone is the next one.
+        pending.at_range.set(index + u32::from(is_left));
     }
 
     /// Closes what is to be closed in one range of the space itself.
@@ -349,7 +349,7 @@ impl<M: Mmu> Spaces<'_, M> {
         let (space, index) = match self.next_look() {
             Look::Range(space, index) => (space, index),
             Look::Nothing => return,
-            Look::End => return pending.enter(Stage::Close, Some(of)),
+            Look::End => return pending.enter(Stage::Close, None),
         };
         let slot = self.get(space);
         let range = self.range(slot, index);
