@@ -1,5 +1,8 @@
 //! Walks through tables that another processor takes out meanwhile.
 
+use std::cell::Cell;
+use std::rc::Rc;
+
 use kformats::paging::Entry;
 
 use super::world::{Parts, Toy, UNLIMITED, World};
@@ -29,20 +32,26 @@ fn take_out(world: &'static World<'static, Toy>) {
     }
 }
 
+/// Has something done once so many more words were read; whether it was.
+fn happens_after(world: &World<'static, Toy>, moment: u32, act: impl FnOnce() + 'static) -> Rc<Cell<bool>> {
+    let has_happened = Rc::new(Cell::new(false));
+    let happens = has_happened.clone();
+    world.parts.fake.in_the_middle(moment, move || {
+        happens.set(true);
+        act();
+    });
+    has_happened
+}
+
 /// Whenever tables go in the middle of a walk, it finds what was mapped before or what is mapped afterwards.
 #[test]
 fn walk_finds_the_old_or_the_new_page() {
     let mut found = [0, 0];
     for moment in 0.. {
         let world = world();
-        let is_over = std::rc::Rc::new(std::cell::Cell::new(false));
-        let happens = is_over.clone();
-        world.parts.fake.in_the_middle(moment, move || {
-            happens.set(true);
-            take_out(world);
-        });
+        let has_happened = happens_after(world, moment, || take_out(world));
         let place = world.spaces.walk(world.spaces.get(SpaceRef::new(1)), 0x1000, 0);
-        if !is_over.get() {
+        if !has_happened.get() {
             break;
         }
         match (place.level, world.spaces.entry(&place)) {
@@ -62,17 +71,14 @@ fn mapping_of_a_page_that_goes_leaves_nothing() {
     let mut went = 0;
     for moment in 0.. {
         let world = world();
-        let is_over = std::rc::Rc::new(std::cell::Cell::new(false));
-        let happens = is_over.clone();
-        world.parts.fake.in_the_middle(moment, move || {
-            happens.set(true);
+        let has_happened = happens_after(world, moment, || {
             // Who has the lock sees to it that it stays.
             if !world.spaces.mapdb().is_tree_taken(FRAME) {
                 world.try_command("flush root:1000").expect("it needs no memory");
             }
         });
         world.try_command("map root:1000 -> disk:1000").expect("memory");
-        if !is_over.get() {
+        if !has_happened.get() {
             break;
         }
         world.check_structure(Rest::Settled);
