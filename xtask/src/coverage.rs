@@ -2,8 +2,8 @@
 //!
 //! The compiler counts, LLVM's own programs read what it counted. Code of tests does not count, neither in files of their
 //! own nor at the end of a file. A branch is each of the two ways of a condition; where the core is compiled for several
-//! machines a way is taken if it is for one of them. What the debugger's tests execute of the core counts, and what its own
-//! explorations of interleavings do, which are another build ([`RUNS`]).
+//! machines a way is taken if it is for one of them. What the debugger's tests execute of the core counts, too, and what
+//! the explorations of interleavings do, which are another build of the core's tests ([`RUNS`]).
 
 use std::collections::BTreeMap;
 use std::fs;

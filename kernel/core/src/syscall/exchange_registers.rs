@@ -104,7 +104,8 @@ impl<M: Machine> Here<'_, M> {
         if !self.is_here(dest) {
             return Reply::Moved;
         }
-        // It may be another one of the same id by now, above all if the caller is elsewhere.
+        // Since the caller found it, another one of the same id may have come: inactive, without registers, or in another space.
+        // The second is looked at for callers of other processors; one of this processor mostly asks at once.
         let is_allowed = || !self.cpu.questions.is_serving() || self.may_exchange(caller, dest);
         if !self.k.tcb(dest).is_active() || !is_allowed() {
             return Reply::Gone;
